@@ -1,0 +1,2 @@
+//! The admin API: Unix socket, loopback, probes.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Listeners, TLS and the chain of one request.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Runs the app: supervision, shim, rollouts.
+#![forbid(unsafe_code)]

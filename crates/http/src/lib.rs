@@ -1,0 +1,2 @@
+//! HTTP message heads, fields and HTTP/1.1 framing: pure, no socket.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Metric handles and typed events that every crate may own; no exposition, no IO.
+#![forbid(unsafe_code)]

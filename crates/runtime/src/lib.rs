@@ -1,0 +1,2 @@
+//! Threads, sockets, clock, randomness, drain.
+#![forbid(unsafe_code)]

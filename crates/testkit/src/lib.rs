@@ -1,0 +1,2 @@
+//! Fake upstreams and processes for tests (dev only).
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Endpoints: discovery, health, ejection, balancing, connections.
+#![forbid(unsafe_code)]
