@@ -1,2 +1,14 @@
-//! Control of load: budgets, backoff, deadlines, ejection; pure, no socket, no clock.
+//! Control of load: retry budgets and rules, backoff, deadlines, outlier ejection, restarts.
+//!
+//! Everything here is a decision: events and the time go in, an answer comes out. There is no socket, no
+//! clock and no source of randomness inside; a moment is a [`std::time::Duration`] since the caller's clock
+//! started, and a random number is handed in. So every law can be tested by the thousand, and a simulation
+//! that uses these types behaves as the live system does.
 #![forbid(unsafe_code)]
+
+mod backoff;
+mod restart;
+
+// The public interface is:
+pub use backoff::Backoff;
+pub use restart::{Decision as RestartDecision, RestartLaw, RestartState};
