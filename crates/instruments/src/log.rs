@@ -1,0 +1,292 @@
+//! The way of events and access lines from whoever makes them to the one who writes them.
+//!
+//! Emitting never waits for a disk: what the writer cannot take is dropped and counted. And it makes almost no
+//! system calls: access lines gather in a buffer per core, and the writer is woken when a buffer stops being empty
+//! or is half full, not for each line. It lingers a moment before it takes them, so that under load some thousand
+//! lines cost one wake-up and one write. Locks are held for a push or a swap, never across encoding by another
+//! thread or IO.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::Thread;
+use std::time::{Duration, SystemTime};
+
+use crate::access::{AccessRecord, QueryValues};
+use crate::cells::PerShard;
+use crate::event::{Event, Level};
+use crate::rfc3339::Timestamp;
+
+/// Access lines that may wait, per core.
+const ACCESS_BYTES_MAX: usize = 1 << 20;
+/// The writer is hurried when this many wait.
+const ACCESS_BYTES_HURRY: usize = ACCESS_BYTES_MAX / 4;
+/// Buffers for access lines; further cores share.
+const ACCESS_BUFFERS: usize = 64;
+/// A sampling share of one.
+const SHARE_ONE: u32 = 1_000_000;
+
+/// Where events go. Cheap to clone; never blocks.
+#[derive(Debug, Clone)]
+pub struct Log(Option<Arc<Shared>>);
+
+/// The reading end of a [`Log`]: for the one thread that writes, or for a test.
+#[derive(Debug)]
+pub struct Receiver(Arc<Shared>);
+
+/// What could not be taken and was dropped, since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dropped {
+    /// Events.
+    pub events: u64,
+    /// Lines of the access log.
+    pub access: u64,
+}
+
+/// Which requests the access log shows, and how.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AccessSettings {
+    /// Whether there is an access log at all.
+    pub on: bool,
+    /// The share of requests logged, 0 to 1. Answers with status 500 and above are always logged.
+    pub sample: f64,
+    /// What is shown of the query.
+    pub query: QueryValues,
+}
+
+impl Default for AccessSettings {
+    fn default() -> Self {
+        Self { on: true, sample: 1.0, query: QueryValues::default() }
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    capacity: usize,
+    clock: fn() -> SystemTime,
+    level_min: AtomicU8,
+    events: Mutex<VecDeque<Event>>,
+    events_dropped: AtomicU64,
+    access_on: AtomicBool,
+    access_query: AtomicU8,
+    /// In millionths.
+    access_share: AtomicU32,
+    access: PerShard<Mutex<Lines>>,
+    access_dropped: AtomicU64,
+    /// The thread that waits, once it does.
+    writer: Mutex<Option<Thread>>,
+}
+
+/// The access lines of one core.
+#[derive(Debug, Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    stamp: Timestamp,
+    sampler: u64,
+}
+
+impl Log {
+    /// A log that holds up to `capacity` events until they are taken. Events read as of 1970: for tests.
+    pub fn channel(capacity: usize) -> (Log, Receiver) {
+        Self::channel_with_clock(capacity, || SystemTime::UNIX_EPOCH)
+    }
+
+    /// A log that holds up to `capacity` events, and stamps them with `clock`.
+    pub fn channel_with_clock(capacity: usize, clock: fn() -> SystemTime) -> (Log, Receiver) {
+        let shared = Arc::new(Shared {
+            capacity,
+            clock,
+            level_min: AtomicU8::new(Level::Info as u8),
+            events: Mutex::default(),
+            events_dropped: AtomicU64::new(0),
+            access_on: AtomicBool::new(true),
+            access_query: AtomicU8::new(QueryValues::default() as u8),
+            access_share: AtomicU32::new(SHARE_ONE),
+            access: PerShard::new(ACCESS_BUFFERS),
+            access_dropped: AtomicU64::new(0),
+            writer: Mutex::default(),
+        });
+        (Log(Some(Arc::clone(&shared))), Receiver(shared))
+    }
+
+    /// A log that keeps nothing.
+    pub fn discard() -> Log {
+        Log(None)
+    }
+
+    /// Says what happened. Never blocks; when the queue is full the event is dropped and counted.
+    pub fn emit(&self, mut event: Event) {
+        let Some(shared) = &self.0 else { return };
+        if (event.level as u8) < shared.level_min.load(Relaxed) {
+            return;
+        }
+        event.time = (shared.clock)();
+        let mut events = lock(&shared.events);
+        if events.len() >= shared.capacity {
+            shared.events_dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        events.push_back(event);
+        let was_empty = events.len() == 1;
+        drop(events);
+        if was_empty {
+            shared.wake();
+        }
+    }
+
+    /// Whether access records are wanted at all, so that their fields need not be gathered in vain.
+    #[inline]
+    pub fn access_on(&self) -> bool {
+        self.0.as_ref().is_some_and(|shared| shared.access_on.load(Relaxed))
+    }
+
+    /// Adds a line to the access log, unless it is off or this request is not in the sample.
+    pub fn access(&self, record: &AccessRecord<'_>) {
+        match &self.0 {
+            Some(shared) if shared.access_on.load(Relaxed) => shared.access(record),
+            _ => {}
+        }
+    }
+
+    /// Changes what the access log shows, from the next request on.
+    pub fn set_access(&self, settings: AccessSettings) {
+        let Some(shared) = &self.0 else { return };
+        let share = (settings.sample.clamp(0.0, 1.0) * f64::from(SHARE_ONE)) as u32;
+        shared.access_on.store(settings.on, Relaxed);
+        shared.access_share.store(share, Relaxed);
+        shared.access_query.store(settings.query as u8, Relaxed);
+    }
+
+    /// Events below this level are not taken. `Info` at first.
+    pub fn set_level(&self, level: Level) {
+        if let Some(shared) = &self.0 {
+            shared.level_min.store(level as u8, Relaxed);
+        }
+    }
+
+    /// What was dropped so far because nobody took it in time.
+    pub fn dropped(&self) -> Dropped {
+        match &self.0 {
+            Some(shared) => shared.dropped(),
+            None => Dropped::default(),
+        }
+    }
+
+    /// Wakes the receiver out of [`Receiver::wait`], as when something had been emitted.
+    pub fn wake(&self) {
+        if let Some(shared) = &self.0 {
+            shared.wake();
+        }
+    }
+}
+
+impl Shared {
+    fn access(&self, record: &AccessRecord<'_>) {
+        let share = self.access_share.load(Relaxed);
+        let mut lines = lock(self.access.own());
+        if share < SHARE_ONE && record.status < 500 && !lines.in_sample(share) {
+            return;
+        }
+        let before = lines.bytes.len();
+        if before >= ACCESS_BYTES_MAX {
+            self.access_dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        lines.push(record, query_values(self.access_query.load(Relaxed)));
+        let now = lines.bytes.len();
+        drop(lines);
+        if before == 0 || (before < ACCESS_BYTES_HURRY && now >= ACCESS_BYTES_HURRY) {
+            self.wake();
+        }
+    }
+
+    fn dropped(&self) -> Dropped {
+        Dropped { events: self.events_dropped.load(Relaxed), access: self.access_dropped.load(Relaxed) }
+    }
+
+    /// Free when the writer is awake or already called; one system call when it sleeps.
+    fn wake(&self) {
+        if let Some(thread) = lock(&self.writer).as_ref() {
+            thread.unpark();
+        }
+    }
+}
+
+impl Lines {
+    fn push(&mut self, record: &AccessRecord<'_>, query: QueryValues) {
+        record.encode(&mut self.bytes, &mut self.stamp, query);
+    }
+
+    /// Weyl sequence through the SplitMix64 finaliser (Steele, Lea, Flood 2014): evenly spread, and the same in each run.
+    fn in_sample(&mut self, share: u32) -> bool {
+        self.sampler = self.sampler.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.sampler;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        mixed % u64::from(SHARE_ONE) < u64::from(share)
+    }
+}
+
+fn query_values(stored: u8) -> QueryValues {
+    match stored {
+        stored if stored == QueryValues::Shown as u8 => QueryValues::Shown,
+        stored if stored == QueryValues::Redacted as u8 => QueryValues::Redacted,
+        _ => QueryValues::Sensitive,
+    }
+}
+
+impl Receiver {
+    /// Waits until something was emitted since the last call, or `timeout` has passed. Only one thread may wait;
+    /// it may also return early without reason.
+    pub fn wait(&self, timeout: Duration) {
+        let this = std::thread::current();
+        let mut writer = lock(&self.0.writer);
+        let known = writer.as_ref().is_some_and(|thread| thread.id() == this.id());
+        if !known {
+            *writer = Some(this);
+        }
+        drop(writer);
+        if known || self.is_empty() {
+            std::thread::park_timeout(timeout);
+        }
+    }
+
+    /// Whether nothing waits to be taken.
+    pub fn is_empty(&self) -> bool {
+        lock(&self.0.events).is_empty() && self.0.access.iter().all(|lines| lock(lines).bytes.is_empty())
+    }
+
+    /// Takes all events that wait.
+    pub fn take_events(&self) -> Vec<Event> {
+        let mut events = lock(&self.0.events);
+        let taken = std::mem::take(&mut *events);
+        drop(events);
+        taken.into()
+    }
+
+    /// Takes all access lines that wait: calls `write` with each core's bytes (whole lines), in no order between
+    /// cores. `spare` is a buffer kept between calls, so that memory circulates instead of being allocated anew.
+    pub fn take_access(&self, spare: &mut Vec<u8>, mut write: impl FnMut(&[u8])) {
+        for lines in self.0.access.iter() {
+            spare.clear();
+            std::mem::swap(&mut lock(lines).bytes, spare);
+            if !spare.is_empty() {
+                write(spare);
+            }
+        }
+    }
+
+    /// What was dropped so far.
+    pub fn dropped(&self) -> Dropped {
+        self.0.dropped()
+    }
+}
+
+/// A panic of an emitter leaves at most a line cut short, so the lock is used on.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    match mutex.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    }
+}

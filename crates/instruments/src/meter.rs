@@ -1,0 +1,240 @@
+//! The inventory of all metrics: which families and series exist, within a bound.
+//!
+//! A label that a user or a client chooses can take any number of values, and each costs memory here and in
+//! whatever scrapes us. So a family has at most [`Meter::SERIES_PER_FAMILY_MAX`] series; who asks for more gets one
+//! shared series whose labels all read `overflow`, and the refusal is counted in `terrace_series_overflow_total`.
+//! A series lives as long as somebody holds its handle: it is reported once more after the last one is dropped and
+//! then gone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::cells::PerShard;
+use crate::family::{Family, Kind};
+use crate::histogram::{Histogram, HistogramCells, HistogramSnapshot};
+use crate::number::{Counter, Gauge, GaugeCells};
+
+static OVERFLOW: Family = Family {
+    name: "terrace_series_overflow",
+    help: "Series refused because their family was full or registered in another shape; counted under labels \"overflow\" instead.",
+    unit: "",
+    labels: &["family"],
+    kind: Kind::Counter,
+};
+
+/// Hands out metric handles and reports what they hold. Cheap to clone; all clones are one inventory.
+#[derive(Debug, Clone)]
+pub struct Meter(Arc<Inventory>);
+
+#[derive(Debug)]
+struct Inventory {
+    shards: usize,
+    series_per_family_max: usize,
+    families: Mutex<BTreeMap<&'static str, Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    family: &'static Family,
+    series: HashMap<Box<[String]>, Cells>,
+    overflow: Option<Cells>,
+    refused: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Cells {
+    Counter(Arc<PerShard<AtomicU64>>),
+    Gauge(Arc<GaugeCells>),
+    Histogram(Arc<PerShard<HistogramCells>>),
+}
+
+/// All series of one family at one moment.
+#[derive(Debug, Clone)]
+pub struct FamilySnapshot {
+    /// Name, help, unit, labels.
+    pub family: &'static Family,
+    /// Ordered by their labels.
+    pub series: Vec<SeriesSnapshot>,
+}
+
+/// One series at one moment.
+#[derive(Debug, Clone)]
+pub struct SeriesSnapshot {
+    /// Label values, in the order of the family's labels.
+    pub labels: Vec<String>,
+    /// What it held.
+    pub value: SeriesValue,
+}
+
+/// What a series held.
+#[derive(Debug, Clone)]
+pub enum SeriesValue {
+    /// Of a [`Counter`].
+    Counter(u64),
+    /// Of a [`Gauge`].
+    Gauge(i64),
+    /// Of a [`Histogram`].
+    Histogram(HistogramSnapshot),
+}
+
+impl Meter {
+    /// Series that one family may have before further ones share the series `overflow`.
+    pub const SERIES_PER_FAMILY_MAX: usize = 2_000;
+
+    /// An empty inventory for `shards` data-plane threads.
+    pub fn new(shards: usize) -> Self {
+        Self::with_series_max(shards, Self::SERIES_PER_FAMILY_MAX)
+    }
+
+    /// Like [`Meter::new`], with another bound on the series of each family.
+    pub fn with_series_max(shards: usize, series_per_family_max: usize) -> Self {
+        let families = Mutex::new(BTreeMap::new());
+        Self(Arc::new(Inventory { shards, series_per_family_max, families }))
+    }
+
+    /// The counter of a family with these label values; the same arguments give the same cells. Resolve it when a
+    /// component is built, never on a request's way.
+    pub fn counter(&self, family: &'static Family, labels: &[&str]) -> Counter {
+        match self.resolve(family, Kind::Counter, labels) {
+            Cells::Counter(cells) => Counter(cells),
+            _ => unreachable!("cells are made by the kind that was asked for"),
+        }
+    }
+
+    /// The gauge of a family with these label values.
+    pub fn gauge(&self, family: &'static Family, labels: &[&str]) -> Gauge {
+        match self.resolve(family, Kind::Gauge, labels) {
+            Cells::Gauge(cells) => Gauge(cells),
+            _ => unreachable!("cells are made by the kind that was asked for"),
+        }
+    }
+
+    /// The histogram of a family with these label values.
+    pub fn histogram(&self, family: &'static Family, labels: &[&str]) -> Histogram {
+        match self.resolve(family, Kind::Histogram, labels) {
+            Cells::Histogram(cells) => Histogram(cells),
+            _ => unreachable!("cells are made by the kind that was asked for"),
+        }
+    }
+
+    /// What every series holds now, families ordered by name. Series that nobody holds any more are in it for the
+    /// last time.
+    pub fn collect(&self) -> Vec<FamilySnapshot> {
+        let mut families = self.families();
+        let mut snapshots: Vec<FamilySnapshot> = families.values_mut().filter_map(Entry::collect).collect();
+        if let Some(overflow) = overflow_snapshot(&families) {
+            snapshots.push(overflow);
+        }
+        families.retain(|_, entry| !entry.series.is_empty() || entry.overflow.is_some() || entry.refused > 0);
+        snapshots
+    }
+
+    fn families(&self) -> MutexGuard<'_, BTreeMap<&'static str, Entry>> {
+        match self.0.families.lock() {
+            Ok(guard) => guard,
+            // Nothing in here is left half-done by a panic: entries are inserted whole.
+            Err(poisoned) => poisoned.into_inner(),
+        }
+    }
+
+    /// Two families of one name and different shape, or a wrong number of labels, are programming errors: loud in
+    /// a debug build; in a release build the first family stays and the second counts into the void.
+    fn resolve(&self, family: &'static Family, kind: Kind, labels: &[&str]) -> Cells {
+        let fresh = || Cells::new(kind, self.0.shards);
+        let mut families = self.families();
+        let entry = families.entry(family.base()).or_insert_with(|| Entry::new(family));
+        let fits =
+            family.kind == kind && entry.family.same_shape(family) && labels.len() == family.labels.len();
+        if fits {
+            return entry.resolve(labels, self.0.series_per_family_max, fresh);
+        }
+        entry.refused += 1;
+        // Let go first: a panic below must not poison the inventory of a test that expects it.
+        drop(families);
+        debug_assert!(
+            fits,
+            "metric {} asked for in two shapes, or with {} labels",
+            family.name,
+            labels.len()
+        );
+        fresh()
+    }
+}
+
+impl Entry {
+    fn new(family: &'static Family) -> Self {
+        Self { family, series: HashMap::new(), overflow: None, refused: 0 }
+    }
+
+    fn resolve(&mut self, labels: &[&str], series_max: usize, fresh: impl Fn() -> Cells) -> Cells {
+        let key: Box<[String]> = labels.iter().map(|label| (*label).to_owned()).collect();
+        if let Some(cells) = self.series.get(&key) {
+            return cells.clone();
+        }
+        if self.series.len() >= series_max {
+            self.series.retain(|_, cells| cells.held());
+        }
+        if self.series.len() >= series_max {
+            self.refused += 1;
+            return self.overflow.get_or_insert_with(fresh).clone();
+        }
+        let cells = fresh();
+        self.series.insert(key, cells.clone());
+        cells
+    }
+
+    /// Reads all series, and forgets those that nobody holds.
+    fn collect(&mut self) -> Option<FamilySnapshot> {
+        let mut series = Vec::with_capacity(self.series.len() + 1);
+        self.series.retain(|labels, cells| {
+            // Asked before reading: an add made before the last handle was dropped must be in the last report.
+            let held = cells.held();
+            series.push(SeriesSnapshot { labels: labels.to_vec(), value: cells.read() });
+            held
+        });
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        if let Some(overflow) = &self.overflow {
+            let labels = vec!["overflow".to_owned(); self.family.labels.len()];
+            series.push(SeriesSnapshot { labels, value: overflow.read() });
+        }
+        if series.is_empty() { None } else { Some(FamilySnapshot { family: self.family, series }) }
+    }
+}
+
+fn overflow_snapshot(families: &BTreeMap<&'static str, Entry>) -> Option<FamilySnapshot> {
+    let refused = families.iter().filter(|(_, entry)| entry.refused > 0);
+    let row = |(name, entry): (&&'static str, &Entry)| SeriesSnapshot {
+        labels: vec![(*name).to_owned()],
+        value: SeriesValue::Counter(entry.refused),
+    };
+    let series: Vec<SeriesSnapshot> = refused.map(row).collect();
+    if series.is_empty() { None } else { Some(FamilySnapshot { family: &OVERFLOW, series }) }
+}
+
+impl Cells {
+    fn new(kind: Kind, shards: usize) -> Self {
+        match kind {
+            Kind::Counter => Self::Counter(Arc::new(PerShard::new(shards))),
+            Kind::Gauge => Self::Gauge(Arc::new(GaugeCells::new(shards))),
+            Kind::Histogram => Self::Histogram(Arc::new(PerShard::new(shards))),
+        }
+    }
+
+    /// Whether anyone but the inventory holds them.
+    fn held(&self) -> bool {
+        match self {
+            Self::Counter(cells) => Arc::strong_count(cells) > 1,
+            Self::Gauge(cells) => Arc::strong_count(cells) > 1,
+            Self::Histogram(cells) => Arc::strong_count(cells) > 1,
+        }
+    }
+
+    fn read(&self) -> SeriesValue {
+        match self.clone() {
+            Self::Counter(cells) => SeriesValue::Counter(Counter(cells).value()),
+            Self::Gauge(cells) => SeriesValue::Gauge(Gauge(cells).value()),
+            Self::Histogram(cells) => SeriesValue::Histogram(Histogram(cells).snapshot()),
+        }
+    }
+}
