@@ -7,8 +7,13 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod ejection;
 mod restart;
+mod share;
+mod window;
 
 // The public interface is:
 pub use backoff::Backoff;
+pub use ejection::{Ejection, EjectionCause, EjectionLaw, Evidence};
 pub use restart::{Decision as RestartDecision, RestartLaw, RestartState};
+pub use share::Share;
