@@ -1,0 +1,122 @@
+#!/bin/sh
+# Installs what building, trying and testing Terrace needs: Debian packages by apt and, for the tests, two Python
+# packages in a virtual environment under target/. What is there already is left alone, so that a second run does
+# nothing and takes no time.
+#
+#   scripts/prepare.sh demo    what `make demo` needs
+#   scripts/prepare.sh test    what `make test` and `make bench` need (contains the former)
+set -eu
+cd "$(dirname "$0")/.."
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" # Debian keeps nginx and haproxy where only root looks
+VENV=target/venv
+
+say() { printf '%s\n' "$*"; }
+fail() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# One line each: what must be there, and the Debian package that brings it.
+needed_for_demo() {
+    cat <<'LIST'
+program cc gcc
+file /usr/include/stdio.h libc6-dev
+program curl curl
+program wrk wrk
+program python3 python3
+LIST
+}
+
+needed_for_test() {
+    needed_for_demo
+    cat <<'LIST'
+module ensurepip python3-venv
+program nginx nginx-light
+program haproxy haproxy
+program h2load nghttp2-client
+program openssl openssl
+program strace strace
+program valgrind valgrind
+program ps procps
+LIST
+}
+
+is_there() {
+    case $1 in
+    program) command -v "$2" >/dev/null ;;
+    file) test -e "$2" ;;
+    module) "$(python)" -c "import $2" 2>/dev/null ;;
+    esac
+}
+
+# Debian's own, as the package python3-venv belongs to it; else whichever there is.
+python() {
+    if [ -x /usr/bin/python3 ]; then echo /usr/bin/python3; else echo python3; fi
+}
+
+missing_packages() {
+    "needed_for_$1" | while read -r kind name package; do
+        is_there "$kind" "$name" || printf '%s ' "$package"
+    done
+}
+
+# How this user becomes root: by being it, or by sudo.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+install_packages() {
+    packages=$1
+    command -v apt-get >/dev/null || fail "these programs are missing and there is no apt-get to install them: $packages
+  Install them by hand (the names are Debian's) and try again."
+    if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
+        fail "these Debian packages are missing, and installing them takes root or sudo: $packages
+  As root: apt-get install --no-install-recommends $packages"
+    fi
+    say "installing Debian packages: $packages"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q
+    # shellcheck disable=SC2086 # a list of words on purpose
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages
+    silence_services "$packages"
+}
+
+# Debian starts what it installs. We want the programs; a web server on port 80 that nobody asked for is none of them.
+silence_services() {
+    [ -d /run/systemd/system ] || return 0
+    for service in nginx haproxy; do
+        case " $1" in
+        *" $service"*) as_root systemctl disable --quiet --now "$service" || true ;;
+        esac
+    done
+}
+
+check_rust() {
+    command -v cargo >/dev/null || fail "cargo is missing. Install a Rust toolchain (https://rustup.rs) and try again."
+    [ "$1" = test ] || return 0
+    cargo fmt --version >/dev/null 2>&1 || fail "rustfmt is missing. Run: rustup component add rustfmt"
+    cargo clippy --version >/dev/null 2>&1 || fail "clippy is missing. Run: rustup component add clippy"
+}
+
+# Real clients of other people's making: WebSocket and gRPC as the world speaks them.
+prepare_python() {
+    if [ -x $VENV/bin/python ] && $VENV/bin/python -c 'import websockets, grpc' 2>/dev/null; then
+        return 0
+    fi
+    say "installing Python packages into $VENV: websockets grpcio"
+    "$(python)" -m venv --clear $VENV
+    $VENV/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+        'websockets>=12,<17' 'grpcio>=1.60,<2'
+}
+
+what=${1:-}
+case $what in
+demo | test) ;;
+*) fail "usage: scripts/prepare.sh demo|test" ;;
+esac
+check_rust "$what"
+missing=$(missing_packages "$what")
+[ -z "$missing" ] || install_packages "$missing"
+missing=$(missing_packages "$what")
+[ -z "$missing" ] || fail "still missing after the installation: $missing"
+[ "$what" = demo ] || prepare_python
+say "everything needed for '$what' is installed"
