@@ -1,0 +1,117 @@
+//! Heads of HTTP/1 messages written to bytes. What is written was checked when it was read, so that no field can carry
+//! a line end; the body's length is stated once, here, whatever the fields said before.
+
+use crate::{BodyLength, Fields, Known, Method, RequestHead, ResponseHead, Version, reason};
+
+/// Writes a request's head for a body of that length. An origin server learns of an absent body where the method
+/// would lead it to expect one (RFC 9110 section 8.6).
+pub fn write_request(head: &RequestHead, length: BodyLength, out: &mut Vec<u8>) {
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(head.target().as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    write_fields(&head.fields, |known| !matches!(known, Known::ContentLength | Known::TransferEncoding), out);
+    let expects_body = matches!(head.method, Method::Post | Method::Put | Method::Patch);
+    match length {
+        BodyLength::Empty if expects_body => out.extend_from_slice(b"content-length: 0\r\n"),
+        length => write_length(length, out),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a response's head for a body of that length, in the version the client speaks. For a message that has no body
+/// by its nature (HEAD, 304) a `Content-Length` among the fields stays, since it speaks of the body there would be.
+pub fn write_response(head: &ResponseHead, length: BodyLength, client: Version, out: &mut Vec<u8>) {
+    out.extend_from_slice(if client == Version::Http10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    write_decimal(u64::from(head.status), out);
+    out.push(b' ');
+    out.extend_from_slice(reason(head.status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let keep_length = length == BodyLength::Empty && head.status != 204 && head.status >= 200;
+    write_fields(
+        &head.fields,
+        |known| match known {
+            Known::ContentLength => keep_length,
+            Known::TransferEncoding => false,
+            _ => true,
+        },
+        out,
+    );
+    write_length(length, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_fields(fields: &Fields, keep: impl Fn(Known) -> bool, out: &mut Vec<u8>) {
+    for (known, name, value) in fields.iter_known() {
+        if known.is_none_or(&keep) {
+            out.extend_from_slice(name);
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+fn write_length(length: BodyLength, out: &mut Vec<u8>) {
+    match length {
+        BodyLength::Known(bytes) => {
+            out.extend_from_slice(b"content-length: ");
+            write_decimal(bytes, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        BodyLength::Framed => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        BodyLength::Empty | BodyLength::UntilClose => {}
+    }
+}
+
+fn write_decimal(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Bounds, parse_request};
+
+    fn request(method: &str, length: BodyLength) -> String {
+        let mut head = RequestHead::new();
+        let text = format!("{method} /a?b HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\nX: y\r\n\r\n");
+        parse_request(text.as_bytes(), &Bounds::default(), &mut head).expect("valid");
+        let mut out = Vec::new();
+        write_request(&head, length, &mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn rfc9112_6_a_length_is_stated_once() {
+        let known = "POST /a?b HTTP/1.1\r\nHost: a\r\nX: y\r\ncontent-length: 1234567890\r\n\r\n";
+        assert_eq!(request("POST", BodyLength::Known(1_234_567_890)), known);
+        let chunked = "POST /a?b HTTP/1.1\r\nHost: a\r\nX: y\r\ntransfer-encoding: chunked\r\n\r\n";
+        assert_eq!(request("POST", BodyLength::Framed), chunked);
+        assert!(request("POST", BodyLength::Empty).contains("content-length: 0\r\n"));
+        assert!(!request("GET", BodyLength::Empty).contains("content-length"));
+    }
+
+    #[test]
+    fn rfc9110_8_6_a_response_to_head_keeps_the_length_there_would_be() {
+        let mut head = ResponseHead::new(200);
+        head.fields.append(b"Content-Length", b"42");
+        let mut out = Vec::new();
+        write_response(&head, BodyLength::Empty, Version::Http11, &mut out);
+        assert_eq!(out, b"HTTP/1.1 200 OK\r\nContent-Length: 42\r\n\r\n");
+        head.status = 204;
+        out.clear();
+        write_response(&head, BodyLength::Empty, Version::Http10, &mut out);
+        assert_eq!(out, b"HTTP/1.0 204 No Content\r\n\r\n");
+    }
+}
