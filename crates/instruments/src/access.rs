@@ -66,7 +66,7 @@ impl AccessRecord<'_> {
     /// Appends the record as one JSON line. `stamp` is the thread's own memory of the current second.
     pub(crate) fn encode(&self, out: &mut Vec<u8>, stamp: &mut Timestamp, query: QueryValues) {
         out.extend_from_slice(b"{\"time\":\"");
-        out.extend_from_slice(stamp.format(self.time).as_bytes());
+        out.extend_from_slice(stamp.bytes(self.time));
         out.extend_from_slice(b"\",\"event\":\"access\",\"client\":\"");
         push_ip(out, self.client);
         out.extend_from_slice(b"\",\"status\":");
@@ -154,19 +154,106 @@ fn push_pair(out: &mut Vec<u8>, pair: &[u8], query: QueryValues) {
 
 /// Keys whose values open doors: OAuth 2 (RFC 6749, RFC 6750), presigned URLs, and what people call passwords.
 fn is_sensitive(key: &[u8]) -> bool {
-    const WORDS: [&[u8]; 10] = [
-        b"token",
-        b"secret",
-        b"passw",
-        b"signature",
-        b"api_key",
-        b"apikey",
-        b"api-key",
-        b"credential",
-        b"jwt",
-        b"session",
-    ];
     const KEYS: [&[u8]; 6] = [b"key", b"sig", b"code", b"auth", b"pwd", b"authorization"];
     KEYS.iter().any(|word| key.eq_ignore_ascii_case(word))
-        || WORDS.iter().any(|word| key.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word)))
+        || (0..key.len()).any(|at| opens_sensitive_word(&key[at..]))
+}
+
+/// Decides by the first letter, so that a harmless key costs a look per letter and no comparison.
+fn opens_sensitive_word(rest: &[u8]) -> bool {
+    let words: &[&[u8]] = match rest[0].to_ascii_lowercase() {
+        b't' => &[b"token"],
+        b's' => &[b"secret", b"signature", b"session"],
+        b'p' => &[b"passw"],
+        b'a' => &[b"api_key", b"apikey", b"api-key"],
+        b'c' => &[b"credential"],
+        b'j' => &[b"jwt"],
+        _ => return false,
+    };
+    words.iter().any(|word| rest.len() >= word.len() && rest[..word.len()].eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> AccessRecord<'static> {
+        AccessRecord {
+            time: SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001),
+            listener: "public",
+            client: IpAddr::from([192, 0, 2, 7]),
+            method: "GET",
+            host: "shop.example.com",
+            path: "/orders/7?expand=lines",
+            protocol: "HTTP/1.1",
+            status: 200,
+            bytes_in: 0,
+            bytes_out: 1_234,
+            duration: Duration::from_micros(1_500),
+            route: "orders",
+            service: "orders",
+            instance: "orders-1",
+            tries: 1,
+            request_id: "018f",
+            outcome: "ok",
+        }
+    }
+
+    fn line(record: &AccessRecord<'_>, query: QueryValues) -> String {
+        let mut out = Vec::new();
+        record.encode(&mut out, &mut Timestamp::default(), query);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn path(target: &str, query: QueryValues) -> String {
+        let line = line(&AccessRecord { path: target, ..record() }, query);
+        let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
+        parsed["path"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_request_is_one_json_line() {
+        assert_eq!(
+            line(&record(), QueryValues::Sensitive),
+            concat!(
+                r#"{"time":"2023-11-14T22:13:20.000001Z","event":"access","client":"192.0.2.7","status":200,"#,
+                r#""duration_seconds":0.001500,"method":"GET","host":"shop.example.com","#,
+                r#""path":"/orders/7?expand=lines","protocol":"HTTP/1.1","request_id":"018f","bytes_in":0,"#,
+                r#""bytes_out":1234,"listener":"public","route":"orders","service":"orders","#,
+                r#""instance":"orders-1","tries":1,"outcome":"ok"}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn what_a_client_sends_cannot_forge_a_line() {
+        let forged = AccessRecord { host: "a\"}\n{\"status\":200", path: "/\u{1b}[2J\u{7f}", ..record() };
+        let line = line(&forged, QueryValues::Shown);
+        assert_eq!(line.matches('\n').count(), 1);
+        assert!(!line.contains('\u{1b}') && !line.contains('\u{7f}'));
+        let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(parsed["host"], forged.host);
+    }
+
+    #[test]
+    fn secrets_in_a_query_do_not_reach_the_log() {
+        let target = "/cb?code=S1&state=x&access_token=S2&X-Amz-Signature=S3&Password=S4&flag&sort=key";
+        let shown = path(target, QueryValues::Sensitive);
+        assert_eq!(shown, "/cb?code=-&state=x&access_token=-&X-Amz-Signature=-&Password=-&flag&sort=key");
+        assert_eq!(path("/a?b=c&d", QueryValues::Redacted), "/a?b=-&d");
+        assert_eq!(path(target, QueryValues::Shown), target);
+    }
+
+    #[test]
+    fn ipv6_and_mapped_clients_read_as_people_write_them() {
+        let mapped: IpAddr = "::ffff:192.0.2.7".parse().unwrap();
+        let six: IpAddr = "2001:db8::1".parse().unwrap();
+        assert!(
+            line(&AccessRecord { client: mapped, ..record() }, QueryValues::Shown).contains("\"192.0.2.7\"")
+        );
+        assert!(
+            line(&AccessRecord { client: six, ..record() }, QueryValues::Shown).contains("\"2001:db8::1\"")
+        );
+    }
 }

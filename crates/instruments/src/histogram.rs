@@ -173,3 +173,107 @@ impl HistogramSnapshot {
         difference
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn histogram() -> Histogram {
+        Histogram(Arc::new(PerShard::new(2)))
+    }
+
+    #[test]
+    fn buckets_follow_one_another_without_gap_or_overlap() {
+        let mut expected = 0;
+        for index in 0..OCTAVES * SUB_BUCKETS {
+            let (from, to) = bounds_us(index);
+            assert_eq!(from, expected, "bucket {index}");
+            expected = to;
+        }
+        assert!(expected > VALUE_US_MAX, "an hour has a bucket");
+    }
+
+    #[test]
+    fn nothing_recorded_has_no_quantile() {
+        assert_eq!(histogram().snapshot().quantile(0.5), None);
+        assert_eq!(histogram().snapshot().count(), 0);
+    }
+
+    #[test]
+    fn a_duration_beyond_an_hour_counts_as_an_hour() {
+        let histogram = histogram();
+        histogram.record(Duration::MAX);
+        let snapshot = histogram.snapshot();
+        assert_eq!(snapshot.sum(), Duration::from_secs(3_600));
+        let error = snapshot.quantile(1.0).unwrap().as_secs_f64() / 3_600.0 - 1.0;
+        assert!(error.abs() < 0.016, "{error}");
+    }
+
+    #[test]
+    fn memory_is_allocated_only_for_octaves_that_occur() {
+        let histogram = histogram();
+        histogram.record(Duration::from_millis(3));
+        let allocated: usize = histogram
+            .0
+            .iter()
+            .flat_map(|cells| &cells.octaves)
+            .filter(|octave| octave.get().is_some())
+            .count();
+        assert_eq!(allocated, 1);
+        assert!(size_of::<HistogramCells>() <= 512, "{}", size_of::<HistogramCells>());
+    }
+
+    #[test]
+    fn since_shows_only_what_came_after() {
+        let histogram = histogram();
+        histogram.record(Duration::from_millis(1));
+        let earlier = histogram.snapshot();
+        histogram.record(Duration::from_millis(500));
+        let since = histogram.snapshot().since(&earlier);
+        assert_eq!((since.count(), since.sum()), (1, Duration::from_millis(500)));
+        let mut whole = earlier.clone();
+        whole.merge(&since);
+        assert_eq!(whole, histogram.snapshot());
+    }
+
+    fn durations_us() -> impl Strategy<Value = Vec<u64>> {
+        // Evenly over magnitudes, as latencies are.
+        let value =
+            (0_u32..32, any::<u64>()).prop_map(|(bits, value)| (value & ((1 << bits) - 1)).min(VALUE_US_MAX));
+        proptest::collection::vec(value, 1..300)
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_lies_in_its_bucket(micros in 0..=VALUE_US_MAX) {
+            let (octave, sub) = place(micros);
+            let (from, to) = bounds_us(octave * SUB_BUCKETS + sub);
+            prop_assert!(from <= micros && micros < to);
+            prop_assert!(to - from == 1 || (to - from) * 32 <= from);
+        }
+
+        #[test]
+        fn quantiles_are_within_two_percent_of_the_exact_ones(mut values in durations_us(), q in 0.0..=1.0_f64) {
+            let histogram = histogram();
+            values.iter().for_each(|micros| histogram.record(Duration::from_micros(*micros)));
+            values.sort_unstable();
+            let rank = ((q * values.len() as f64).ceil() as usize).clamp(1, values.len());
+            let exact = values[rank - 1] as f64;
+            let shown = histogram.snapshot().quantile(q).unwrap().as_nanos() as f64 / 1e3;
+            prop_assert!((shown - exact).abs() <= (exact * 0.02).max(0.5), "exact {exact} µs, shown {shown} µs");
+        }
+
+        #[test]
+        fn cumulative_counts_never_fall_and_end_at_the_count(values in durations_us(), mut bounds in durations_us()) {
+            let histogram = histogram();
+            values.iter().for_each(|micros| histogram.record(Duration::from_micros(*micros)));
+            let snapshot = histogram.snapshot();
+            bounds.sort_unstable();
+            bounds.push(2 * VALUE_US_MAX);
+            let counts: Vec<u64> = bounds.iter().map(|at| snapshot.count_at_most(Duration::from_micros(*at))).collect();
+            prop_assert!(counts.is_sorted());
+            prop_assert_eq!(*counts.last().unwrap(), values.len() as u64);
+        }
+    }
+}

@@ -10,8 +10,40 @@ pub fn push_json_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// Appends the inside of a JSON string. Runs of plain bytes are copied whole.
-pub(crate) fn push_escaped(out: &mut Vec<u8>, mut bytes: &[u8]) {
+/// Appends the inside of a JSON string. Nearly all text needs no escape, which is found out sixteen bytes at a time:
+/// byte by byte this was half the cost of an access line.
+pub(crate) fn push_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
+    let (chunks, rest) = bytes.as_chunks::<CHUNK>();
+    let mut last = [b' '; CHUNK];
+    last[..rest.len()].copy_from_slice(rest);
+    if !(chunks.iter().all(is_plain) && is_plain(&last)) {
+        push_with_escapes(out, bytes);
+    } else if chunks.is_empty() {
+        // A copy of constant length is two moves, one of unknown length a call.
+        let end = out.len() + rest.len();
+        out.extend_from_slice(&last);
+        out.truncate(end);
+    } else {
+        out.extend_from_slice(bytes);
+    }
+}
+
+const CHUNK: usize = 16;
+
+/// Without a branch per byte, so that the compiler makes vector compares of it.
+#[inline]
+fn is_plain(chunk: &[u8; CHUNK]) -> bool {
+    !chunk.iter().fold(false, |found, byte| found | needs_escape(*byte))
+}
+
+#[inline]
+fn needs_escape(byte: u8) -> bool {
+    // DEL is legal in JSON, but a terminal that shows the line would act on it.
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (byte == 0x7f)
+}
+
+#[cold]
+fn push_with_escapes(out: &mut Vec<u8>, mut bytes: &[u8]) {
     while let Some(at) = bytes.iter().position(|byte| needs_escape(*byte)) {
         out.extend_from_slice(&bytes[..at]);
         push_escape(out, bytes[at]);
@@ -20,12 +52,6 @@ pub(crate) fn push_escaped(out: &mut Vec<u8>, mut bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-fn needs_escape(byte: u8) -> bool {
-    // DEL is legal in JSON, but a terminal that shows the line would act on it.
-    byte < 0x20 || byte == b'"' || byte == b'\\' || byte == 0x7f
-}
-
-#[cold]
 fn push_escape(out: &mut Vec<u8>, byte: u8) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     match byte {
@@ -43,16 +69,33 @@ fn push_escape(out: &mut Vec<u8>, byte: u8) {
 }
 
 /// Appends a decimal number.
-pub(crate) fn push_u64(out: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn push_u64(out: &mut Vec<u8>, number: u64) {
+    match u32::try_from(number) {
+        Ok(small) if small < 10 => out.push(b'0' + small as u8),
+        Ok(small) if small < 10_000 => push_up_to_four(out, small),
+        _ => push_large(out, number),
+    }
+}
+
+/// Octets, statuses and most sizes: the digits at once, and as many of them as count.
+#[inline]
+fn push_up_to_four(out: &mut Vec<u8>, number: u32) {
+    let digits =
+        [number / 1_000, number / 100 % 10, number / 10 % 10, number % 10].map(|digit| b'0' + digit as u8);
+    match number {
+        1_000.. => out.extend_from_slice(&digits),
+        100.. => out.extend_from_slice(&digits[1..]),
+        _ => out.extend_from_slice(&digits[2..]),
+    }
+}
+
+fn push_large(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0_u8; 20];
     let mut start = digits.len();
-    loop {
+    while number > 0 {
         start -= 1;
         digits[start] = b'0' + (number % 10) as u8;
         number /= 10;
-        if number == 0 {
-            break;
-        }
     }
     out.extend_from_slice(&digits[start..]);
 }
@@ -60,13 +103,10 @@ pub(crate) fn push_u64(out: &mut Vec<u8>, mut number: u64) {
 /// Appends microseconds as seconds with six decimals.
 pub(crate) fn push_seconds(out: &mut Vec<u8>, micros: u64) {
     push_u64(out, micros / 1_000_000);
-    let mut decimals = *b".000000";
-    let mut rest = micros % 1_000_000;
-    for digit in decimals[1..].iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    out.extend_from_slice(&decimals);
+    let rest = (micros % 1_000_000) as u32;
+    let places = [100_000, 10_000, 1_000, 100, 10, 1];
+    out.push(b'.');
+    out.extend_from_slice(&places.map(|place| b'0' + (rest / place % 10) as u8));
 }
 
 /// Appends a field's value as JSON; durations in seconds, numbers that are not finite as `null`.
@@ -84,5 +124,46 @@ pub fn push_json_value(out: &mut Vec<u8>, value: &Value) {
         Value::Float(_) => out.extend_from_slice(b"null"),
         Value::Bool(yes) => out.extend_from_slice(if *yes { b"true" } else { b"false" }),
         Value::Duration(span) => push_seconds(out, u64::try_from(span.as_micros()).unwrap_or(u64::MAX)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_text_comes_back_from_a_json_parser(text in any::<String>()) {
+            let mut out = Vec::new();
+            push_json_string(&mut out, &text);
+            prop_assert!(!out.contains(&b'\n'));
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+
+        #[test]
+        fn any_number_comes_back_from_a_json_parser(int in any::<i64>(), uint in any::<u64>(), float in any::<f64>()) {
+            for value in [Value::Int(int), Value::Uint(uint), Value::Float(float)] {
+                let mut out = Vec::new();
+                push_json_value(&mut out, &value);
+                let parsed: serde_json::Value = serde_json::from_slice(&out).unwrap();
+                match value {
+                    Value::Int(int) => prop_assert_eq!(parsed.as_i64(), Some(int)),
+                    Value::Uint(uint) => prop_assert_eq!(parsed.as_u64(), Some(uint)),
+                    _ if !float.is_finite() => prop_assert!(parsed.is_null()),
+                    _ => {
+                        let error = parsed.as_f64().unwrap() - float;
+                        prop_assert!(error.abs() <= float.abs() * 1e-12);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_duration_is_written_in_seconds() {
+        let mut out = Vec::new();
+        push_json_value(&mut out, &Value::Duration(std::time::Duration::from_micros(61_000_042)));
+        assert_eq!(out, b"61.000042");
     }
 }

@@ -290,3 +290,108 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         Err(poisoned) => poisoned.into_inner(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+
+    fn record(status: u16) -> AccessRecord<'static> {
+        AccessRecord {
+            time: SystemTime::UNIX_EPOCH,
+            listener: "public",
+            client: IpAddr::from([127, 0, 0, 1]),
+            method: "GET",
+            host: "localhost",
+            path: "/",
+            protocol: "HTTP/1.1",
+            status,
+            bytes_in: 0,
+            bytes_out: 0,
+            duration: Duration::ZERO,
+            route: "",
+            service: "",
+            instance: "",
+            tries: 0,
+            request_id: "",
+            outcome: "ok",
+        }
+    }
+
+    fn lines(receiver: &Receiver) -> usize {
+        let mut count = 0;
+        receiver.take_access(&mut Vec::new(), |bytes| {
+            count += bytes.iter().filter(|byte| **byte == b'\n').count()
+        });
+        count
+    }
+
+    #[test]
+    fn events_arrive_in_order() {
+        let (log, receiver) = Log::channel(10);
+        log.emit(Event::new(Level::Info, "first").service("orders").field("port", 80_u16));
+        log.clone().emit(Event::new(Level::Error, "second"));
+        let events = receiver.take_events();
+        assert_eq!(events.iter().map(|event| event.name).collect::<Vec<_>>(), ["first", "second"]);
+        assert_eq!(events[0].get("port"), Some(&crate::Value::Uint(80)));
+        assert!(receiver.is_empty());
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_counts_instead_of_waiting() {
+        let (log, receiver) = Log::channel(2);
+        (0..5).for_each(|_| log.emit(Event::new(Level::Warn, "x")));
+        assert_eq!(receiver.take_events().len(), 2);
+        assert_eq!(log.dropped().events, 3);
+        log.emit(Event::new(Level::Warn, "x"));
+        assert_eq!(receiver.take_events().len(), 1, "what is taken makes room");
+    }
+
+    #[test]
+    fn events_below_the_level_are_not_taken() {
+        let (log, receiver) = Log::channel(2);
+        log.emit(Event::new(Level::Debug, "x"));
+        assert!(receiver.is_empty());
+        log.set_level(Level::Debug);
+        log.emit(Event::new(Level::Debug, "x"));
+        assert_eq!(receiver.take_events().len(), 1);
+    }
+
+    #[test]
+    fn access_lines_that_nobody_takes_are_bounded_and_counted() {
+        let (log, receiver) = Log::channel(1);
+        let written = 20_000;
+        (0..written).for_each(|_| log.access(&record(200)));
+        let dropped = log.dropped().access;
+        assert!(dropped > 0);
+        assert_eq!(lines(&receiver) as u64 + dropped, written);
+    }
+
+    #[test]
+    fn a_sample_shows_its_share_of_requests_and_every_failure() {
+        let (log, receiver) = Log::channel(1);
+        log.set_access(AccessSettings { sample: 0.25, ..AccessSettings::default() });
+        (0..4_000).for_each(|_| log.access(&record(200)));
+        let shown = lines(&receiver);
+        assert!((900..1_100).contains(&shown), "{shown}");
+        (0..100).for_each(|_| log.access(&record(502)));
+        assert_eq!(lines(&receiver), 100);
+        log.set_access(AccessSettings { on: false, ..AccessSettings::default() });
+        log.access(&record(502));
+        assert_eq!(lines(&receiver), 0);
+        assert!(!log.access_on() && !Log::discard().access_on());
+    }
+
+    #[test]
+    fn a_waiting_receiver_is_woken_by_the_first_event() {
+        let (log, receiver) = Log::channel(10);
+        let waiter = std::thread::spawn(move || {
+            while receiver.is_empty() {
+                receiver.wait(Duration::from_secs(60));
+            }
+            receiver.take_events().len()
+        });
+        log.emit(Event::new(Level::Info, "x"));
+        assert_eq!(waiter.join().unwrap(), 1);
+    }
+}

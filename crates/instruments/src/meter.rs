@@ -238,3 +238,111 @@ impl Cells {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static REQUESTS: Family = Family {
+        name: "requests_total",
+        help: "Requests.",
+        unit: "",
+        labels: &["route", "class"],
+        kind: Kind::Counter,
+    };
+    static OPEN: Family = Family { name: "open", help: "Open.", unit: "", labels: &[], kind: Kind::Gauge };
+
+    fn counters(snapshots: &[FamilySnapshot], name: &str) -> Vec<(Vec<String>, u64)> {
+        let family = snapshots.iter().find(|snapshot| snapshot.family.name == name);
+        let row = |series: &SeriesSnapshot| match series.value {
+            SeriesValue::Counter(value) => (series.labels.clone(), value),
+            _ => panic!("{name} is no counter"),
+        };
+        family.map_or_else(Vec::new, |family| family.series.iter().map(row).collect())
+    }
+
+    #[test]
+    fn the_same_labels_are_the_same_number() {
+        let meter = Meter::new(2);
+        meter.counter(&REQUESTS, &["orders", "2xx"]).inc();
+        let again = meter.clone().counter(&REQUESTS, &["orders", "2xx"]);
+        again.add(2);
+        assert_eq!(again.value(), 3);
+    }
+
+    #[test]
+    fn threads_that_count_at_once_lose_nothing() {
+        let meter = Meter::new(2);
+        let (counter, gauge) = (meter.counter(&REQUESTS, &["a", "b"]), meter.gauge(&OPEN, &[]));
+        std::thread::scope(|scope| {
+            for shard in 0..5 {
+                let (counter, gauge) = (&counter, &gauge);
+                scope.spawn(move || {
+                    crate::set_shard(shard);
+                    (0..10_000).for_each(|_| counter.inc());
+                    (0..10_000).for_each(|_| gauge.add(2));
+                    (0..10_000).for_each(|_| gauge.sub(1));
+                });
+            }
+        });
+        assert_eq!((counter.value(), gauge.value()), (50_000, 50_000));
+    }
+
+    #[test]
+    fn a_gauge_that_is_set_forgets_what_was_added_before() {
+        let gauge = Meter::new(2).gauge(&OPEN, &[]);
+        gauge.add(5);
+        gauge.set(2);
+        gauge.sub(3);
+        assert_eq!(gauge.value(), -1);
+    }
+
+    #[test]
+    fn a_series_nobody_holds_is_reported_once_more_and_then_gone() {
+        let meter = Meter::new(1);
+        meter.counter(&REQUESTS, &["old", "2xx"]).inc();
+        let kept = meter.counter(&REQUESTS, &["new", "2xx"]);
+        assert_eq!(counters(&meter.collect(), "requests_total").len(), 2);
+        assert_eq!(
+            counters(&meter.collect(), "requests_total"),
+            [(vec!["new".to_owned(), "2xx".to_owned()], 0)]
+        );
+        drop(kept);
+        meter.collect();
+        assert!(meter.collect().is_empty());
+    }
+
+    #[test]
+    fn series_beyond_the_bound_share_one_and_are_counted() {
+        let meter = Meter::with_series_max(1, 2);
+        let handles: Vec<Counter> =
+            ["a", "b", "c", "d"].iter().map(|route| meter.counter(&REQUESTS, &[route, "2xx"])).collect();
+        handles.iter().for_each(Counter::inc);
+        let snapshots = meter.collect();
+        let rows = counters(&snapshots, "requests_total");
+        assert_eq!(rows.len(), 3);
+        assert_eq!(rows[2], (vec!["overflow".to_owned(); 2], 2));
+        assert_eq!(counters(&snapshots, "terrace_series_overflow"), [(vec!["requests".to_owned()], 2)]);
+    }
+
+    #[test]
+    fn a_full_family_makes_room_by_forgetting_series_nobody_holds() {
+        let meter = Meter::with_series_max(1, 1);
+        drop(meter.counter(&REQUESTS, &["old", "2xx"]));
+        let held = meter.counter(&REQUESTS, &["new", "2xx"]);
+        held.inc();
+        let rows = counters(&meter.collect(), "requests_total");
+        assert_eq!(rows, [(vec!["new".to_owned(), "2xx".to_owned()], 1)]);
+    }
+
+    #[test]
+    #[cfg_attr(debug_assertions, should_panic(expected = "asked for in two shapes"))]
+    fn one_name_in_two_shapes_is_a_programming_error() {
+        static OTHER: Family =
+            Family { name: "requests", help: "", unit: "", labels: &["route"], kind: Kind::Counter };
+        let meter = Meter::new(1);
+        let first = meter.counter(&REQUESTS, &["a", "2xx"]);
+        meter.counter(&OTHER, &["a"]).inc();
+        assert_eq!(first.value(), 0);
+    }
+}

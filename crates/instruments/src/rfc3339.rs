@@ -19,8 +19,14 @@ impl Default for Timestamp {
 }
 
 impl Timestamp {
-    /// The text for `time`, with microseconds. Times before 1970 read as 1970, those after 9999 as their own year's last four digits.
+    /// The text for `time`, with microseconds. Times before 1970 read as 1970, and years after 9999 keep their last
+    /// four digits.
     pub fn format(&mut self, time: SystemTime) -> &str {
+        std::str::from_utf8(self.bytes(time)).expect("a timestamp is ASCII digits in an ASCII template")
+    }
+
+    /// The same as bytes.
+    pub(crate) fn bytes(&mut self, time: SystemTime) -> &[u8; TEMPLATE.len()] {
         let since = match time.duration_since(SystemTime::UNIX_EPOCH) {
             Ok(since) => since,
             Err(_) => Duration::ZERO,
@@ -29,7 +35,7 @@ impl Timestamp {
             self.write_second(since.as_secs());
         }
         put(&mut self.text[20..26], u64::from(since.subsec_micros()));
-        std::str::from_utf8(&self.text).expect("a timestamp is ASCII digits in an ASCII template")
+        &self.text
     }
 
     fn write_second(&mut self, second: u64) {
@@ -65,4 +71,39 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[track_caller]
+    fn check(seconds: u64, micros: u64, expected: &str) {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_micros(micros);
+        assert_eq!(Timestamp::default().format(time), expected);
+    }
+
+    #[test]
+    fn times_read_as_rfc_3339_says() {
+        check(0, 0, "1970-01-01T00:00:00.000000Z");
+        check(951_782_400, 7, "2000-02-29T00:00:00.000007Z");
+        check(1_767_225_599, 999_999, "2025-12-31T23:59:59.999999Z");
+        check(4_107_542_400, 0, "2100-03-01T00:00:00.000000Z");
+    }
+
+    proptest! {
+        #[test]
+        fn each_day_is_the_day_after_the_last(day in 0_u64..100_000) {
+            let ((year, month, of_month), next) = (civil(day), civil(day + 1));
+            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let days = [31, 28 + u64::from(leap), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31][month as usize - 1];
+            let expected = match (of_month == days, month) {
+                (false, _) => (year, month, of_month + 1),
+                (true, 12) => (year + 1, 1, 1),
+                (true, _) => (year, month + 1, 1),
+            };
+            prop_assert_eq!(next, expected);
+        }
+    }
 }
