@@ -28,7 +28,7 @@ define step
 endef
 
 .PHONY: help demo test test-full bench bench-quick soak fuzz build clean \
-        prepare prepare-demo fmt clippy tidy unit doc deny
+        prepare prepare-demo fmt clippy tidy unit doc bench-check deny
 
 help: ## This list
 	@printf 'usage: make TARGET\n\n'
@@ -40,7 +40,7 @@ demo: prepare-demo ## Build, start the example shop and show it through a purcha
 	$(call step,demo)
 	@scripts/demo.sh
 
-test: prepare fmt tidy clippy unit doc deny ## All checks and tests (under 25 minutes on two cold cores)
+test: prepare fmt tidy clippy unit doc bench-check deny ## All checks and tests (under 25 minutes on two cold cores)
 	$(call step,all checks and tests passed)
 
 test-full: test ## What `make test` does, then the long runs: more property cases, the soak, the fuzzers
@@ -106,6 +106,10 @@ unit: ## Unit, property and integration tests
 doc: ## Tests in the documentation
 	$(call step,documentation tests)
 	$(CARGO) test $(LOCKED) --workspace --doc --quiet
+
+bench-check: ## Tests of the bench's own arithmetic
+	$(call step,tests of the bench)
+	python3 -m unittest discover -q -s bench
 
 deny: ## Licences, sources and known defects of dependencies, where cargo-deny is installed
 	$(call step,dependencies)
