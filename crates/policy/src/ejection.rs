@@ -34,6 +34,20 @@ pub struct EjectionLaw {
     pub share_max: Share,
 }
 
+impl Default for EjectionLaw {
+    /// Five in a row, or half of at least 20 in 10 s; out for 10 s up to 5 min; never more than half of a set.
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            share: Share::percent(50),
+            requests: 20,
+            window: Duration::from_secs(10),
+            duration: Backoff { from: Duration::from_secs(10), to: Duration::from_secs(300) },
+            share_max: Share::percent(50),
+        }
+    }
+}
+
 /// Why an endpoint is to be ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EjectionCause {
