@@ -11,17 +11,20 @@ pub(crate) const GOLDEN_FILE: &str = "xtask/crate-graph.txt";
 const BELOW_TIERS: &[&str] =
     &["route", "auth", "policy", "cache", "upstream", "scaling", "telemetry", "runtime", "instruments"];
 
-/// What the tiers that speak HTTP themselves may use besides.
+/// What those may use besides that read and write HTTP themselves: messages, and messages on a socket.
 const HTTP: &[&str] = &["http"];
+const WIRE: &[&str] = &["wire"];
 
 /// A set of crates under one rule: the crates, and what each of them may use.
 type Rule = (&'static [&'static str], &'static [&'static [&'static str]]);
 
 const RULES: &[Rule] = &[
     (&["dns", "queue", "postgres", "redis", "flags", "fleet", "lab"], &[BELOW_TIERS]),
-    (&["edge", "admin"], &[BELOW_TIERS, HTTP]),
+    (&["edge"], &[BELOW_TIERS, HTTP, WIRE]),
+    (&["admin"], &[BELOW_TIERS, HTTP]),
     (&["auth", "cache"], &[&["policy", "runtime", "instruments"]]),
-    (&["upstream"], &[&["policy", "runtime", "instruments"], HTTP]),
+    (&["upstream"], &[&["policy", "runtime", "instruments"], HTTP, WIRE]),
+    (&["wire"], &[&["runtime", "instruments"], HTTP]),
     (&["telemetry"], &[&["runtime", "instruments"]]),
     (&["runtime"], &[&["instruments"]]),
     (PURE, &[]),
@@ -180,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_tier_may_use_what_lies_below_it() {
-        let uses = ["http", "instruments", "policy", "route", "runtime", "telemetry", "upstream"];
+        let uses = ["http", "instruments", "policy", "route", "runtime", "telemetry", "upstream", "wire"];
         assert!(problems(krate("edge", &uses, &["testkit"], &["tokio"])).is_empty());
     }
 
@@ -188,6 +191,7 @@ mod tests {
     fn tiers_never_use_each_other() {
         assert_eq!(problems(krate("edge", &["fleet"], &[], &[])), ["`edge` may not use `fleet`"]);
         assert_eq!(problems(krate("fleet", &["http"], &[], &[])), ["`fleet` may not use `http`"]);
+        assert_eq!(problems(krate("admin", &["wire"], &[], &[])), ["`admin` may not use `wire`"]);
     }
 
     #[test]
