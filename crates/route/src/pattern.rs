@@ -21,6 +21,8 @@ use std::{fmt, ops::Range};
 pub use error::{PatternError, PatternFault};
 pub(crate) use host::Host;
 
+use crate::text::segment_end;
+
 /// How many captures a pattern may have, the one of a trailing `*` included.
 pub const CAPTURES_MAX: usize = 16;
 
@@ -111,7 +113,7 @@ impl Pattern {
         let mut start = path.len().min(1);
         for segment in &self.segments {
             let below = path.get(start..).unwrap_or("");
-            let end = start + below.find('/').unwrap_or(below.len());
+            let end = start + segment_end(below);
             if *segment == Segment::Capture {
                 captures.push(start..end);
             }

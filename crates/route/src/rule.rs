@@ -121,7 +121,7 @@ impl Conditions {
         true
     }
 
-    /// Whether no request can meet both.
+    /// Whether no request can meet both. Names of headers are in lower case here.
     pub(crate) fn exclude(&self, other: &Self) -> bool {
         let methods = !self.methods.is_empty()
             && !other.methods.is_empty()
@@ -141,7 +141,5 @@ impl Conditions {
 }
 
 fn clash<T>(ours: &[(String, T)], theirs: &[(String, T)], excludes: fn(&T, &T) -> bool) -> bool {
-    ours.iter().any(|(name, our)| {
-        theirs.iter().any(|(other, their)| name.eq_ignore_ascii_case(other) && excludes(our, their))
-    })
+    ours.iter().any(|(name, our)| theirs.iter().any(|(other, their)| name == other && excludes(our, their)))
 }

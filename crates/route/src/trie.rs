@@ -4,7 +4,10 @@
 //! the end. That is the path's law of order, so the first hit is the most specific one, and coming back up visits the
 //! others in order. The walk never goes deeper than the longest pattern, and visits each node at most once.
 
-use crate::pattern::{Pattern, Segment};
+use crate::{
+    pattern::{Pattern, Segment},
+    text::segment_end,
+};
 
 /// One pattern of one rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,10 +123,8 @@ impl Trie {
         below: &str,
         visit: &mut impl FnMut(&[Entry]) -> Option<B>,
     ) -> Option<B> {
-        let (segment, below) = match below.split_once('/') {
-            Some((segment, below)) => (segment, Some(below)),
-            None => (below, None),
-        };
+        let (segment, below) = below.split_at(segment_end(below));
+        let below = below.strip_prefix('/');
         if let Ok(place) = node.place(segment) {
             let found = self.descend(node.literals[place].1, below, visit);
             if found.is_some() {

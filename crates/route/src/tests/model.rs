@@ -27,7 +27,7 @@ impl Plan {
         text + self.end
     }
 
-    fn matches(&self, host: &str, path: &str) -> bool {
+    pub(super) fn matches(&self, host: &str, path: &str) -> bool {
         let host_fits = match self.host.strip_prefix('*') {
             Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
             None => self.host.is_empty() || self.host == host,
@@ -49,7 +49,7 @@ impl Plan {
     }
 
     /// Steps 1 and 2 of the law.
-    fn rank(&self) -> (u8, usize, Vec<u8>) {
+    pub(super) fn rank(&self) -> (u8, usize, Vec<u8>) {
         let host = match self.host {
             "" => 0,
             wildcard if wildcard.starts_with('*') => 1,
@@ -135,9 +135,9 @@ fn some<T: Clone + std::fmt::Debug + 'static>(from: Vec<T>) -> impl Strategy<Val
     prop_oneof![Just(vec![]), prop::sample::subsequence(from, 0..=2)]
 }
 
-fn conditions() -> impl Strategy<Value = Conditions> {
-    let methods = some(vec!["GET", "POST", "PUT"]);
-    let wanted = prop::sample::select(vec![
+/// What the rules of the model may ask of a header.
+pub(super) fn header_matches() -> Vec<HeaderMatch> {
+    vec![
         HeaderMatch::Exact("x".into()),
         HeaderMatch::Exact("xyx".into()),
         HeaderMatch::Prefix("x".into()),
@@ -145,7 +145,12 @@ fn conditions() -> impl Strategy<Value = Conditions> {
         HeaderMatch::Suffix("x".into()),
         HeaderMatch::Present,
         HeaderMatch::Absent,
-    ]);
+    ]
+}
+
+fn conditions() -> impl Strategy<Value = Conditions> {
+    let methods = some(vec!["GET", "POST", "PUT"]);
+    let wanted = prop::sample::select(header_matches());
     let asked = prop::sample::select(vec![
         QueryMatch::Exact("1".into()),
         QueryMatch::Exact("2".into()),

@@ -15,6 +15,12 @@ fn query(name: &str, wanted: QueryMatch) -> Conditions {
     Conditions { query: vec![(name.to_owned(), wanted)], ..Conditions::default() }
 }
 
+/// Prefixes asked of two headers.
+fn prefixes(first: &str, second: &str) -> Conditions {
+    let prefix = |text: &str| HeaderMatch::Prefix(text.to_owned());
+    Conditions { headers: vec![("x".into(), prefix(first)), ("y".into(), prefix(second))], ..any() }
+}
+
 fn exact(text: &str) -> HeaderMatch {
     HeaderMatch::Exact(text.to_owned())
 }
@@ -334,6 +340,8 @@ fn rules_that_some_request_can_both_match_are_a_tie() {
         (header("x", HeaderMatch::Prefix("a".into())), header("x", HeaderMatch::Suffix("b".into()))),
         (header("x", exact("a")), header("y", exact("a"))),
         (header("x", HeaderMatch::Absent), query("y", QueryMatch::Present)),
+        (methods(&["GET"]), methods(&["GET", "GET"])),
+        (prefixes("ab", "a"), prefixes("a", "ab")),
     ];
     for (first, second) in pairs {
         problems(vec![rule("/a", first), rule("/a", second)]);
