@@ -1,2 +1,23 @@
 //! What becomes of metrics and events: exposition and logs.
+//!
+//! The rest of Terrace counts and says; here the numbers become text that Prometheus reads, and the events lines
+//! that people and collectors read. One thread does all the writing, so that a full disk or a pipe that nobody
+//! reads costs lines, which are counted, and never a request.
+//!
+//! Absent here: any HTTP (the admin crate serves what [`Handle::metrics`] renders) and any signal handling (the
+//! binary calls [`Handle::reopen`]).
 #![forbid(unsafe_code)]
+
+mod config;
+mod exposition;
+mod line;
+mod output;
+mod pretty;
+mod process;
+mod telemetry;
+mod writer;
+
+// The public interface is:
+pub use config::{Config, Destination, Rotation, Style};
+pub use exposition::{Format, Rendered};
+pub use telemetry::{BuildError, Handle, Lost, Telemetry};
