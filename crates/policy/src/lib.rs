@@ -7,13 +7,19 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod budget;
 mod ejection;
 mod restart;
+mod retry;
 mod share;
+mod timeouts;
 mod window;
 
 // The public interface is:
 pub use backoff::Backoff;
+pub use budget::{BudgetLaw, RetryBudget, RetryPermit};
 pub use ejection::{Ejection, EjectionCause, EjectionLaw, Evidence};
 pub use restart::{Decision as RestartDecision, RestartLaw, RestartState};
+pub use retry::{Attempt, AttemptOutcome, Conditions, GiveUp, RetryPolicy, Statuses, Verdict};
 pub use share::Share;
+pub use timeouts::{Deadline, Phase, TimeoutKind, Timeouts};

@@ -23,6 +23,11 @@ impl Share {
         Self(((ratio * f64::from(WHOLE_PPM)).round() as u32).min(WHOLE_PPM))
     }
 
+    /// So many millionths; more than the whole counts as the whole.
+    pub const fn from_ppm(ppm: u32) -> Self {
+        if ppm >= WHOLE_PPM { Self::ALL } else { Self(ppm) }
+    }
+
     /// In millionths.
     pub const fn ppm(self) -> u32 {
         self.0

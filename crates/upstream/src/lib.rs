@@ -10,15 +10,23 @@
 #![forbid(unsafe_code)]
 
 mod balance;
+mod client;
 mod config;
+mod connect;
+mod discovery;
 mod endpoint;
 mod error;
+mod health;
 mod id;
 mod latency;
 mod lease;
 mod live;
+mod lookup;
 mod metrics;
 mod padded;
+mod pool;
+mod probe;
+mod proxy_header;
 mod report;
 mod roster;
 mod slow_start;
@@ -28,14 +36,19 @@ mod tls;
 mod upstream;
 
 // The public interface is:
+pub use client::{Answer, Link, RESPONSE_BOUNDS, StreamCount, keeps_alive};
 pub use config::{
     Balance, Config, Connections, HealthCheck, Probe, Protocol, ProxyProtocol, Roots, TlsConfig,
 };
+pub use connect::{ConnectError, Proxied};
+pub use discovery::{Discovery, Host, Names, Source};
 pub use endpoint::{ConnectionPermit, Endpoint, Health};
 pub use error::{BuildError, NoEndpoint};
+pub use health::check;
 pub use id::{EndpointId, IdentityKey};
 pub use lease::{FailureKind, Lease, Outcome, StreamLease};
 pub use live::Ask;
+pub use pool::{Pool, Shelf};
 pub use report::EndpointReport;
 pub use roster::{Member, MemberState};
 pub use tls::Tls;

@@ -77,7 +77,7 @@ const fn gauge(name: &'static str, help: &'static str) -> Family {
 /// The figures of one service.
 #[derive(Debug)]
 pub(crate) struct ServiceMetrics {
-    pub(crate) latency: Histogram,
+    latency: Histogram,
     pub(crate) ejections: Counter,
     pub(crate) available: Gauge,
     pub(crate) panic: Gauge,
@@ -101,6 +101,7 @@ impl ServiceMetrics {
 /// The figures of one endpoint.
 #[derive(Debug)]
 pub(crate) struct EndpointMetrics {
+    /// The service's own: an endpoint's latency is in its report.
     pub(crate) latency: Histogram,
     pub(crate) success: Counter,
     failures: [Counter; FailureKind::ALL.len()],
@@ -114,12 +115,12 @@ pub(crate) struct EndpointMetrics {
 }
 
 impl EndpointMetrics {
-    pub(crate) fn new(meter: &Meter, service: &str, endpoint: &str) -> Self {
+    pub(crate) fn new(meter: &Meter, of_service: &ServiceMetrics, service: &str, endpoint: &str) -> Self {
         let outcome = |outcome: &str| meter.counter(&REQUESTS, &[service, endpoint, outcome]);
         let gauge = |family: &'static Family| meter.gauge(family, &[service, endpoint]);
         let checks = |result: &str| meter.counter(&CHECKS, &[service, endpoint, result]);
         Self {
-            latency: meter.histogram(&LATENCY, &[service]),
+            latency: of_service.latency.clone(),
             success: outcome("success"),
             failures: FailureKind::ALL.map(|kind| outcome(kind.as_str())),
             in_flight: gauge(&IN_FLIGHT),

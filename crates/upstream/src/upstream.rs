@@ -330,7 +330,7 @@ impl Upstream {
             host: member.host.clone(),
             address: member.address,
         };
-        let metrics = EndpointMetrics::new(&self.meter, &self.service, &member.name);
+        let metrics = EndpointMetrics::new(&self.meter, &self.metrics, &self.service, &member.name);
         Arc::new(Endpoint::new(identity, metrics, Weak::clone(&self.me)))
     }
 
