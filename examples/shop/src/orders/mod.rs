@@ -1,0 +1,178 @@
+//! Orders: placed once however often they are sent, paid once, and followed until they are delivered.
+//!
+//! Every step of placing an order is safe to repeat (stock is reserved per order, money is charged per order), so
+//! a repeat of the request, at whichever instance, goes on where the first one broke off.
+
+mod place;
+mod store;
+
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{Line, WantedLine};
+use crate::client::Neighbour;
+use crate::clock;
+use crate::database::Database;
+use crate::payments::{self, Card};
+use crate::problem::{Input, Problem};
+use crate::serve::{self, StartError, Stop};
+use crate::settings::Settings;
+use crate::token::{Claims, KeyRing};
+
+/// Larger requests are refused.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+/// Long enough for a slow bank, short enough that a person still waits.
+const PAYMENTS_TIMEOUT: Duration = Duration::from_secs(10);
+const CATALOG_TIMEOUT: Duration = Duration::from_secs(5);
+const AUTH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How far an order is, in the order in which it goes there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Status {
+    /// Being paid for; or what asked for it went away meanwhile.
+    Placing,
+    /// The bank said no, or a product was sold out; `reason` says which.
+    Declined,
+    /// Paid.
+    Paid,
+    /// In a box.
+    Packed,
+    /// On its way.
+    Shipped,
+    /// There.
+    Delivered,
+}
+
+impl Status {
+    /// Whether nothing more will happen.
+    pub(crate) fn is_final(self) -> bool {
+        matches!(self, Self::Declined | Self::Delivered)
+    }
+}
+
+/// An order as its owner sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) id: String,
+    pub(crate) status: Status,
+    pub(crate) reason: Option<String>,
+    pub(crate) total_cents: i64,
+    pub(crate) last4: String,
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) created_at_ms: i64,
+    pub(crate) lines: Vec<Line>,
+}
+
+/// What to order.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct OrderRequest {
+    pub(crate) lines: Vec<WantedLine>,
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) card: Card,
+}
+
+/// The orders of one person, newest first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct OrderList {
+    pub(crate) orders: Vec<Order>,
+}
+
+/// The newest sale, without saying to whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Recent {
+    pub(crate) product: Option<String>,
+    pub(crate) at_ms: Option<i64>,
+}
+
+/// What all requests share.
+#[derive(Clone)]
+pub(crate) struct Orders {
+    database: Database,
+    catalog: Neighbour,
+    payments: Neighbour,
+    keys: KeyRing,
+    pace_ms: i64,
+}
+
+/// Runs the service until it is asked to stop.
+pub(crate) async fn run(settings: Settings, stop: Stop) -> Result<(), StartError> {
+    let database = Database::open(&settings.data, "orders", store::SCHEMA, |_| Ok(()))?;
+    let auth = Neighbour::new("auth", settings.auth_url.as_ref(), AUTH_TIMEOUT)?;
+    let orders = Orders {
+        database: database.clone(),
+        catalog: Neighbour::new("catalog", settings.catalog_url.as_ref(), CATALOG_TIMEOUT)?,
+        payments: Neighbour::new("payments", settings.payments_url.as_ref(), PAYMENTS_TIMEOUT)?,
+        keys: KeyRing::new(auth, settings.issuer.trim_end_matches('/').to_owned()),
+        pace_ms: clock::millis(settings.pace),
+    };
+    let routes = Router::new()
+        .route("/orders", get(list).post(place))
+        .route("/orders/{id}", get(show))
+        .route("/recent", get(recent))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(orders);
+    serve::serve(&settings, &stop, database, routes, Problem::into_response).await
+}
+
+async fn place(
+    State(orders): State<Orders>,
+    headers: HeaderMap,
+    Input(wanted): Input<OrderRequest>,
+) -> Result<Response, Problem> {
+    let person = orders.person(&headers).await?;
+    let key = payments::idempotency_key(&headers)?;
+    let order = place::place(&orders, &person.sub, key, wanted).await?;
+    Ok((StatusCode::CREATED, Json(order)).into_response())
+}
+
+async fn list(State(orders): State<Orders>, headers: HeaderMap) -> Result<Json<OrderList>, Problem> {
+    let person = orders.person(&headers).await?;
+    let pace_ms = orders.pace_ms;
+    let list = orders.database.read(move |db| store::list(db, &person.sub, pace_ms)).await?;
+    Ok(Json(OrderList { orders: list }))
+}
+
+async fn show(
+    State(orders): State<Orders>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Json<Order>, Problem> {
+    let person = orders.person(&headers).await?;
+    let found = orders.database.read(move |db| store::find(db, &id)).await?;
+    match found {
+        // Somebody else's order is answered like none at all.
+        Some(stored) if stored.person == person.sub => {
+            let stored = place::catch_up(&orders, stored).await?;
+            Ok(Json(stored.shown(orders.pace_ms)))
+        }
+        _ => Err(Problem::not_found("order")),
+    }
+}
+
+async fn recent(State(orders): State<Orders>) -> Result<Json<Recent>, Problem> {
+    orders.database.read(store::recent).await.map(Json)
+}
+
+impl Orders {
+    /// Whose request this is, by the token they bear.
+    async fn person(&self, headers: &HeaderMap) -> Result<Claims, Problem> {
+        let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let Some(token) = header.and_then(|value| value.strip_prefix("Bearer ")) else {
+            return Err(Problem::unauthorized("Send the token of your login as 'Authorization: Bearer …'."));
+        };
+        match self.keys.check(token).await? {
+            Some(claims) => Ok(claims),
+            None => Err(Problem::unauthorized("This login is over; sign in again.")),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Buying: the checkout, the orders of a person, and one order followed live.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, Stream};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Web;
+use super::pages::{self, Attempt, Filled};
+use super::shelves::cart_lines;
+use super::visitor::{Cart, Halt, Visitor, see_other};
+use crate::orders::{Order, OrderList, Status};
+use crate::problem::Problem;
+use crate::random;
+
+/// How often an order that is being watched is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How soon a browser comes back whose stream ended.
+const COME_BACK: Duration = Duration::from_secs(1);
+
+/// The checkout's form. Has no Debug, for it holds a card number.
+#[derive(Deserialize)]
+pub(super) struct Form {
+    key: String,
+    name: String,
+    address: String,
+    card: String,
+}
+
+pub(super) async fn checkout_page(State(web): State<Arc<Web>>, visitor: Visitor) -> Result<Response, Halt> {
+    let (person, _) = visitor.signed_in()?;
+    let attempt =
+        Attempt { key: random::id(), name: person.name.clone(), address: String::new(), problem: None };
+    show_checkout(&web, &visitor, &attempt).await
+}
+
+pub(super) async fn checkout(
+    State(web): State<Arc<Web>>,
+    visitor: Visitor,
+    Filled(form): Filled<Form>,
+) -> Result<Response, Halt> {
+    let (_, token) = visitor.signed_in()?;
+    let wanted = json!({
+        "lines": visitor.cart.lines(), "name": form.name, "address": form.address, "card": form.card,
+    });
+    let call = web.orders.post("/orders").bearer(token).key(&form.key).json(&wanted);
+    let problem = match call.fetch::<Order>().await {
+        Ok(order) => {
+            let emptied = visitor.cart_cookie(&Cart::default());
+            return Ok(see_other(&format!("/orders/{}", order.id), vec![emptied]));
+        }
+        Err(problem) => problem,
+    };
+    // Nobody knows how far it got, so the next attempt carries the same key and is the same order. A plain no
+    // ends this order; the next attempt is a new one.
+    let key = if problem.status.is_server_error() { form.key } else { random::id() };
+    let attempt = Attempt { key, name: form.name, address: form.address, problem: Some(problem) };
+    show_checkout(&web, &visitor, &attempt).await
+}
+
+async fn show_checkout(web: &Web, visitor: &Visitor, attempt: &Attempt) -> Result<Response, Halt> {
+    let lines = cart_lines(web, &visitor.cart).await?;
+    if lines.is_empty() {
+        return Ok(see_other("/cart", Vec::new()));
+    }
+    let page = pages::checkout(visitor, &lines, attempt);
+    Ok(match &attempt.problem {
+        Some(problem) => (problem.status, page).into_response(),
+        None => page.into_response(),
+    })
+}
+
+pub(super) async fn orders(State(web): State<Arc<Web>>, visitor: Visitor) -> Result<Response, Halt> {
+    let (_, token) = visitor.signed_in()?;
+    let list = web.orders.get("/orders").bearer(token).fetch::<OrderList>().await?;
+    Ok(pages::orders(&visitor, &list.orders).into_response())
+}
+
+pub(super) async fn order(
+    State(web): State<Arc<Web>>,
+    visitor: Visitor,
+    Path(id): Path<String>,
+) -> Result<Response, Halt> {
+    let (_, token) = visitor.signed_in()?;
+    let order = find(&web, token, &id).await?;
+    Ok(pages::order(&visitor, &order).into_response())
+}
+
+/// The order's status as server-sent events: one now and one with each change; `done` when there will be no more.
+pub(super) async fn events(
+    State(web): State<Arc<Web>>,
+    visitor: Visitor,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let Ok((_, token)) = visitor.signed_in() else {
+        return Err(Problem::unauthorized("Sign in to follow your order."));
+    };
+    let order = find(&web, token, &id).await?;
+    let watch =
+        Watch { web, token: token.to_owned(), id, told: None, next: Some(order.status), is_over: false };
+    Ok(Sse::new(watch.stream()).keep_alive(KeepAlive::default()).into_response())
+}
+
+async fn find(web: &Web, token: &str, id: &str) -> Result<Order, Problem> {
+    let is_id = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric());
+    if !is_id {
+        return Err(Problem::not_found("order"));
+    }
+    web.orders.get(format!("/orders/{id}")).bearer(token).fetch::<Order>().await
+}
+
+/// One browser following one order.
+struct Watch {
+    web: Arc<Web>,
+    token: String,
+    id: String,
+    told: Option<Status>,
+    next: Option<Status>,
+    is_over: bool,
+}
+
+impl Watch {
+    fn stream(self) -> impl Stream<Item = Result<Event, Infallible>> {
+        stream::unfold(self, |mut watch| async move {
+            let event = watch.event().await?;
+            Some((Ok(event), watch))
+        })
+    }
+
+    /// The next event; `None` ends the stream.
+    async fn event(&mut self) -> Option<Event> {
+        if self.is_over {
+            return None;
+        }
+        loop {
+            if let Some(status) = self.next.take().filter(|status| self.told != Some(*status)) {
+                return Some(self.tell(status));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => (),
+                () = self.web.stop.requested() => return Some(self.say_goodbye()),
+            }
+            match find(&self.web, &self.token, &self.id).await {
+                Ok(order) => self.next = Some(order.status),
+                // The login is over, or the order is gone: no use in coming back.
+                Err(problem) if problem.status.is_client_error() => return Some(self.end()),
+                // A neighbour in trouble is no news; the next look may succeed.
+                Err(_) => (),
+            }
+        }
+    }
+
+    fn tell(&mut self, status: Status) -> Event {
+        self.told = Some(status);
+        self.is_over = status.is_final();
+        let data = json!({ "status": status, "text": pages::status_text(status) }).to_string();
+        Event::default().event(if self.is_over { "done" } else { "status" }).data(data)
+    }
+
+    fn end(&mut self) -> Event {
+        self.is_over = true;
+        Event::default().event("gone").data("{}")
+    }
+
+    /// This instance stops; the browser finds another one.
+    fn say_goodbye(&mut self) -> Event {
+        self.is_over = true;
+        Event::default().event("bye").retry(COME_BACK).data("{}")
+    }
+}

@@ -1,0 +1,139 @@
+//! What a person shops on: server-rendered pages with a little script on top, and nothing kept in memory that another
+//! instance would miss. The cart and the login travel in cookies, everything else is asked of the neighbours.
+
+mod account;
+mod assets;
+mod buying;
+mod live;
+mod pages;
+mod shelves;
+mod upload;
+mod visitor;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+use crate::client::Neighbour;
+use crate::database::Database;
+use crate::serve::{self, StartError, Stop};
+use crate::settings::Settings;
+use crate::token::KeyRing;
+
+use live::Live;
+use pages::Oops;
+
+/// Larger forms are refused; uploads have a bound of their own.
+const FORM_BYTES_MAX: usize = 16 * 1024;
+const CATALOG_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longer than orders gives the bank.
+const ORDERS_TIMEOUT: Duration = Duration::from_secs(20);
+const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Only what comes from here, and nothing inline.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+    form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS presence (
+        instance TEXT PRIMARY KEY,
+        people INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS photos (
+        product TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        person TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        PRIMARY KEY (product, sha256)
+    ) STRICT, WITHOUT ROWID;";
+
+/// What all requests share.
+pub(crate) struct Web {
+    database: Database,
+    catalog: Neighbour,
+    orders: Neighbour,
+    auth: Neighbour,
+    keys: KeyRing,
+    live: Live,
+    stop: Stop,
+    photos: PathBuf,
+}
+
+/// Runs the service until it is asked to stop.
+pub(crate) async fn run(settings: Settings, stop: Stop) -> Result<(), StartError> {
+    let database = Database::open(&settings.data, "web", SCHEMA, |_| Ok(()))?;
+    let auth = Neighbour::new("auth", settings.auth_url.as_ref(), AUTH_TIMEOUT)?;
+    let web = Arc::new(Web {
+        database: database.clone(),
+        catalog: Neighbour::new("catalog", settings.catalog_url.as_ref(), CATALOG_TIMEOUT)?,
+        orders: Neighbour::new("orders", settings.orders_url.as_ref(), ORDERS_TIMEOUT)?,
+        keys: KeyRing::new(auth.clone(), settings.issuer.trim_end_matches('/').to_owned()),
+        auth,
+        live: Live::default(),
+        stop: stop.clone(),
+        photos: settings.data.join("photos"),
+    });
+    let name = format!("{}/{}", settings.instance(), std::process::id());
+    let ticker = tokio::spawn(live::run(Arc::clone(&web), name));
+    let served = serve::serve(&settings, &stop, database, routes(web), refuse).await;
+    let _ = ticker.await; // it takes this instance's people out of the count
+    served
+}
+
+fn refuse(problem: crate::problem::Problem) -> Response {
+    dressed(Oops(problem).into_response())
+}
+
+fn routes(web: Arc<Web>) -> Router {
+    Router::new()
+        .route("/", get(shelves::catalogue))
+        .route("/products/{id}", get(shelves::product))
+        .route("/pictures/{file}", get(shelves::picture))
+        .route("/cart", get(shelves::cart).post(shelves::change_cart))
+        .route("/login", get(account::login_page).post(account::login))
+        .route("/register", get(account::register_page).post(account::register))
+        .route("/logout", post(account::logout))
+        .route("/checkout", get(buying::checkout_page).post(buying::checkout))
+        .route("/orders", get(buying::orders))
+        .route("/orders/{id}", get(buying::order))
+        .route("/orders/{id}/events", get(buying::events))
+        .route("/live", get(live::connect))
+        .route("/upload", post(upload::upload))
+        .route("/photos/{sha256}", get(upload::photo))
+        .route("/assets/{file}", get(assets::asset))
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .layer(middleware::from_fn(guard))
+        .with_state(web)
+}
+
+/// Refuses what another site's page sends on a visitor's behalf, and dresses every answer for browsers.
+async fn guard(request: Request, next: Next) -> Response {
+    let changes = *request.method() == Method::POST || request.headers().contains_key(header::UPGRADE);
+    if changes && let Err(problem) = visitor::check_origin(request.headers()) {
+        return refuse(problem);
+    }
+    dressed(next.run(request).await)
+}
+
+fn dressed(mut response: Response) -> Response {
+    const EACH: [(HeaderName, &str); 4] = [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::CACHE_CONTROL, "private, no-cache"),
+    ];
+    let headers = response.headers_mut();
+    for (name, value) in EACH {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
