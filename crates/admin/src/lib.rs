@@ -1,2 +1,27 @@
-//! The admin API: Unix socket, loopback, probes.
+//! The admin API: how people and tools speak to a running Terrace.
+//!
+//! It has three faces. The Unix socket in the state folder belongs to whoever runs Terrace: the system says who is
+//! calling. The loopback address is for tools that cannot speak to a socket; since any program and any web page on the
+//! machine can reach it, it asks for a token and looks at Host and Origin, so that an application's forged request or a
+//! rebound name gets nothing. The probes answer anyone, and can change nothing. Every change is written to an
+//! audit log with who made it.
+//!
+//! What a command does is not decided here: the binary implements [`Control`].
 #![forbid(unsafe_code)]
+
+mod admin;
+mod api;
+mod audit;
+pub mod client;
+mod config;
+mod control;
+mod gate;
+mod probes;
+mod problem;
+mod serve;
+mod socket;
+
+// The public interface is:
+pub use admin::{Addresses, Admin, BuildError, Handle};
+pub use config::{Config, Loopback, NotLoopback, Token, WeakToken};
+pub use control::{Answer, Control, ControlError, LogLines, LogQuery};

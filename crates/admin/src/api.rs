@@ -1,0 +1,235 @@
+//! The routes of the control API: reading a request, calling [`Control`], noting the change, answering.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use hyper::body::Frame;
+use serde::Deserialize;
+use serde_json::Value;
+use terrace_runtime::drain::Drain;
+use tokio::sync::mpsc;
+
+use crate::audit::{Audit, Change};
+use crate::control::{Control, ControlError, LogLines, LogQuery};
+use crate::gate::Caller;
+
+/// Bodies are small objects; a larger one is refused.
+const BODY_BYTES_MAX: usize = 64 << 10;
+/// More is a slip of the finger.
+const INSTANCES_MAX: u32 = 10_000;
+const LINES_DEFAULT: usize = 100;
+
+#[derive(Clone)]
+struct Api {
+    control: Arc<dyn Control>,
+    audit: Audit,
+}
+
+/// The API, to be served with a [`Caller`] in each request's extensions.
+pub(crate) fn router(control: Arc<dyn Control>, audit: Audit) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/config", get(config))
+        .route("/v1/logs", get(logs))
+        .route("/v1/reload", post(reload))
+        .route("/v1/stop", post(stop))
+        .route("/v1/services/{name}/scale", post(scale))
+        .route("/v1/services/{name}/restart", post(restart))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(Api { control, audit })
+}
+
+async fn status(State(api): State<Api>) -> Result<Response, ControlError> {
+    Ok(json(&api.control.status().await?))
+}
+
+async fn config(State(api): State<Api>) -> Result<Response, ControlError> {
+    Ok(json(&api.control.config().await?))
+}
+
+async fn reload(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, ControlError> {
+    let change = Change { caller, action: "reload", service: None, instances: None };
+    api.carry_out(change, |control| Box::pin(async move { control.reload().await })).await
+}
+
+async fn stop(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, ControlError> {
+    let change = Change { caller, action: "stop", service: None, instances: None };
+    api.carry_out(change, |control| Box::pin(async move { control.stop().await })).await
+}
+
+async fn scale(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Response, ControlError> {
+    let service = service_name(name)?;
+    let instances = wanted_instances(&body)?;
+    let change =
+        Change { caller, action: "scale", service: Some(service.clone()), instances: Some(instances) };
+    api.carry_out(change, |control| Box::pin(async move { control.scale(service, instances).await })).await
+}
+
+async fn restart(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Response, ControlError> {
+    let service = service_name(name)?;
+    let change = Change { caller, action: "restart", service: Some(service.clone()), instances: None };
+    api.carry_out(change, |control| Box::pin(async move { control.restart(service).await })).await
+}
+
+type Outcome = Pin<Box<dyn Future<Output = Result<Value, ControlError>> + Send>>;
+
+impl Api {
+    /// Carries a change out to its end and notes it, even when the caller hangs up meanwhile.
+    async fn carry_out(
+        self,
+        change: Change,
+        act: impl FnOnce(Arc<dyn Control>) -> Outcome,
+    ) -> Result<Response, ControlError> {
+        let outcome = act(Arc::clone(&self.control));
+        let audited = tokio::spawn(async move {
+            let outcome = outcome.await;
+            self.audit.note(&change, outcome.as_ref().map(|_| ())).await;
+            outcome
+        });
+        match audited.await {
+            Ok(outcome) => Ok(json(&outcome?)),
+            Err(_) => Err(ControlError::failed("the command came to no end; see the log")),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogParameters {
+    service: Option<String>,
+    lines: Option<usize>,
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn logs(
+    State(api): State<Api>,
+    Extension(closing): Extension<Drain>,
+    parameters: Result<Query<LogParameters>, QueryRejection>,
+) -> Result<Response, ControlError> {
+    let Query(parameters) = parameters.map_err(|rejection| bad_request(rejection.body_text()))?;
+    let service = match parameters.service {
+        Some(name) => Some(service_name(name)?),
+        None => None,
+    };
+    let lines = parameters.lines.unwrap_or(LINES_DEFAULT).min(LogQuery::LINES_MAX);
+    let lines = api.control.logs(LogQuery { service, lines, follow: parameters.follow }).await?;
+    let mut response = Body::new(Ndjson(until_closing(lines, closing))).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    Ok(response)
+}
+
+/// The same lines, ending in good order when the face closes: who follows a log then sees its end, not a broken
+/// connection. The source is let go as soon as the reader has gone, even when no line comes.
+fn until_closing(mut lines: LogLines, mut closing: Drain) -> LogLines {
+    let (forward, forwarded) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let line = tokio::select! {
+                () = closing.requested() => return,
+                () = forward.closed() => return,
+                line = lines.recv() => line,
+            };
+            let Some(line) = line else { return };
+            if forward.send(line).await.is_err() {
+                return;
+            }
+        }
+    });
+    forwarded
+}
+
+/// Lines as a body: each is sent when it comes.
+struct Ndjson(LogLines);
+
+impl hyper::body::Body for Ndjson {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0.poll_recv(context).map(|line| {
+            line.map(|mut line| {
+                line.push('\n');
+                Ok(Frame::data(Bytes::from(line)))
+            })
+        })
+    }
+}
+
+fn wanted_instances(body: &[u8]) -> Result<u32, ControlError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Scale {
+        instances: u32,
+    }
+    let Scale { instances } = serde_json::from_slice(body)
+        .map_err(|error| bad_request(format!("the body must be {{\"instances\": N}}: {error}")))?;
+    if instances > INSTANCES_MAX {
+        return Err(ControlError::invalid(format!(
+            "{instances} instances are more than the {INSTANCES_MAX} allowed"
+        )));
+    }
+    Ok(instances)
+}
+
+/// Names that cannot be a service's are told apart here, so that nothing odd goes further or into the audit log.
+fn service_name(name: String) -> Result<String, ControlError> {
+    let fits = name.len() <= 40
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if fits {
+        Ok(name)
+    } else {
+        Err(ControlError::not_found("a service's name is of a-z, 0-9 and -, at most 40"))
+    }
+}
+
+async fn nothing_here(uri: Uri) -> ControlError {
+    ControlError::not_found(format!("there is nothing at {}", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> ControlError {
+    ControlError::new(405, "Method not allowed", format!("{} does not take {method}", uri.path()), false)
+}
+
+fn bad_request(detail: impl Into<String>) -> ControlError {
+    ControlError::new(400, "Bad request", detail, false)
+}
+
+fn json(value: &Value) -> Response {
+    let mut response = (StatusCode::OK, value.to_string()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // What is answered is true now; a browser's cache must not show it later.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

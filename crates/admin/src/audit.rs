@@ -1,0 +1,164 @@
+//! Who changed what, when, and how it ended: an event, and a line in `audit.log` of the state folder.
+//!
+//! The file is for the question asked weeks later. It is only ever appended to, readable by its owner alone, and bounded:
+//! at 1 MiB it is set aside, and three older ones are kept.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use terrace_instruments::{Event, Level, Log, Timestamp};
+use terrace_runtime::clock;
+
+use crate::control::ControlError;
+use crate::gate::Caller;
+
+const BYTES_MAX: u64 = 1 << 20;
+const FILES_KEPT_MAX: u32 = 3;
+
+/// Writes the audit log. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Audit {
+    log: Log,
+    path: Arc<Mutex<PathBuf>>,
+}
+
+/// A change that was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    pub(crate) caller: Caller,
+    /// `reload`, `scale` …
+    pub(crate) action: &'static str,
+    pub(crate) service: Option<String>,
+    pub(crate) instances: Option<u32>,
+}
+
+impl Audit {
+    pub(crate) fn new(log: Log, state: &Path) -> Self {
+        Self { log, path: Arc::new(Mutex::new(state.join("audit.log"))) }
+    }
+
+    /// Notes how a change ended. A file that cannot be written is told of in the log; the change has happened by then.
+    pub(crate) async fn note(&self, change: &Change, outcome: Result<(), &ControlError>) {
+        self.log.emit(event(change, outcome));
+        let line = format!("{}\n", entry(change, outcome));
+        let path = Arc::clone(&self.path);
+        let written = tokio::task::spawn_blocking(move || append(&path, line.as_bytes())).await;
+        let problem = match written {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the runtime is ending".to_owned(),
+        };
+        self.log.emit(Event::new(Level::Error, "admin.audit.unwritten").field("problem", problem));
+    }
+
+    /// Tells that a face opened, but cannot be served.
+    pub(crate) fn unserved(&self, error: &io::Error) {
+        self.log.emit(Event::new(Level::Error, "admin.unserved").field("problem", error.to_string()));
+    }
+
+    /// Tells of somebody who was not let in. No line in the file: a stranger could fill it.
+    pub(crate) fn refused(&self, caller: Caller, problem: &ControlError) {
+        let event = Event::new(Level::Warn, "admin.refused").field("who", who(caller));
+        self.log.emit(event.field("status", problem.status).field("detail", problem.detail.as_str()));
+    }
+}
+
+fn who(caller: Caller) -> String {
+    match caller {
+        Caller::Peer { uid, pid: Some(pid) } => format!("uid {uid}, pid {pid}"),
+        Caller::Peer { uid, pid: None } => format!("uid {uid}"),
+        Caller::Tcp { from } => format!("token, from {from}"),
+    }
+}
+
+fn event(change: &Change, outcome: Result<(), &ControlError>) -> Event {
+    let level = if outcome.is_ok() { Level::Info } else { Level::Warn };
+    let mut event =
+        Event::new(level, "admin.change").field("who", who(change.caller)).field("action", change.action);
+    if let Some(service) = &change.service {
+        event = event.service(service.as_str());
+    }
+    if let Some(instances) = change.instances {
+        event = event.field("instances", instances);
+    }
+    match outcome {
+        Ok(()) => event.field("outcome", "done"),
+        Err(error) => event
+            .field("outcome", "refused")
+            .field("status", error.status)
+            .field("detail", error.detail.as_str()),
+    }
+}
+
+fn entry(change: &Change, outcome: Result<(), &ControlError>) -> Value {
+    let who = match change.caller {
+        Caller::Peer { uid, pid } => json!({ "uid": uid, "pid": pid }),
+        Caller::Tcp { from } => json!({ "token": true, "from": from.to_string() }),
+    };
+    let mut entry = json!({
+        "time": Timestamp::default().format(clock::wall()),
+        "who": who,
+        "action": change.action,
+        "outcome": if outcome.is_ok() { "done" } else { "refused" },
+    });
+    if let Some(service) = &change.service {
+        entry["service"] = json!(service);
+    }
+    if let Some(instances) = change.instances {
+        entry["instances"] = json!(instances);
+    }
+    if let Err(error) = outcome {
+        entry["status"] = json!(error.status);
+        entry["detail"] = json!(error.detail);
+    }
+    entry
+}
+
+/// Appends under the lock, so that two changes at once neither mix their lines nor rotate twice.
+fn append(path: &Mutex<PathBuf>, line: &[u8]) -> io::Result<()> {
+    let path = match path.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    };
+    rotate(&path)?;
+    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&*path)?;
+    file.write_all(line)
+}
+
+fn rotate(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.len() >= BYTES_MAX => {}
+        _ => return Ok(()),
+    }
+    let older = |number: u32| path.with_extension(format!("log.{number}"));
+    for number in (1..FILES_KEPT_MAX).rev() {
+        match fs::rename(older(number), older(number + 1)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    fs::rename(path, older(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_audit_log_is_set_aside_and_only_three_are_kept() {
+        let folder = std::env::temp_dir().join(format!("terrace-audit-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = Mutex::new(folder.join("audit.log"));
+        let filler = vec![b'x'; BYTES_MAX as usize];
+        (0..6).for_each(|_| append(&path, &filler).unwrap());
+        let mut names: Vec<_> =
+            fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(names, ["audit.log", "audit.log.1", "audit.log.2", "audit.log.3"]);
+    }
+}

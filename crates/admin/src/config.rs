@@ -1,0 +1,129 @@
+//! Where the admin API listens, and for whom. Values that would open it to strangers cannot be made.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Everything the admin API needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The state folder; made with mode 0700 when missing, refused when others may write into it. The socket `admin.sock`, the lock `terrace.lock` and
+    /// `audit.log` lie in it.
+    pub state: PathBuf,
+    /// The loopback face, if any.
+    pub loopback: Option<Loopback>,
+    /// Where `/livez`, `/readyz` and `/metrics` are served, if anywhere.
+    pub probes: Option<SocketAddr>,
+}
+
+/// The loopback face.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loopback {
+    address: SocketAddr,
+    token: Token,
+    hosts: Vec<String>,
+}
+
+/// The address is not on the loopback interface: the user's to put right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the admin API refuses to listen on {0}: it listens on loopback only, such as 127.0.0.1:{port}; reach it from elsewhere through SSH", port = .0.port())]
+pub struct NotLoopback(pub SocketAddr);
+
+impl Loopback {
+    /// The API at `address`, which must be a loopback one, for whoever has `token`.
+    pub fn new(address: SocketAddr, token: Token) -> Result<Self, NotLoopback> {
+        if !address.ip().to_canonical().is_loopback() {
+            return Err(NotLoopback(address));
+        }
+        Ok(Self { address, token, hosts: Vec::new() })
+    }
+
+    /// Accepts these values of `Host` (`name` or `name:port`, as the client sends them) besides `localhost`,
+    /// `127.0.0.1` and `[::1]` with the port.
+    #[must_use]
+    pub fn with_hosts(mut self, hosts: Vec<String>) -> Self {
+        self.hosts = hosts;
+        self
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn token(&self) -> &Token {
+        &self.token
+    }
+
+    pub(crate) fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+}
+
+/// A secret that opens the loopback face. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+/// The token cannot protect anything: the user's to put right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the admin token must have at least {min} visible ASCII characters; `openssl rand -hex 32` makes a good one", min = Token::CHARACTERS_MIN)]
+pub struct WeakToken;
+
+impl Token {
+    /// Fewer characters could be guessed.
+    pub const CHARACTERS_MIN: usize = 16;
+
+    /// A token from its text; white space around it (a file's last newline) is not part of it.
+    pub fn new(text: &str) -> Result<Self, WeakToken> {
+        let text = text.trim();
+        if text.len() < Self::CHARACTERS_MIN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(WeakToken);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Compares in a time that does not tell how many characters were right.
+    pub(crate) fn is(&self, given: &[u8]) -> bool {
+        let own = self.0.as_bytes();
+        let mut difference = u8::from(own.len() != given.len());
+        for (index, byte) in given.iter().enumerate() {
+            difference |= byte ^ own[index % own.len()];
+        }
+        std::hint::black_box(difference) == 0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token(redacted)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_api_refuses_to_listen_where_strangers_are() {
+        let token = Token::new("0123456789abcdef").unwrap();
+        for address in ["0.0.0.0:9900", "192.0.2.1:9900", "[::]:9900", "[::ffff:192.0.2.1]:9900"] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(Loopback::new(address, token.clone()), Err(NotLoopback(address)));
+        }
+        for address in ["127.0.0.1:9900", "127.9.9.9:1", "[::1]:9900", "[::ffff:127.0.0.1]:9900"] {
+            assert!(Loopback::new(address.parse().unwrap(), token.clone()).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_token_is_matched_whole_and_never_shown() {
+        let token = Token::new(" 0123456789abcdef\n").unwrap();
+        assert!(token.is(b"0123456789abcdef"));
+        for wrong in ["", "0", "0123456789abcdeF", "0123456789abcdef0123456789abcdef", "0123456789abcde"] {
+            assert!(!token.is(wrong.as_bytes()), "{wrong}");
+        }
+        assert_eq!(format!("{token:?}"), "Token(redacted)");
+        assert_eq!(Token::new("short"), Err(WeakToken));
+        assert_eq!(Token::new("with a blank inside it"), Err(WeakToken));
+    }
+}

@@ -1,0 +1,91 @@
+//! What can be asked of a running Terrace. The binary implements it; here it is only spoken to.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+/// What a command comes to, in its own time.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, ControlError>> + Send + 'a>>;
+
+/// Lines of the log, each a JSON object without its newline. The stream ends when the sender is dropped. The channel's
+/// capacity is the bound on what a slow reader may lag behind.
+pub type LogLines = mpsc::Receiver<String>;
+
+/// The behaviour behind the API. Answers are JSON objects, shown to people and scripts as they are, so that no secret
+/// may be in them.
+pub trait Control: Send + Sync + 'static {
+    /// What runs, and how it is.
+    fn status(&self) -> Answer<'_, Value>;
+    /// The configuration in force, all defaults resolved, secrets redacted.
+    fn config(&self) -> Answer<'_, Value>;
+    /// Reads the file anew and puts it in force, whole or not at all.
+    fn reload(&self) -> Answer<'_, Value>;
+    /// Runs this many instances of a service until its key changes in the file.
+    fn scale(&self, service: String, instances: u32) -> Answer<'_, Value>;
+    /// Replaces a service's instances one by one.
+    fn restart(&self, service: String) -> Answer<'_, Value>;
+    /// Ends Terrace gracefully; answers when that has begun.
+    fn stop(&self) -> Answer<'_, Value>;
+    /// Lines that programs and Terrace wrote.
+    fn logs(&self, query: LogQuery) -> Answer<'_, LogLines>;
+    /// Why Terrace is not ready to serve, a sentence each; empty when it is.
+    fn not_ready(&self) -> Vec<String>;
+}
+
+/// Which lines of the log are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogQuery {
+    /// Those of this service only.
+    pub service: Option<String>,
+    /// So many of the past; at most [`LogQuery::LINES_MAX`].
+    pub lines: usize,
+    /// Whether to go on with what comes.
+    pub follow: bool,
+}
+
+impl LogQuery {
+    /// The most lines of the past that can be asked for.
+    pub const LINES_MAX: usize = 10_000;
+}
+
+/// Why a command was not carried out, told as RFC 9457 asks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{title}: {detail}")]
+pub struct ControlError {
+    /// HTTP status: 4xx when the caller is at fault, 5xx when Terrace or the machine is.
+    pub status: u16,
+    /// What kind of problem, the same for each occurrence.
+    pub title: String,
+    /// What happened this time, and what to do about it.
+    pub detail: String,
+    /// Whether asking again unchanged does no harm and may help.
+    pub retry_safe: bool,
+}
+
+impl ControlError {
+    /// There is no such thing (404).
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(404, "Not found", detail, false)
+    }
+
+    /// What was asked makes no sense (422), such as a file with errors.
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(422, "Not acceptable as it is", detail, false)
+    }
+
+    /// Something else is going on (409).
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(409, "Not possible now", detail, true)
+    }
+
+    /// Terrace or the machine is at fault (500).
+    pub fn failed(detail: impl Into<String>) -> Self {
+        Self::new(500, "Failed", detail, false)
+    }
+
+    pub(crate) fn new(status: u16, title: &str, detail: impl Into<String>, retry_safe: bool) -> Self {
+        Self { status, title: title.to_owned(), detail: detail.into(), retry_safe }
+    }
+}

@@ -1,0 +1,257 @@
+//! Who is let in. Pure: a caller and a request's head in, a refusal or nothing out.
+//!
+//! The loopback face is checked in an order that tells strangers least: first whether the request was meant for us at
+//! all (Host, against DNS rebinding), then whether a web page sent it (Origin, Sec-Fetch-Site), and only then
+//! the token. A server-side request forged through an application knows the address but not the token; a browser knows
+//! neither how to send the token nor how to hide its Origin.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::{HeaderMap, Method, header, request::Parts};
+
+use crate::config::Loopback;
+use crate::control::ControlError;
+
+/// Who calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A process at the other end of the Unix socket, as the system names it.
+    Peer { uid: u32, pid: Option<i32> },
+    /// Somebody at the loopback address.
+    Tcp { from: SocketAddr },
+}
+
+/// Whether a process of user `uid` may command a Terrace of user `own`: its own user and root.
+pub(crate) fn admit_peer(uid: u32, own: u32) -> Result<(), ControlError> {
+    if uid == own || uid == 0 {
+        return Ok(());
+    }
+    Err(forbidden(format!(
+        "this Terrace belongs to user {own}, and you are user {uid}; use sudo -u '#{own}'"
+    )))
+}
+
+/// Whether a request at the loopback face, which listens at `bound`, is let in.
+pub(crate) fn admit_loopback(
+    loopback: &Loopback,
+    bound: SocketAddr,
+    request: &Parts,
+) -> Result<(), ControlError> {
+    let host = only(&request.headers, header::HOST.as_str())?;
+    if !host.is_some_and(|host| names_us(loopback, bound, host)) {
+        return Err(forbidden("the Host field names somebody else; use localhost and the port"));
+    }
+    if let Some(origin) = only(&request.headers, header::ORIGIN.as_str())? {
+        let ours = origin.strip_prefix("http://").is_some_and(|host| names_us(loopback, bound, host));
+        if !ours {
+            return Err(forbidden("web pages of another origin may not use the admin API"));
+        }
+    }
+    match only(&request.headers, "sec-fetch-site")? {
+        None | Some("same-origin" | "none") => {}
+        Some(_) => return Err(forbidden("web pages of another origin may not use the admin API")),
+    }
+    match only(&request.headers, header::AUTHORIZATION.as_str())?.and_then(bearer) {
+        Some(token) if loopback.token().is(token.as_bytes()) => Ok(()),
+        Some(_) => Err(unauthorized("the token is wrong")),
+        None => Err(unauthorized("send `Authorization: Bearer` with the token of [admin]")),
+    }
+}
+
+/// A change must say that it is JSON: a form on a web page cannot.
+pub(crate) fn admit_content(request: &Parts) -> Result<(), ControlError> {
+    if request.method != Method::POST {
+        return Ok(());
+    }
+    let media = only(&request.headers, header::CONTENT_TYPE.as_str())?.unwrap_or_default();
+    let media = media.split(';').next().unwrap_or_default().trim();
+    if media.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(ControlError::new(415, "Unsupported media type", "send `Content-Type: application/json`", false))
+}
+
+/// A probe at a loopback address is meant for us only by address: a name could be anybody's that was made to lead here.
+pub(crate) fn admit_probe(bound: SocketAddr, request: &Parts) -> Result<(), ControlError> {
+    if !bound.ip().is_loopback() {
+        return Ok(());
+    }
+    let name = only(&request.headers, header::HOST.as_str())?.map(without_port);
+    match name {
+        Some(name) if name.eq_ignore_ascii_case("localhost") || is_address(name) => Ok(()),
+        _ => Err(forbidden("the Host field names somebody else; use localhost or the address")),
+    }
+}
+
+fn names_us(loopback: &Loopback, bound: SocketAddr, host: &str) -> bool {
+    if loopback.hosts().iter().any(|ours| ours.eq_ignore_ascii_case(host)) {
+        return true;
+    }
+    let name = without_port(host);
+    let port = match host[name.len()..].strip_prefix(':') {
+        Some(port) => port.parse().ok(),
+        None => Some(80),
+    };
+    let own_name = name.eq_ignore_ascii_case("localhost") || name == "127.0.0.1" || name == "[::1]";
+    port == Some(bound.port()) && (own_name || name.parse() == Ok(bound.ip()))
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rfind(':') {
+        Some(at) if !host[at..].contains(']') => &host[..at],
+        _ => host,
+    }
+}
+
+fn is_address(name: &str) -> bool {
+    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+    bare.parse::<IpAddr>().is_ok()
+}
+
+fn bearer(field: &str) -> Option<&str> {
+    let (scheme, token) = field.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// The value of a field that may come once; twice is an attempt to be read differently by two readers.
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, ControlError> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    let text = first.map(|value| value.to_str());
+    match (text, values.next()) {
+        (None, _) => Ok(None),
+        (Some(Ok(text)), None) => Ok(Some(text)),
+        _ => Err(ControlError::new(
+            400,
+            "Bad request",
+            format!("the field {name} must come once and be text"),
+            false,
+        )),
+    }
+}
+
+fn forbidden(detail: impl Into<String>) -> ControlError {
+    ControlError::new(403, "Forbidden", detail, false)
+}
+
+fn unauthorized(detail: &str) -> ControlError {
+    ControlError::new(401, "Unauthorized", detail, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Token;
+    use axum::http::Request;
+
+    const TOKEN: &str = "0123456789abcdef";
+
+    #[track_caller]
+    fn check(headers: &[(&str, &str)], expected: u16) {
+        let bound: SocketAddr = "127.0.0.1:9900".parse().unwrap();
+        let loopback = Loopback::new(bound, Token::new(TOKEN).unwrap()).unwrap();
+        let loopback = loopback.with_hosts(vec!["admin.test:443".to_owned()]);
+        let status = match admit_loopback(&loopback, bound, &parts("GET", headers)) {
+            Ok(()) => 200,
+            Err(problem) => problem.status,
+        };
+        assert_eq!(status, expected, "{headers:?}");
+    }
+
+    fn parts(method: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().method(method).uri("/v1/status");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    const BEARER: (&str, &str) = ("authorization", "Bearer 0123456789abcdef");
+    const HOST: (&str, &str) = ("host", "localhost:9900");
+
+    #[test]
+    fn whoever_has_the_token_and_means_us_is_let_in() {
+        for host in ["localhost:9900", "LOCALHOST:9900", "127.0.0.1:9900", "[::1]:9900", "admin.test:443"] {
+            check(&[("host", host), BEARER], 200);
+        }
+        check(&[HOST, ("authorization", "bearer 0123456789abcdef")], 200);
+        check(&[HOST, BEARER, ("origin", "http://localhost:9900"), ("sec-fetch-site", "same-origin")], 200);
+    }
+
+    #[test]
+    fn a_rebound_name_gets_nothing() {
+        for host in [
+            "evil.test:9900",
+            "localhost",
+            "localhost:80",
+            "localhost.evil.test:9900",
+            "127.0.0.1.evil.test:9900",
+            "",
+            ":9900",
+            "localhost:9900:",
+            "[::1]",
+        ] {
+            check(&[("host", host), BEARER], 403);
+        }
+        check(&[BEARER], 403);
+        check(&[HOST, ("host", "evil.test"), BEARER], 400);
+    }
+
+    #[test]
+    fn a_web_page_gets_nothing() {
+        for origin in [
+            "null",
+            "http://evil.test",
+            "https://localhost:9900",
+            "http://localhost:9901",
+            "http://localhost:9900.evil.test",
+        ] {
+            check(&[HOST, BEARER, ("origin", origin)], 403);
+        }
+        check(&[HOST, BEARER, ("sec-fetch-site", "cross-site")], 403);
+        check(&[HOST, BEARER, ("sec-fetch-site", "same-site")], 403);
+    }
+
+    #[test]
+    fn without_the_token_nothing_is_had() {
+        check(&[HOST], 401);
+        for field in
+            ["Bearer", "Bearer ", "Bearer 0123456789abcdeX", "Basic 0123456789abcdef", "0123456789abcdef"]
+        {
+            check(&[HOST, ("authorization", field)], 401);
+        }
+        check(&[HOST, BEARER, BEARER], 400);
+    }
+
+    #[test]
+    fn a_form_cannot_make_a_change() {
+        let status = |headers: &[(&str, &str)]| {
+            admit_content(&parts("POST", headers)).map_err(|problem| problem.status)
+        };
+        assert_eq!(status(&[("content-type", "application/json; charset=utf-8")]), Ok(()));
+        for media in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
+            assert_eq!(status(&[("content-type", media)]), Err(415));
+        }
+        assert_eq!(status(&[]), Err(415));
+    }
+
+    #[test]
+    fn only_the_owner_and_root_may_command() {
+        assert!(admit_peer(1000, 1000).is_ok());
+        assert!(admit_peer(0, 1000).is_ok());
+        assert_eq!(admit_peer(1001, 1000).unwrap_err().status, 403);
+        assert_eq!(admit_peer(1000, 0).unwrap_err().status, 403);
+    }
+
+    #[test]
+    fn a_probe_on_loopback_is_asked_for_by_address() {
+        let check = |bound: &str, host: &str| {
+            admit_probe(bound.parse().unwrap(), &parts("GET", &[("host", host)])).is_ok()
+        };
+        for host in ["localhost", "localhost:9901", "127.0.0.1:9901", "[::1]:9901", "10.0.0.1"] {
+            assert!(check("127.0.0.1:9901", host), "{host}");
+        }
+        assert!(!check("127.0.0.1:9901", "evil.test:9901"));
+        assert!(check("0.0.0.0:9901", "metrics.example.com"));
+    }
+}

@@ -1,0 +1,54 @@
+//! What anyone may ask: whether Terrace lives, whether it is ready, and its numbers.
+//!
+//! `/livez` fails only when nothing answers any more, so that an orchestrator restarts only what is truly stuck;
+//! `/readyz` says when to send traffic, and why not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::control::{Control, ControlError};
+
+#[derive(Clone)]
+struct Probes {
+    control: Arc<dyn Control>,
+    telemetry: terrace_telemetry::Handle,
+    draining: Arc<AtomicBool>,
+}
+
+/// The three probes. `draining` makes `/readyz` fail before anything else does.
+pub(crate) fn router(
+    control: Arc<dyn Control>,
+    telemetry: terrace_telemetry::Handle,
+    draining: Arc<AtomicBool>,
+) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .fallback(|| async { ControlError::not_found("there is /livez, /readyz and /metrics") })
+        .with_state(Probes { control, telemetry, draining })
+}
+
+async fn ready(State(probes): State<Probes>) -> Response {
+    let mut reasons = probes.control.not_ready();
+    if probes.draining.load(Relaxed) {
+        reasons.insert(0, "Terrace is stopping: requests in flight are being finished".to_owned());
+    }
+    if reasons.is_empty() {
+        return "ok\n".into_response();
+    }
+    let text: String = reasons.iter().map(|reason| format!("{reason}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+async fn metrics(State(probes): State<Probes>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let rendered = probes.telemetry.metrics(accept);
+    ([(header::CONTENT_TYPE, rendered.content_type)], rendered.body).into_response()
+}
