@@ -39,10 +39,9 @@ struct Checks {
     law: Option<HealthCheck>,
     tasks: JoinSet<()>,
     /// By the address of the endpoint in memory, which its task holds on to.
-    by_endpoint: HashMap<*const Endpoint, AbortHandle>,
+    by_endpoint: HashMap<usize, AbortHandle>,
 }
 
-// The pointers above are keys and are never followed.
 impl Checks {
     /// One task for each endpoint, by the law in force.
     fn follow(&mut self, upstream: &Arc<Upstream>) {
@@ -55,7 +54,7 @@ impl Checks {
         let Some(law) = &self.law else { return };
         let mut still = HashMap::new();
         for endpoint in upstream.endpoints() {
-            let key = Arc::as_ptr(&endpoint);
+            let key = Arc::as_ptr(&endpoint).addr();
             let task = match self.by_endpoint.remove(&key) {
                 Some(task) => task,
                 None => self.tasks.spawn(check_one(Arc::clone(upstream), endpoint, law.clone())),

@@ -427,3 +427,6 @@ fn with_cause(event: Event, cause: EjectionCause) -> Event {
 fn nanos(moment: Duration) -> u64 {
     u64::try_from(moment.as_nanos()).unwrap_or(NEVER)
 }
+
+#[cfg(test)]
+mod tests;
