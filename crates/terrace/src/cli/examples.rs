@@ -1,0 +1,74 @@
+//! The examples at the end of each command's help.
+
+pub(super) const TERRACE: &str = "\
+Examples:
+  terrace up -- node server.js     Run one command behind Terrace at port 8080
+  terrace up                       Start everything in terrace.toml
+  terrace check                    Say what is wrong with it, or print what it comes to
+  terrace status                   Show what is running
+  terrace scale web 4              Run four instances of the service web
+
+`terrace COMMAND --help` shows more of each.";
+
+pub(super) const UP: &str = "\
+Examples:
+  terrace up                               Everything in ./terrace.toml
+  terrace up shop/terrace.toml             Another file; its paths are relative to its folder
+  terrace up --env production              With terrace.production.toml laid over it
+  terrace up -- node server.js             One command; it finds its port in PORT
+
+It stays until Ctrl-C or SIGTERM, then lets requests under way finish. SIGHUP reloads the file.";
+
+pub(super) const CHECK: &str = "\
+Examples:
+  terrace check                            ./terrace.toml
+  terrace check --env production           With terrace.production.toml laid over it
+  terrace check --explain | less           Where each value comes from
+  terrace check --quiet && terrace reload  In a script
+  terrace check --json                     For a program
+
+The exit status is 0 for a good file and 1 for a wrong one.";
+
+pub(super) const RUNNING: &str = "\
+Examples:
+  cd shop && terrace status                The Terrace that was started here
+  terrace status --file shop/terrace.toml  One that was started elsewhere
+  terrace status --json                    For a program";
+
+pub(super) const SCALE: &str = "\
+Examples:
+  terrace scale web 4                      Four instances of the service web
+
+It holds until `instances` of that service changes in the file.";
+
+pub(super) const RESTART: &str = "\
+Examples:
+  terrace restart web                      Replace every instance of the service web
+
+Each replacement must be ready before the instance that it replaces is stopped.";
+
+pub(super) const LOGS: &str = "\
+Examples:
+  terrace logs                             The last lines of all services
+  terrace logs web --follow                Those of web, and new ones as they come
+  terrace logs web -n 1000 | grep error    More of them";
+
+pub(super) const SCHEMA: &str = "\
+Examples:
+  terrace schema > terrace.schema.json     For editors: put this first in terrace.toml:
+                                             #:schema ./terrace.schema.json
+  terrace schema --markdown | less         Every key, to read";
+
+pub(super) const INSTALL: &str = "\
+Examples:
+  sudo terrace install                     Write /etc/systemd/system/terrace.service for ./terrace.toml
+  terrace install --user                   Write ~/.config/systemd/user/terrace.service
+  terrace install --print                  Only show it
+
+It prints the commands that come next, and starts nothing by itself.";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  terrace completions bash > ~/.local/share/bash-completion/completions/terrace
+  terrace completions zsh > ~/.zfunc/_terrace
+  terrace completions fish > ~/.config/fish/completions/terrace.fish";

@@ -1,0 +1,71 @@
+//! What can be said on the command line.
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split_whitespace())
+}
+
+fn command(line: &str) -> Command {
+    parse(line).unwrap_or_else(|error| panic!("{line}: {error}")).command
+}
+
+#[test]
+fn the_definition_is_sound() {
+    definition().debug_assert();
+}
+
+#[test]
+fn up_takes_a_file_or_a_command() {
+    let Command::Up(up) = command("terrace up") else { panic!("not up") };
+    assert_eq!(up.file(), Some(PathBuf::from("terrace.toml")));
+    let Command::Up(up) = command("terrace up shop/terrace.toml --env production") else { panic!("not up") };
+    assert_eq!((up.file(), up.env.as_deref()), (Some("shop/terrace.toml".into()), Some("production")));
+    let Command::Up(up) = command("terrace up -- node --inspect server.js") else { panic!("not up") };
+    assert_eq!((up.file(), up.command), (None, vec!["node".into(), "--inspect".into(), "server.js".into()]));
+    assert!(parse("terrace up a.toml -- node").is_err());
+}
+
+#[test]
+fn json_and_colour_may_stand_anywhere() {
+    assert!(parse("terrace --json status").unwrap().global.json);
+    assert!(parse("terrace status --json --color never").unwrap().global.json);
+}
+
+#[test]
+fn a_running_terrace_is_found_by_its_file() {
+    let Command::Scale(scale) = command("terrace scale web 4 --file shop/terrace.toml") else {
+        panic!("not scale")
+    };
+    assert_eq!((scale.service.as_str(), scale.instances), ("web", 4));
+    assert_eq!(scale.running.file, PathBuf::from("shop/terrace.toml"));
+    assert!(parse("terrace scale web 0").is_err());
+    assert!(parse("terrace scale web many").is_err());
+}
+
+#[test]
+fn logs_are_followed_from_some_line_on() {
+    let Command::Logs(logs) = command("terrace logs web -f -n 5") else { panic!("not logs") };
+    assert_eq!((logs.service.as_deref(), logs.follow, logs.lines), (Some("web"), true, 5));
+    let Command::Logs(logs) = command("terrace logs") else { panic!("not logs") };
+    assert_eq!((logs.service, logs.follow, logs.lines), (None, false, 100));
+}
+
+#[test]
+fn a_slip_in_a_command_gets_a_suggestion() {
+    assert!(parse("terrace statsu").unwrap_err().to_string().contains("status"));
+}
+
+#[test]
+fn every_command_that_is_shown_has_examples() {
+    for command in definition().get_subcommands().filter(|command| !command.is_hide_set()) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains("Examples:"), "{}", command.get_name());
+    }
+}
+
+#[test]
+fn the_shim_is_handed_everything_as_it_is() {
+    let Command::Shim(shim) = command("terrace shim --socket 3 -- app --json") else { panic!("not shim") };
+    assert_eq!(shim.arguments, ["--socket", "3", "--", "app", "--json"]);
+}

@@ -1,0 +1,337 @@
+//! `[listen.NAME]`: where clients connect.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::problem::Finding;
+use super::read::{OneOrMany, Read, Reader, any, choice, table};
+use super::source::Origin;
+use super::tree::Node;
+use super::values::{ByteRate, FilePath, Network, Secret, SecretSource, Size};
+
+table! {
+    /// Where clients connect. Without any `[listen.*]` there is one, `public`, at `0.0.0.0:8080` without TLS.
+    pub(crate) struct ListenTable {
+        /// Address, or a list of them.
+        "address" address: OneOrMany<SocketAddr>, example "0.0.0.0:8443";
+        /// Where the certificate for TLS comes from.
+        "tls" tls: TlsMode = "off";
+        /// PEM file with the certificate and its chain; for `tls = "files"`.
+        "certificate" certificate: Option<FilePath>, example "web.pem";
+        /// The certificate's private key, as PEM; for `tls = "files"`.
+        "key" key: Option<SecretSource>, example { file = "web.key" };
+        /// Further certificates. Each connection gets the one that names the host it asks for.
+        "certificates" certificates: Vec<CertificateTable>, example [{ certificate = "b.pem", key = { file = "b.key" } }];
+        /// Address, or a list of them, at which plain HTTP is answered with a redirect (308) to here. Needs TLS.
+        "redirect-from" redirect_from: Option<OneOrMany<SocketAddr>>, example "0.0.0.0:8080";
+        /// Offer HTTP/2, by ALPN and to clients that know beforehand.
+        "http2" http2: bool = true;
+        /// A PROXY protocol header, which every connection must then begin with.
+        "proxy-protocol" proxy_protocol: ProxyProtocolIn = "off";
+        /// Networks of the proxies in front whose `Forwarded`, `X-Forwarded-*`, `X-Request-Id` and PROXY headers are believed.
+        "trusted-proxies" trusted_proxies: Vec<Network>, example ["10.0.0.0/8"];
+        /// What one client can take up.
+        "bounds" bounds: BoundsTable = {};
+    }
+}
+
+table! {
+    /// A certificate with its key.
+    pub(crate) struct CertificateTable {
+        /// PEM file with the certificate and its chain.
+        "certificate" certificate: FilePath, example "b.pem";
+        /// The private key, as PEM.
+        "key" key: SecretSource, example { file = "b.key" };
+    }
+}
+
+table! {
+    /// What one client can take up. Whoever asks for more gets 431, 414, 408 or a closed connection.
+    pub(crate) struct BoundsTable {
+        /// All fields of a request's head together.
+        "header-bytes" header_bytes: Size = "32KiB", within "1KiB" to "1MiB";
+        /// Fields of a request's head.
+        "header-count" header_count: u32 = 100, within 1 to 1000;
+        /// Path and query.
+        "uri-bytes" uri_bytes: Size = "8KiB", within "64B" to "256KiB";
+        /// Until a request's head is complete.
+        "header-time" header_time: Duration = "10s", within "10ms" to "10m";
+        /// Slowest request body, as an average after a grace of `header-time`. `"0B/s"`: any.
+        "body-rate" body_rate: ByteRate = "256B/s";
+        /// A connection without a request is closed after this.
+        "idle" idle: Duration = "75s", within "10ms" to "1d";
+        /// Connections of this listener.
+        "connections" connections: u32 = 10000, within 1 to 1000000;
+        /// Connections of one client address.
+        "connections-per-client" connections_per_client: u32 = 1000, within 1 to 1000000;
+        /// Requests at a time on one HTTP/2 connection.
+        "streams" streams: u32 = 128, within 1 to 10000;
+        /// Requests that one HTTP/2 connection may cancel in 10 seconds.
+        "resets" resets: u32 = 100, within 1 to 100000;
+    }
+}
+
+choice! {
+    /// Where the certificate comes from.
+    pub(crate) enum TlsMode {
+        /// Plain HTTP.
+        "off" Off,
+        /// A self-signed certificate, made when Terrace starts; for development.
+        "dev" Dev,
+        /// From `certificate`, `key` and `certificates`, followed when the files change.
+        "files" Files,
+        /// From an ACME authority; this comes later.
+        "acme" Acme,
+    }
+}
+
+choice! {
+    /// Versions of the PROXY protocol that are accepted.
+    pub enum ProxyProtocolIn {
+        /// No header.
+        "off" Off,
+        /// The header as text.
+        "v1" V1,
+        /// The binary header.
+        "v2" V2,
+        /// Either.
+        "any" Any,
+    }
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Its name in the file.
+    pub name: String,
+    /// At least one.
+    pub addresses: Vec<SocketAddr>,
+    /// Whether and with which certificates.
+    pub tls: Tls,
+    /// Where plain HTTP is redirected to this listener from; empty without TLS.
+    pub redirect_from: Vec<SocketAddr>,
+    /// Whether HTTP/2 is offered.
+    pub http2: bool,
+    /// The PROXY header that every connection begins with.
+    pub proxy_protocol: ProxyProtocolIn,
+    /// Whose forwarding headers are believed.
+    pub trusted_proxies: Vec<Network>,
+    /// What one client can take up.
+    pub bounds: Bounds,
+}
+
+/// How a listener speaks TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// It does not.
+    Off,
+    /// With a self-signed certificate.
+    Dev,
+    /// With these; the first is for clients that name no host, or one that no certificate names.
+    Files(Vec<Certificate>),
+}
+
+/// A certificate with its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// Certificate and chain as PEM.
+    pub chain_pem: String,
+    /// Private key as PEM.
+    pub key: Secret,
+}
+
+/// What one client can take up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// All fields of a head together.
+    pub header_bytes_max: u64,
+    /// Fields of a head.
+    pub header_count_max: u32,
+    /// Path and query.
+    pub uri_bytes_max: u64,
+    /// Until a head is complete.
+    pub header_time_max: Duration,
+    /// Slowest request body in bytes per second; 0: any.
+    pub body_bytes_per_second_min: u64,
+    /// A connection without a request is closed after this.
+    pub idle_max: Duration,
+    /// Connections of the listener.
+    pub connections_max: u32,
+    /// Connections of one client address.
+    pub connections_per_client_max: u32,
+    /// Requests at a time on one HTTP/2 connection.
+    pub streams_max: u32,
+    /// Cancelled requests in 10 seconds on one HTTP/2 connection.
+    pub resets_max: u32,
+}
+
+impl From<BoundsTable> for Bounds {
+    fn from(table: BoundsTable) -> Self {
+        Self {
+            header_bytes_max: table.header_bytes.0,
+            header_count_max: table.header_count,
+            uri_bytes_max: table.uri_bytes.0,
+            header_time_max: table.header_time,
+            body_bytes_per_second_min: table.body_rate.0,
+            idle_max: table.idle,
+            connections_max: table.connections,
+            connections_per_client_max: table.connections_per_client,
+            streams_max: table.streams,
+            resets_max: table.resets,
+        }
+    }
+}
+
+/// The listener called `name`.
+pub(crate) fn resolve(name: &str, node: &Node, reader: &mut Reader<'_>) -> Option<Listener> {
+    let table = ListenTable::read(node, reader)?;
+    let tls = resolve_tls(&table, node, reader);
+    let redirects = check_redirects(&table, node, reader);
+    check_proxies(&table, node, reader)?;
+    redirects?;
+    Some(Listener {
+        name: name.to_owned(),
+        addresses: table.address.0,
+        tls: tls?,
+        redirect_from: any(table.redirect_from),
+        http2: table.http2,
+        proxy_protocol: table.proxy_protocol,
+        trusted_proxies: table.trusted_proxies,
+        bounds: table.bounds.into(),
+    })
+}
+
+fn resolve_tls(table: &ListenTable, node: &Node, reader: &mut Reader<'_>) -> Option<Tls> {
+    match table.tls {
+        TlsMode::Files => Some(Tls::Files(certificates(table, node, reader)?)),
+        TlsMode::Off | TlsMode::Dev => {
+            let allowed = only_with_files(node, reader);
+            allowed.then_some(if table.tls == TlsMode::Dev { Tls::Dev } else { Tls::Off })
+        }
+        TlsMode::Acme => {
+            let finding =
+                Finding::new(node.origin_of("tls"), "certificates from an ACME authority come later");
+            reader.refuse(finding.help("use tls = \"files\", or \"dev\" while developing"))
+        }
+    }
+}
+
+/// Whether no key that only `tls = "files"` gives a meaning is there.
+fn only_with_files(node: &Node, reader: &mut Reader<'_>) -> bool {
+    let mut allowed = true;
+    for key in ["certificate", "key", "certificates"] {
+        if node.get(key).is_some() {
+            let message = format!("`{key}` has no meaning without tls = \"files\"");
+            reader.report(Finding::new(node.key_origin_of(key), message).help("add tls = \"files\""));
+            allowed = false;
+        }
+    }
+    allowed
+}
+
+/// The certificate of the table itself, then the further ones.
+fn certificates(table: &ListenTable, node: &Node, reader: &mut Reader<'_>) -> Option<Vec<Certificate>> {
+    let mut found = Vec::new();
+    match (&table.certificate, &table.key) {
+        (Some(certificate), Some(key)) => found.push(resolve_certificate(certificate, key, node, reader)),
+        (Some(_), None) => found.push(lone("certificate", "key", node, reader)),
+        (None, Some(_)) => found.push(lone("key", "certificate", node, reader)),
+        (None, None) if table.certificates.is_empty() => {
+            let finding =
+                Finding::new(node.origin_of("tls"), "tls = \"files\" needs `certificate` and `key`");
+            return reader.refuse(finding);
+        }
+        (None, None) => {}
+    }
+    let nodes = OneOrMany::<CertificateTable>::nodes(node.get("certificates"));
+    for (further, node) in table.certificates.iter().zip(nodes) {
+        found.push(resolve_certificate(&further.certificate, &further.key, node, reader));
+    }
+    found.into_iter().collect()
+}
+
+fn lone<T>(present: &str, missing: &str, node: &Node, reader: &mut Reader<'_>) -> Option<T> {
+    reader
+        .refuse(Finding::new(node.key_origin_of(present), format!("`{present}` needs `{missing}` beside it")))
+}
+
+fn resolve_certificate(
+    certificate: &FilePath,
+    key: &SecretSource,
+    node: &Node,
+    reader: &mut Reader<'_>,
+) -> Option<Certificate> {
+    let (chain_origin, key_origin) = (node.origin_of("certificate"), node.origin_of("key"));
+    let chain_pem = reader.side_text(&certificate.0, chain_origin);
+    let key = reader.secret(key, key_origin);
+    let (chain_pem, key) = (chain_pem?, key?);
+    let chain_is_good = holds_pem(&chain_pem, "CERTIFICATE", chain_origin, reader);
+    let key_is_good = holds_pem(key.reveal(), "PRIVATE KEY", key_origin, reader);
+    (chain_is_good && key_is_good).then(|| Certificate { file: reader.path(&certificate.0), chain_pem, key })
+}
+
+/// Whether `pem` has a block of that kind (RFC 7468); what is in it is for whoever builds the listener to judge.
+pub(crate) fn holds_pem(pem: &str, kind: &str, origin: Origin, reader: &mut Reader<'_>) -> bool {
+    let end = format!("{kind}-----");
+    let found = pem.lines().any(|line| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&end));
+    if !found {
+        reader
+            .report(Finding::new(origin, format!("there is no PEM block {kind:?} in it").replace('"', "`")));
+    }
+    found
+}
+
+fn check_redirects(table: &ListenTable, node: &Node, reader: &mut Reader<'_>) -> Option<()> {
+    if table.tls != TlsMode::Off || table.redirect_from.is_none() {
+        return Some(());
+    }
+    let finding =
+        Finding::new(node.key_origin_of("redirect-from"), "`redirect-from` has no meaning without TLS");
+    reader.refuse(finding.help("add tls = \"files\" or tls = \"dev\""))
+}
+
+fn check_proxies(table: &ListenTable, node: &Node, reader: &mut Reader<'_>) -> Option<()> {
+    if table.proxy_protocol == ProxyProtocolIn::Off || !table.trusted_proxies.is_empty() {
+        return Some(());
+    }
+    let message = "the PROXY header is believed only from `trusted-proxies`, and there are none";
+    let finding = Finding::new(node.origin_of("proxy-protocol"), message);
+    reader
+        .refuse(finding.help("add trusted-proxies = [\"10.0.0.0/8\"] with the network of the proxy in front"))
+}
+
+/// Reports every address that two listeners, or two keys, want for themselves.
+pub(crate) fn check_addresses(claims: &[(SocketAddr, Origin)], reader: &mut Reader<'_>) {
+    for (at, (address, origin)) in claims.iter().enumerate() {
+        let clash = claims[..at].iter().find(|(other, _)| clashes(*address, *other));
+        if let Some((_, other)) = clash {
+            let finding = Finding::new(*origin, format!("{address} is taken already"));
+            reader.report(finding.other(*other, "here"));
+        }
+    }
+}
+
+/// Whether both cannot be bound at once. Port 0 is a free port, so it never clashes.
+fn clashes(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_family = one.is_ipv4() == other.is_ipv4();
+    let covers = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && same_family && covers
+}
+
+/// Whether a connection to `address` ends at a socket bound to `bound`, as far as that can be told from here.
+pub(crate) fn reaches(address: SocketAddr, bound: SocketAddr) -> bool {
+    let here =
+        address.ip().is_loopback() && bound.ip().is_unspecified() && address.is_ipv4() == bound.is_ipv4();
+    address.port() == bound.port() && (address.ip() == bound.ip() || here)
+}
+
+/// Every address that the listener in `node` wants, with its place.
+pub(crate) fn claims(listener: &Listener, node: &Node) -> Vec<(SocketAddr, Origin)> {
+    let nodes = |key| OneOrMany::<SocketAddr>::nodes(node.get(key)).iter().map(|node| node.origin);
+    let addresses = listener.addresses.iter().copied().zip(nodes("address"));
+    let redirects = listener.redirect_from.iter().copied().zip(nodes("redirect-from"));
+    addresses.chain(redirects).collect()
+}

@@ -1,0 +1,316 @@
+//! The file as a whole: which tables there are, and how they become one [`Resolved`].
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::Resolved;
+use super::admin::{self, Admin, AdminTable};
+use super::listen::{self, ListenTable, Listener};
+use super::log::{self, LogTable};
+use super::policy::{self, Policies, PolicyLayer};
+use super::problem::{Finding, nearest};
+use super::read::{Read, Reader};
+use super::route::{self, Known, Route, RouteTable, is_worker};
+use super::service::{self, Service, ServiceTable, Source};
+use super::source::Origin;
+use super::spec::{Key, Shape, Spec};
+use super::terrace::{self, TerraceTable};
+use super::tree::{Entry, Layer, Node, Table, Value};
+use super::values::FilePath;
+
+/// Every table of the file, in the order in which the reference shows them.
+pub(crate) static SPEC: Spec = Spec {
+    doc: "The file of Terrace. All paths in it are relative to its folder.\n",
+    keys: &[
+        key(
+            "include",
+            "Further files, whose tables are added to this one's: `*` and `?` stand for characters within a name.",
+            Vec::<FilePath>::shape,
+            Some("[\"routes/*.toml\"]"),
+        ),
+        key("listen", "Listeners by name.", BTreeMap::<String, ListenTable>::shape, None),
+        key("service", "Services by name.", BTreeMap::<String, ServiceTable>::shape, None),
+        key("route", "Routes by name.", BTreeMap::<String, RouteTable>::shape, None),
+        key(
+            "policy",
+            "Policies by name, for the routes that ask for them.",
+            BTreeMap::<String, PolicyLayer>::shape,
+            None,
+        ),
+        key("defaults", "Policies for all services and routes.", PolicyLayer::shape, None),
+        key("terrace", "The program itself.", TerraceTable::shape, None),
+        key("log", "Where the logs go.", LogTable::shape, None),
+        key("admin", "Probes, metrics and the admin API.", AdminTable::shape, None),
+    ],
+    also: None,
+    whole: false,
+};
+
+const fn key(
+    name: &'static str,
+    doc: &'static str,
+    shape: fn() -> Shape,
+    example: Option<&'static str>,
+) -> Key {
+    Key { name, doc, shape, default: None, optional: || true, range: None, with: None, example }
+}
+
+/// The shape of the file.
+pub(crate) fn shape() -> Shape {
+    Shape::Table(&SPEC)
+}
+
+/// Tables of one kind at most; far more than a machine serves.
+const NAMES_MAX: usize = 10_000;
+/// Addresses of all listeners together.
+const ADDRESSES_MAX: usize = 1_000;
+/// As in the file: `[a-z][a-z0-9-]{0,39}`.
+const NAME_CHARS_MAX: usize = 40;
+
+/// Reports what is wrong with the form of any table, and nothing that one table says about another.
+pub(crate) fn check_form(root: &Node, reader: &mut Reader<'_>) {
+    let _table = reader.table(root, &SPEC);
+    each::<ListenTable>("listen", root, reader);
+    each::<ServiceTable>("service", root, reader);
+    each::<RouteTable>("route", root, reader);
+    each::<PolicyLayer>("policy", root, reader);
+    one::<PolicyLayer>("defaults", root, reader);
+    one::<TerraceTable>("terrace", root, reader);
+    one::<LogTable>("log", root, reader);
+    one::<AdminTable>("admin", root, reader);
+}
+
+fn each<T: Read>(kind: &str, root: &Node, reader: &mut Reader<'_>) {
+    let Some(node) = root.get(kind) else { return };
+    let Some(table) = node.table() else {
+        let _refused: Option<()> = reader.unexpected(node, &format!("tables like [{kind}.NAME]"), None);
+        return;
+    };
+    if table.len() > NAMES_MAX {
+        reader.report(Finding::new(node.origin, format!("more than {NAMES_MAX} tables [{kind}.*]")));
+    }
+    for (name, entry) in table.iter().take(NAMES_MAX) {
+        check_name(kind, name, entry, reader);
+        reader.below(kind, |reader| reader.below(name, |reader| T::read(&entry.node, reader)));
+    }
+}
+
+fn one<T: Read>(name: &str, root: &Node, reader: &mut Reader<'_>) {
+    if let Some(node) = root.get(name) {
+        reader.below(name, |reader| T::read(node, reader));
+    }
+}
+
+fn check_name(kind: &str, name: &str, entry: &Entry, reader: &mut Reader<'_>) {
+    let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let starts_well = name.starts_with(|first: char| first.is_ascii_lowercase());
+    if starts_well && name.len() <= NAME_CHARS_MAX && name.bytes().all(known) {
+        // `[service]` with the keys of one service: the name was forgotten.
+        return forgotten_name(kind, name, entry, reader);
+    }
+    let shown: String = name.chars().take(60).collect();
+    let message = format!("{shown:?} is no name: up to {NAME_CHARS_MAX} of a-z, 0-9 and -, a letter first");
+    let finding = Finding::new(entry.key, message);
+    let better = name.to_lowercase().replace(['_', ' ', '.'], "-");
+    let is_better = better.bytes().all(known) && better.starts_with(|first: char| first.is_ascii_lowercase());
+    reader.report(if is_better { finding.help(format!("write `{better}`")) } else { finding });
+}
+
+fn forgotten_name(kind: &str, name: &str, entry: &Entry, reader: &mut Reader<'_>) {
+    if entry.node.table().is_none() {
+        let example = if kind == "policy" { "public" } else { "web" };
+        let finding = Finding::new(entry.key, format!("`{name}` stands in [{kind}], where names are"));
+        reader.report(finding.help(format!("give it a name: [{kind}.{example}]")));
+    }
+}
+
+/// Puts in what is understood when it is not said: one listener, and one route to the only service.
+pub(crate) fn complete(root: &mut Node) {
+    let Value::Table(tables) = &mut root.value else { return };
+    let is_empty =
+        |kind: &str| tables.get(kind).is_none_or(|entry| entry.node.table().is_some_and(Table::is_empty));
+    let routed: Vec<String> = match tables.get("service").and_then(|entry| entry.node.table()) {
+        Some(services) => services
+            .iter()
+            .filter(|(_, entry)| !is_worker(&entry.node))
+            .map(|(name, _)| name.clone())
+            .collect(),
+        None => Vec::new(),
+    };
+    let (no_listener, no_route) = (is_empty("listen"), is_empty("route"));
+    if no_listener {
+        understood(tables, "listen", "public", "{ address = \"0.0.0.0:8080\" }");
+    }
+    if let ([service], true) = (routed.as_slice(), no_route) {
+        understood(tables, "route", service, &format!("{{ at = \"/*\", to = {service:?} }}"));
+    }
+}
+
+fn understood(tables: &mut Table, kind: &str, name: &str, literal: &str) {
+    let mut named = Table::new();
+    named.insert(name.to_owned(), Entry { key: Origin::BuiltIn, node: super::tree::built_in(literal) });
+    let node = Node { value: Value::Table(named), origin: Origin::BuiltIn, layer: Layer::Own };
+    tables.insert(kind.to_owned(), Entry { key: Origin::BuiltIn, node });
+}
+
+/// The whole file. `None`: the findings say why.
+pub(crate) fn resolve(root: &Node, reader: &mut Reader<'_>) -> Option<Resolved> {
+    check_form(root, reader);
+    let empty = Node { value: Value::Table(Table::new()), origin: Origin::BuiltIn, layer: Layer::Own };
+    let part = |name: &str| root.get(name).unwrap_or(&empty);
+    let terrace = reader.below("terrace", |reader| terrace::resolve(part("terrace"), reader));
+    let log = reader.below("log", |reader| log::resolve(part("log"), reader));
+    let admin = reader.below("admin", |reader| admin::resolve(part("admin"), reader));
+    let listeners = named("listen", root, reader, listen::resolve);
+    let services = named("service", root, reader, |name, node, reader| {
+        let policies = merged_policies(root, Some(name), None, reader);
+        service::resolve(name, node, policies, reader)
+    });
+    let known = Known { root };
+    let routes = named("route", root, reader, |name, node, reader| {
+        let merged = |service: Option<&str>, reader: &mut Reader<'_>| {
+            merged_policies(root, service, Some(node), reader)
+        };
+        route::resolve(name, node, &known, &merged, reader)
+    });
+    let found = Found {
+        listeners: listeners.into_iter().map(|listener| (listener.name.clone(), listener)).collect(),
+        services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
+        routes: routes.into_iter().map(|route| (route.name.clone(), route)).collect(),
+        admin,
+    };
+    check_together(&found, root, reader);
+    Some(Resolved {
+        terrace: terrace?,
+        listeners: found.listeners,
+        services: found.services,
+        routes: found.routes,
+        log: log?,
+        admin: found.admin?,
+        watch: Vec::new(),
+        written: BTreeMap::new(),
+    })
+}
+
+/// What is good by itself, to be checked together: a fault in one table must not hide those between others.
+struct Found {
+    listeners: BTreeMap<String, Listener>,
+    services: BTreeMap<String, Service>,
+    routes: BTreeMap<String, Route>,
+    admin: Option<Admin>,
+}
+
+fn named<T>(
+    kind: &str,
+    root: &Node,
+    reader: &mut Reader<'_>,
+    resolve: impl Fn(&str, &Node, &mut Reader<'_>) -> Option<T>,
+) -> Vec<T> {
+    let tables = root.get(kind).and_then(Node::table);
+    let mut found = Vec::new();
+    for (name, entry) in tables.into_iter().flatten().take(NAMES_MAX) {
+        if entry.node.table().is_some() {
+            found.extend(
+                reader.below(kind, |reader| reader.below(name, |reader| resolve(name, &entry.node, reader))),
+            );
+        }
+    }
+    found
+}
+
+/// The layers for a service and a route, laid over each other: the one place where the merge law is written.
+pub(crate) fn merged(root: &Node, service: Option<&str>, route: Option<&Node>) -> Node {
+    let service = service.and_then(|name| root.get("service")?.get(name));
+    let policy = route.and_then(|route| root.get("policy")?.get(route.get("policy")?.text()?));
+    let layers = [
+        (root.get("defaults"), Layer::Defaults),
+        (service, Layer::Service),
+        (policy, Layer::Policy),
+        (route, Layer::Own),
+    ];
+    let present = layers.into_iter().filter_map(|(node, layer)| Some(policy::layer(node?, layer)));
+    policy::merge(present.collect(), route.or(service).map_or(Origin::BuiltIn, |node| node.origin))
+}
+
+fn merged_policies(
+    root: &Node,
+    service: Option<&str>,
+    route: Option<&Node>,
+    reader: &mut Reader<'_>,
+) -> Option<Policies> {
+    policy::resolve(&merged(root, service, route), reader)
+}
+
+/// Reports what is wrong between tables that are each good by themselves.
+fn check_together(found: &Found, root: &Node, reader: &mut Reader<'_>) {
+    let claims = check_addresses(found, root, reader);
+    check_loops(found, root, &claims, reader);
+    let routes: Vec<_> = found.routes.values().cloned().collect();
+    route::check_together(&routes, root, reader);
+    check_purpose(root, reader);
+}
+
+/// Every address that Terrace listens at, with its place; two that clash are reported.
+fn check_addresses(found: &Found, root: &Node, reader: &mut Reader<'_>) -> Vec<(SocketAddr, Origin)> {
+    let mut claims = Vec::new();
+    for (name, entry) in root.get("listen").and_then(Node::table).into_iter().flatten() {
+        let listener = found.listeners.get(name);
+        claims.extend(listener.into_iter().flat_map(|listener| listen::claims(listener, &entry.node)));
+    }
+    let admin = |key: &str| root.get("admin").map_or(Origin::BuiltIn, |admin| admin.origin_of(key));
+    claims.extend(found.admin.iter().flat_map(|admin| &admin.api).map(|api| (api.address, admin("address"))));
+    claims.extend(
+        found.admin.iter().filter_map(|admin| admin.probes).map(|address| (address, admin("probes"))),
+    );
+    for (name, service) in &found.services {
+        let node = root.get("service").and_then(|services| services.get(name));
+        claims.push((service.internal, node.map_or(Origin::BuiltIn, |node| node.origin_of("internal"))));
+    }
+    if claims.len() > ADDRESSES_MAX + found.services.len() {
+        reader.report(Finding::new(root.origin, format!("more than {ADDRESSES_MAX} addresses to listen at")));
+        return Vec::new();
+    }
+    claims.retain(|(address, _)| address.port() != 0);
+    listen::check_addresses(&claims, reader);
+    claims
+}
+
+/// Reports hosts that are Terrace itself: a request would go round until something breaks.
+fn check_loops(found: &Found, root: &Node, claims: &[(SocketAddr, Origin)], reader: &mut Reader<'_>) {
+    for (name, service) in &found.services {
+        let Source::Hosts(endpoints) = &service.source else { continue };
+        let items = root.get("service").and_then(|services| services.get(name)?.get("hosts"));
+        let Some(Node { value: Value::List(items), .. }) = items else { continue };
+        for (endpoint, node) in endpoints.iter().zip(items) {
+            let own = claims.iter().find(|(claim, _)| listen::reaches(endpoint.address, *claim));
+            if let Some((_, origin)) = own {
+                let message =
+                    format!("{} is Terrace itself: requests would go round in a circle", endpoint.address);
+                reader.report(Finding::new(node.origin, message).other(*origin, "it listens here"));
+            }
+        }
+    }
+}
+
+/// Reports a file that serves nothing, or leaves open what it serves.
+fn check_purpose(root: &Node, reader: &mut Reader<'_>) {
+    let named = |kind: &str| root.get(kind).and_then(Node::table).map_or(0, Table::len);
+    if named("service") == 0 && named("route") == 0 {
+        let finding = Finding::new(root.origin, "there is nothing to serve: no [service.*] and no [route.*]");
+        let kinds = SPEC.keys.iter().map(|key| key.name);
+        let unknown = root.table().into_iter().flatten().find(|(name, _)| SPEC.key(name).is_none());
+        // `[services.web]` was told already; that it leaves no service would be told twice.
+        if unknown.is_none_or(|(name, _)| nearest(name, kinds).is_none()) {
+            reader.report(finding.help("add [service.web] with run = \"…\""));
+        }
+    }
+    let services = root.get("service").and_then(Node::table).into_iter().flatten();
+    let routed = services.filter(|(_, entry)| !is_worker(&entry.node)).count();
+    if routed > 1 && named("route") == 0 {
+        let finding = Finding::new(
+            root.origin,
+            format!("there are {routed} services, and no [route.*] says which one answers"),
+        );
+        reader.report(finding.help("add [route.NAME] with at = \"/*\" and to = \"SERVICE\""));
+    }
+}
