@@ -172,7 +172,7 @@ pub(crate) async fn serve(
     let listener = listener.tap_io(|socket| {
         let _ = socket.set_nodelay(true); // answers are small and wanted at once
     });
-    let server = axum::serve(listener, app).with_graceful_shutdown(stop.requested());
+    let server = axum::serve(listener, app).with_graceful_shutdown(stop_requested(stop, service));
     tokio::select! {
         outcome = server => outcome.map_err(StartError::Serve)?,
         () = grace_over(stop) => log::warn("stop.gave_up", json!({ "grace_s": GRACE.as_secs() })),
@@ -180,6 +180,14 @@ pub(crate) async fn serve(
     let _ = tokio::time::timeout(GOODBYE, stop.streams_ended()).await;
     log::info("stopped", json!({ "service": service, "instance": instance }));
     Ok(())
+}
+
+fn stop_requested(stop: &Stop, service: &'static str) -> impl Future<Output = ()> + Send + use<> {
+    let requested = stop.requested();
+    async move {
+        requested.await;
+        log::info("stopping", json!({ "service": service }));
+    }
 }
 
 async fn grace_over(stop: &Stop) {
