@@ -23,12 +23,22 @@ use crate::metrics::DiscoveryMetrics;
 use crate::roster::{Member, MemberState};
 use crate::upstream::Upstream;
 
-/// However short a record's time to live, a name is not asked more often than this.
-const TTL_MIN: Duration = Duration::from_secs(1);
-/// However long it is, a change is seen after this.
-const TTL_MAX: Duration = Duration::from_secs(300);
-/// Between rounds in which a name failed.
-const RETRY: Backoff = Backoff { from: Duration::from_secs(1), to: Duration::from_secs(30) };
+/// How often names are asked.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// However short a record's time to live, a name is not asked more often than this.
+    ttl_min: Duration,
+    /// However long it is, a change is seen after this.
+    ttl_max: Duration,
+    /// Between rounds in which a name failed.
+    retry: Backoff,
+}
+
+const PACE: Pace = Pace {
+    ttl_min: Duration::from_secs(1),
+    ttl_max: Duration::from_secs(300),
+    retry: Backoff { from: Duration::from_secs(1), to: Duration::from_secs(30) },
+};
 
 /// Where a service's endpoints are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +84,7 @@ pub struct Discovery {
     /// Names that failed in the last round, so that each failure is told once.
     failing: BTreeSet<Arc<str>>,
     rounds_failed: u32,
+    pace: Pace,
 }
 
 impl Discovery {
@@ -88,6 +99,7 @@ impl Discovery {
             targets: Vec::new(),
             failing: BTreeSet::new(),
             rounds_failed: 0,
+            pace: PACE,
         }
     }
 
@@ -118,7 +130,7 @@ impl Discovery {
 
     /// Asks for every name; how long the answers are good for.
     async fn round(&mut self) -> Duration {
-        let mut ttl = TTL_MAX;
+        let mut ttl = self.pace.ttl_max;
         let mut is_whole = self.ask_services(&mut ttl).await;
         let mut lookups = JoinSet::new();
         for name in self.host_names() {
@@ -130,12 +142,11 @@ impl Discovery {
             is_whole &= self.take_addresses(name, result, &mut ttl);
         }
         self.rounds_failed = if is_whole { 0 } else { self.rounds_failed.saturating_add(1) };
-        let ttl = ttl.max(TTL_MIN);
         if is_whole {
-            ttl
-        } else {
-            ttl.min(RETRY.equal_jitter(self.rounds_failed, random::u64()).max(TTL_MIN))
+            return ttl.max(self.pace.ttl_min);
         }
+        let retry = self.pace.retry.equal_jitter(self.rounds_failed, random::u64());
+        ttl.min(retry).max(self.pace.ttl_min)
     }
 
     /// Asks for the targets of a service name; whether there was nothing to ask or an answer.
@@ -237,3 +248,6 @@ impl Discovery {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -20,6 +21,8 @@ use crate::upstream::Settings;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of the body that are read and thrown away, so that closing does not reset the endpoint's sending.
 const BODY_BYTES_MAX: u64 = 64 * 1024;
+/// … and for how long: an endpoint that keeps the connection open has answered all the same.
+const BODY_TIME_MAX: Duration = Duration::from_millis(100);
 const PROXY_V1: &[u8] = b"PROXY UNKNOWN\r\n";
 /// Version 2, command LOCAL, no addresses.
 const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00";
@@ -98,7 +101,8 @@ where
     stream.write_all(request.as_bytes()).await?;
     let status = read_status(&mut stream).await?;
     // The verdict stands; what becomes of the rest does not change it.
-    let _ = tokio::io::copy(&mut stream.take(BODY_BYTES_MAX), &mut tokio::io::sink()).await;
+    let mut rest = stream.take(BODY_BYTES_MAX);
+    let _ = tokio::time::timeout(BODY_TIME_MAX, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
     Ok(status)
 }
 
