@@ -80,13 +80,17 @@ pub(crate) fn push_u64(out: &mut Vec<u8>, number: u64) {
 /// Octets, statuses and most sizes: the digits at once, and as many of them as count.
 #[inline]
 fn push_up_to_four(out: &mut Vec<u8>, number: u32) {
-    let digits =
-        [number / 1_000, number / 100 % 10, number / 10 % 10, number % 10].map(|digit| b'0' + digit as u8);
+    let digits = [digit(number / 1_000), digit(number / 100), digit(number / 10), digit(number)];
     match number {
         1_000.. => out.extend_from_slice(&digits),
         100.. => out.extend_from_slice(&digits[1..]),
         _ => out.extend_from_slice(&digits[2..]),
     }
+}
+
+#[inline]
+fn digit(number: u32) -> u8 {
+    b'0' + (number % 10) as u8
 }
 
 fn push_large(out: &mut Vec<u8>, mut number: u64) {
@@ -104,9 +108,11 @@ fn push_large(out: &mut Vec<u8>, mut number: u64) {
 pub(crate) fn push_seconds(out: &mut Vec<u8>, micros: u64) {
     push_u64(out, micros / 1_000_000);
     let rest = (micros % 1_000_000) as u32;
-    let places = [100_000, 10_000, 1_000, 100, 10, 1];
+    let (high, low) = (rest / 1_000, rest % 1_000);
+    let decimals =
+        [digit(high / 100), digit(high / 10), digit(high), digit(low / 100), digit(low / 10), digit(low)];
     out.push(b'.');
-    out.extend_from_slice(&places.map(|place| b'0' + (rest / place % 10) as u8));
+    out.extend_from_slice(&decimals);
 }
 
 /// Appends a field's value as JSON; durations in seconds, numbers that are not finite as `null`.

@@ -2,7 +2,7 @@
 //!
 //! Emitting never waits for a disk: what the writer cannot take is dropped and counted. And it makes almost no
 //! system calls: access lines gather in a buffer per core, and the writer is woken when a buffer stops being empty
-//! or is half full, not for each line. It lingers a moment before it takes them, so that under load some thousand
+//! or has grown large, not for each line. It lingers a moment before it takes them, so that under load some thousand
 //! lines cost one wake-up and one write. Locks are held for a push or a swap, never across encoding by another
 //! thread or IO.
 
@@ -17,10 +17,10 @@ use crate::cells::PerShard;
 use crate::event::{Event, Level};
 use crate::rfc3339::Timestamp;
 
-/// Access lines that may wait, per core.
-const ACCESS_BYTES_MAX: usize = 1 << 20;
-/// The writer is hurried when this many wait.
-const ACCESS_BYTES_HURRY: usize = ACCESS_BYTES_MAX / 4;
+/// Bytes of access lines that may wait, per core: a second of 20,000 requests while the disk stalls.
+const ACCESS_BYTES_MAX: usize = 8 << 20;
+/// The writer is hurried when this many bytes wait.
+const ACCESS_BYTES_HURRY: usize = 1 << 20;
 /// Buffers for access lines; further cores share.
 const ACCESS_BUFFERS: usize = 64;
 /// A sampling share of one.
@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn access_lines_that_nobody_takes_are_bounded_and_counted() {
         let (log, receiver) = Log::channel(1);
-        let written = 20_000;
+        let written = 50_000;
         (0..written).for_each(|_| log.access(&record(200)));
         let dropped = log.dropped().access;
         assert!(dropped > 0);
@@ -383,15 +383,26 @@ mod tests {
     }
 
     #[test]
-    fn a_waiting_receiver_is_woken_by_the_first_event() {
+    fn a_receiver_that_sleeps_is_woken_by_each_first_event_and_line() {
         let (log, receiver) = Log::channel(10);
+        let (answer, answered) = std::sync::mpsc::channel();
         let waiter = std::thread::spawn(move || {
-            while receiver.is_empty() {
-                receiver.wait(Duration::from_secs(60));
+            for _ in 0..200 {
+                while receiver.is_empty() {
+                    receiver.wait(Duration::from_secs(3_600));
+                }
+                answer.send(receiver.take_events().len() + lines(&receiver)).unwrap();
             }
-            receiver.take_events().len()
         });
-        log.emit(Event::new(Level::Info, "x"));
-        assert_eq!(waiter.join().unwrap(), 1);
+        for round in 0..200 {
+            if round % 2 == 0 {
+                log.emit(Event::new(Level::Info, "x"))
+            } else {
+                log.access(&record(200))
+            }
+            let taken = answered.recv_timeout(Duration::from_secs(60)).expect("the receiver is woken");
+            assert_eq!(taken, 1);
+        }
+        waiter.join().unwrap();
     }
 }
