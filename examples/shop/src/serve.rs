@@ -65,15 +65,17 @@ tokio::task_local! {
 pub(crate) struct RequestContext {
     id: HeaderValue,
     traceparent: Option<HeaderValue>,
+    instance: HeaderValue,
 }
 
 impl RequestContext {
-    fn of(request: &Request) -> Self {
+    fn of(request: &Request, instance: &HeaderValue) -> Self {
         let id = match request.headers().get(X_REQUEST_ID) {
             Some(id) if id.len() <= 128 => id.clone(),
             _ => HeaderValue::from_str(&random::id()).expect("hexadecimal digits make a header value"),
         };
-        Self { id, traceparent: request.headers().get(TRACEPARENT).cloned() }
+        let traceparent = request.headers().get(TRACEPARENT).cloned();
+        Self { id, traceparent, instance: instance.clone() }
     }
 
     /// Adds itself to the headers of a call.
@@ -87,6 +89,11 @@ impl RequestContext {
     /// The request's id, to be told to people who want to complain.
     pub(crate) fn id(&self) -> &str {
         self.id.to_str().unwrap_or_default()
+    }
+
+    /// The instance that answers it.
+    pub(crate) fn instance(&self) -> &str {
+        self.instance.to_str().unwrap_or_default()
     }
 }
 
@@ -230,7 +237,7 @@ async fn health(State((switch, database)): State<(Switch, Database)>) -> Respons
 }
 
 async fn around_answer(State(around): State<Arc<Around>>, request: Request, next: Next) -> Response {
-    let context = RequestContext::of(&request);
+    let context = RequestContext::of(&request, &around.instance);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let began = clock::now();
     let mut response = REQUEST.scope(context.clone(), answer(&around, &path, request, next)).await;

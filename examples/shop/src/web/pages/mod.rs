@@ -135,10 +135,11 @@ fn header(visitor: Option<&Visitor>) -> Markup {
 }
 
 fn footer() -> Markup {
+    let instance = REQUEST.try_with(|request| request.instance().to_owned()).unwrap_or_default();
     html! {
         footer {
             p { "Sundeck is a make-believe shop: nothing is charged, nothing is sent." }
-            p.quiet { "An example that stands behind Terrace." }
+            p.quiet { "This page was served by " code { (instance) } "." }
         }
     }
 }
