@@ -1,0 +1,139 @@
+//! What must survive a restart of Terrace and is not in a shim: the numbers set by `scale`, and which configuration
+//! was released last.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+/// The ledger; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Ledger(Arc<Mutex<Book>>);
+
+#[derive(Debug)]
+struct Book {
+    path: PathBuf,
+    entries: Entries,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Entries {
+    scaled: BTreeMap<String, Scaled>,
+    released: BTreeMap<String, String>,
+}
+
+/// A number set by hand, and the file's number that it overrides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Scaled {
+    file: u32,
+    to: u32,
+}
+
+impl Ledger {
+    /// Reads the ledger; an unreadable one is begun anew, for nothing in it is worth refusing to start.
+    pub(crate) fn open(path: PathBuf) -> Self {
+        let text = fs::read(&path).unwrap_or_default();
+        let entries = serde_json::from_slice(&text).unwrap_or_default();
+        Self(Arc::new(Mutex::new(Book { path, entries })))
+    }
+
+    /// How many instances of `service` there shall be when the file says `file`, and whether that was set by hand.
+    pub(crate) fn instances(&self, service: &str, file: u32) -> (u32, bool) {
+        let mut book = self.lock();
+        match book.entries.scaled.get(service).copied() {
+            Some(scaled) if scaled.file == file => return (scaled.to, true),
+            Some(_) => book.entries.scaled.remove(service),
+            None => return (file, false),
+        };
+        // If this cannot be written, the old number is still void: it is bound to the file's number of that time.
+        let _next_time = book.write();
+        (file, false)
+    }
+
+    /// Sets the number by hand, until the file's changes.
+    pub(crate) fn scale(&self, service: &str, file: u32, to: u32) -> io::Result<()> {
+        let mut book = self.lock();
+        book.entries.scaled.insert(service.to_owned(), Scaled { file, to });
+        book.write()
+    }
+
+    /// Whether this configuration was the last one released.
+    pub(crate) fn is_released(&self, service: &str, hash: &str) -> bool {
+        self.lock().entries.released.get(service).is_some_and(|released| released == hash)
+    }
+
+    /// Notes that this configuration was released.
+    pub(crate) fn released(&self, service: &str, hash: &str) -> io::Result<()> {
+        let mut book = self.lock();
+        book.entries.released.insert(service.to_owned(), hash.to_owned());
+        book.write()
+    }
+
+    /// Where it is kept.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.lock().path.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    /// Written beside and renamed, so that a crash leaves the old one or the new one.
+    fn write(&self) -> io::Result<()> {
+        let beside = self.path.with_extension("json.new");
+        let text = serde_json::to_vec_pretty(&self.entries).map_err(io::Error::from)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&beside, &self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("terrace-ledger-{name}-{}.json", std::process::id()));
+        let _absent = fs::remove_file(&path);
+        path
+    }
+
+    #[test]
+    fn a_number_set_by_hand_holds_until_the_files_number_changes() {
+        let path = path("scale");
+        let ledger = Ledger::open(path.clone());
+        ledger.scale("orders", 3, 5).expect("writable");
+        assert_eq!(ledger.instances("orders", 3), (5, true));
+        assert_eq!(Ledger::open(path.clone()).instances("orders", 3), (5, true), "a restart keeps it");
+        assert_eq!(ledger.instances("orders", 4), (4, false));
+        assert_eq!(ledger.instances("orders", 3), (3, false), "once void it stays void");
+        fs::remove_file(path).expect("it was written");
+    }
+
+    #[test]
+    fn a_release_is_remembered() {
+        let path = path("release");
+        let ledger = Ledger::open(path.clone());
+        assert!(!ledger.is_released("orders", "a"));
+        ledger.released("orders", "a").expect("writable");
+        assert!(Ledger::open(path.clone()).is_released("orders", "a"));
+        fs::remove_file(path).expect("it was written");
+    }
+
+    #[test]
+    fn a_damaged_ledger_is_begun_anew() {
+        let path = path("damaged");
+        fs::write(&path, "{").expect("writable");
+        assert_eq!(Ledger::open(path.clone()).instances("orders", 2), (2, false));
+        fs::remove_file(path).expect("it was written");
+    }
+}

@@ -1,0 +1,121 @@
+//! The command that runs once before a new configuration is rolled out: a migration, a build.
+//!
+//! It is no instance: it has no port and no shim. When Terrace dies it dies too, for a half-known release must not be
+//! taken for a done one.
+
+use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use terrace_runtime::{clock, spawn};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::adopt::end_stranded;
+use crate::context::Context;
+use crate::logs::LogLine;
+use crate::shim::lines::Lines;
+use crate::shim::protocol::{Exit, Stream};
+use crate::spec::{self, Spec};
+
+/// Output that is still in the pipes when the command has ended is there at once.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// Runs the release command of `spec`, if it has one, and waits for it. Dropping the future kills it.
+///
+/// # Errors
+/// A sentence that says how it failed.
+pub(crate) async fn run(context: Arc<Context>, spec: Arc<Spec>) -> Result<(), String> {
+    let Some((program, arguments)) = spec.config.release.as_ref().and_then(|argv| argv.split_first()) else {
+        return Ok(());
+    };
+    let instance = format!("{}-release", spec.config.name);
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(&spec.config.folder).env_clear();
+    command.envs(spec::environment(&spec, &context.inherited, &instance, None));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let identity = spec.account.as_ref().map(|account| account.identity.clone());
+    let setup = spawn::Setup { group: true, die_with_parent: true, identity, ..spawn::Setup::default() };
+    spawn::prepare(command.as_std_mut(), setup);
+    let child = command
+        .spawn()
+        .map_err(|error| format!("release command `{program}` could not be started: {error}"))?;
+    let pid = child.id().and_then(|id| i32::try_from(id).ok());
+    finish(&context, &spec.config.name, Group { child, pid, instance }).await
+}
+
+/// The command and all that it started; killed when dropped.
+struct Group {
+    child: Child,
+    pid: Option<i32>,
+    instance: String,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(pid) = self.pid {
+            end_stranded(pid, &self.instance);
+        }
+    }
+}
+
+async fn finish(context: &Context, service: &str, mut group: Group) -> Result<(), String> {
+    let (stdout, stderr) = (group.child.stdout.take(), group.child.stderr.take());
+    let instance = group.instance.clone();
+    let stdout = copy(context, service, &instance, Stream::Stdout, stdout);
+    let stderr = copy(context, service, &instance, Stream::Stderr, stderr);
+    let mut copying = pin!(async { tokio::join!(stdout, stderr) });
+    let mut copied = false;
+    // What it left running in the background may hold the pipes open, so its own end is what counts.
+    let ended = async {
+        loop {
+            tokio::select! {
+                status = group.child.wait() => return status,
+                _ = &mut copying, if !copied => copied = true,
+            }
+        }
+    };
+    let status = match timeout(context.release_within, ended).await {
+        Ok(status) => status.map_err(|error| format!("the release command was lost: {error}"))?,
+        Err(_) => return Err(format!("the release command did not end within {:?}", context.release_within)),
+    };
+    if !copied {
+        let _held_by_others = timeout(LAST_WORDS, copying).await;
+    }
+    judge(status)
+}
+
+fn judge(status: ExitStatus) -> Result<(), String> {
+    if status.success() {
+        return Ok(());
+    }
+    let exit = Exit { code: status.code(), signal: status.signal() };
+    Err(format!("the release command failed: {exit}"))
+}
+
+async fn copy(
+    context: &Context,
+    service: &str,
+    instance: &str,
+    stream: Stream,
+    pipe: Option<impl AsyncRead + Unpin>,
+) {
+    let Some(mut pipe) = pipe else { return };
+    let (mut lines, mut buffer) = (Lines::default(), vec![0; 8 * 1024]);
+    let keep = |text, cut| {
+        let (service, instance) = (service.to_owned(), instance.to_owned());
+        context.output(LogLine { service, instance, stream, at_ms: clock_ms(), text, cut });
+    };
+    while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
+        lines.push(&buffer[..count], keep);
+    }
+    lines.finish(keep);
+}
+
+fn clock_ms() -> u64 {
+    let since = clock::wall().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
