@@ -131,7 +131,7 @@ fn unit(
     arguments: &Install,
     resolved: &Resolved,
 ) -> Result<String, InstallError> {
-    let folder = file.parent().unwrap_or(Path::new("/"));
+    let folder = file.parent().unwrap_or_else(|| Path::new("/"));
     let (program, file) = (speakable(program)?, speakable(file)?);
     let env = arguments.env.as_ref().map(|name| format!(" --env {name}")).unwrap_or_default();
     let stop_seconds = stop_seconds(resolved);

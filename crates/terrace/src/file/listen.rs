@@ -267,10 +267,9 @@ fn resolve_certificate(
     let (chain_origin, key_origin) = (node.origin_of("certificate"), node.origin_of("key"));
     let chain_pem = reader.side_text(&certificate.0, chain_origin);
     let key = reader.secret(key, key_origin);
-    let (chain_pem, key) = (chain_pem?, key?);
-    let chain_is_good = holds_pem(&chain_pem, "CERTIFICATE", chain_origin, reader);
-    let key_is_good = holds_pem(key.reveal(), "PRIVATE KEY", key_origin, reader);
-    (chain_is_good && key_is_good).then(|| Certificate { file: reader.path(&certificate.0), chain_pem, key })
+    let chain_pem = chain_pem.filter(|pem| holds_pem(pem, "CERTIFICATE", chain_origin, reader));
+    let key = key.filter(|key| holds_pem(key.reveal(), "PRIVATE KEY", key_origin, reader));
+    Some(Certificate { file: reader.path(&certificate.0), chain_pem: chain_pem?, key: key? })
 }
 
 /// Whether `pem` has a block of that kind (RFC 7468); what is in it is for whoever builds the listener to judge.
@@ -303,14 +302,28 @@ fn check_proxies(table: &ListenTable, node: &Node, reader: &mut Reader<'_>) -> O
         .refuse(finding.help("add trusted-proxies = [\"10.0.0.0/8\"] with the network of the proxy in front"))
 }
 
-/// Reports every address that two listeners, or two keys, want for themselves.
-pub(crate) fn check_addresses(claims: &[(SocketAddr, Origin)], reader: &mut Reader<'_>) {
-    for (at, (address, origin)) in claims.iter().enumerate() {
-        let clash = claims[..at].iter().find(|(other, _)| clashes(*address, *other));
-        if let Some((_, other)) = clash {
-            let finding = Finding::new(*origin, format!("{address} is taken already"));
-            reader.report(finding.other(*other, "here"));
-        }
+/// An address that somebody wants to listen at.
+pub(crate) struct Claim {
+    pub(crate) address: SocketAddr,
+    pub(crate) origin: Origin,
+    /// Who, for a sentence.
+    pub(crate) owner: String,
+}
+
+/// Reports every address that is wanted twice.
+pub(crate) fn check_addresses(claims: &[Claim], reader: &mut Reader<'_>) {
+    for (at, claim) in claims.iter().enumerate() {
+        let Some(other) = claims[..at].iter().find(|other| clashes(claim.address, other.address)) else {
+            continue;
+        };
+        // A built-in address has no place to point at: then it is the other one that can be changed.
+        let (here, there) = match claim.origin {
+            Origin::BuiltIn => (other, claim),
+            Origin::Text(_) => (claim, other),
+        };
+        let finding =
+            Finding::new(here.origin, format!("{} is taken already, by {}", here.address, there.owner));
+        reader.report(finding.other(there.origin, "here"));
     }
 }
 
@@ -328,10 +341,16 @@ pub(crate) fn reaches(address: SocketAddr, bound: SocketAddr) -> bool {
     address.port() == bound.port() && (address.ip() == bound.ip() || here)
 }
 
-/// Every address that the listener in `node` wants, with its place.
-pub(crate) fn claims(listener: &Listener, node: &Node) -> Vec<(SocketAddr, Origin)> {
-    let nodes = |key| OneOrMany::<SocketAddr>::nodes(node.get(key)).iter().map(|node| node.origin);
-    let addresses = listener.addresses.iter().copied().zip(nodes("address"));
-    let redirects = listener.redirect_from.iter().copied().zip(nodes("redirect-from"));
-    addresses.chain(redirects).collect()
+/// Every address that the listener in `node` wants.
+pub(crate) fn claims(listener: &Listener, node: &Node) -> Vec<Claim> {
+    let keys = [("address", &listener.addresses), ("redirect-from", &listener.redirect_from)];
+    let mut claims = Vec::new();
+    for (key, addresses) in keys {
+        let nodes = OneOrMany::<SocketAddr>::nodes(node.get(key));
+        for (address, node) in addresses.iter().zip(nodes) {
+            let owner = format!("`{key}` of [listen.{}]", listener.name);
+            claims.push(Claim { address: *address, origin: node.origin, owner });
+        }
+    }
+    claims
 }

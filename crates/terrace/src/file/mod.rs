@@ -124,7 +124,7 @@ pub fn load_from(
     env_name: Option<&str>,
     surroundings: &dyn Surroundings,
 ) -> Result<Loaded, Problems> {
-    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
     let mut reader = Reader::new(folder, surroundings);
     let found = read_all(path, env_name, &mut reader);
     match found {
@@ -161,7 +161,7 @@ fn read_all(path: &Path, env_name: Option<&str>, reader: &mut Reader<'_>) -> Opt
 /// consequence of the first mistake must not look like a second one.
 fn check_around_syntax(tree: &Node, reader: &mut Reader<'_>) {
     let told = reader.findings.len();
-    reader.partially(|reader| root::check_form(tree, reader));
+    reader.partially(|reader| root::check_tables(tree, reader));
     let mut more = reader.findings.split_off(told);
     more.retain(|finding| match finding.origin {
         source::Origin::Text(place) => !reader.misread.contains(&(place.file, reader.sources.line(place))),

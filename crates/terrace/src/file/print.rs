@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::diff::Written;
 use super::policy::{self, PolicyTable};
+use super::read::Read as _;
 use super::root::{self, merged};
 use super::source::{Origin, Sources};
 use super::spec::{Shape, fill, lay_over};
@@ -85,8 +86,8 @@ fn merge_route(root: &Node, node: &mut Node) {
 fn merge_split(root: &Node, weights: &Table, route: &Node) -> Node {
     let mut all = weights.iter().map(|(service, _)| merged(root, Some(service), Some(route)));
     let Some(first) = all.next() else { return merged(root, None, Some(route)) };
-    let wanted = inline(&first);
-    if all.all(|other| inline(&other) == wanted) {
+    let wanted = policy_values(&first);
+    if all.all(|other| policy_values(&other) == wanted) {
         return first;
     }
     let mut said = Node { value: Value::Table(Table::new()), origin: route.origin, layer: Layer::Own };
@@ -94,10 +95,17 @@ fn merge_split(root: &Node, weights: &Table, route: &Node) -> Node {
     let layers = [(named, Layer::Policy), (Some(route), Layer::Own)];
     for (node, layer) in layers {
         if let Some(node) = node {
-            lay_over(&mut said, policy::layer(node, layer), &<PolicyTable as super::read::Read>::shape());
+            lay_over(&mut said, policy::layer(node, layer), &PolicyTable::shape());
         }
     }
     said
+}
+
+/// Policies in an order that does not depend on the layers they come from.
+fn policy_values(policies: &Node) -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    collect(policies, &PolicyTable::shape(), &(String::new(), None), "", &mut lines);
+    lines.into_iter().map(|line| (line.key, line.value)).collect()
 }
 
 fn put_policies(node: &mut Node, policies: Node) {

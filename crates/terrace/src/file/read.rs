@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::print::inline;
 use super::problem::{Finding, listed, nearest};
@@ -94,6 +94,8 @@ pub(crate) struct Reader<'a> {
 
 /// Findings kept: the search for a name that was meant must not be paid for a hundred thousand times.
 const FINDINGS_MAX: usize = 400;
+/// Longer lists of names help nobody.
+const NAMES_LISTED_MAX: usize = 12;
 /// Bytes read of a secret, a certificate or an env-file at most.
 const SIDE_FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -177,22 +179,31 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `node` as a table, with its unknown and misplaced keys reported.
-    pub(crate) fn table<'n>(&mut self, node: &'n Node, spec: &'static Spec) -> Option<&'n Table> {
+    /// Reports what is wrong with `node` as a table: that it is none, unknown keys, keys that do not go together.
+    /// `Some(false)`: it is a table, but without exactly one of those keys that exclude each other.
+    pub(crate) fn table(&mut self, node: &Node, spec: &'static Spec) -> Option<bool> {
         let Some(table) = node.table() else {
             return self.unexpected(node, "a table", None);
         };
+        let is_one = self.partial || spec.one_of.is_empty() || self.exactly_one(node, spec.one_of);
         for (name, entry) in table {
             match spec.key(name) {
-                Some(Key { with: Some(with), .. }) if !table.contains_key(*with) && !self.partial => {
-                    let message = format!("`{name}` has no meaning in {} without `{with}`", self.here());
-                    self.report(Finding::new(entry.key, message));
-                }
-                Some(_) => {}
+                Some(key) => self.alone(key, entry.key, table, spec),
                 None => self.unknown_key(name, entry.key, spec),
             }
         }
-        Some(table)
+        Some(is_one)
+    }
+
+    /// Reports a key without the one that gives it a meaning; not where the alternatives are told to be missing.
+    fn alone(&mut self, key: &'static Key, origin: Origin, table: &Table, spec: &'static Spec) {
+        let Some(with) = key.with else { return };
+        let is_undecided =
+            spec.one_of.contains(&with) && spec.one_of.iter().all(|key| !table.contains_key(*key));
+        if !table.contains_key(with) && !is_undecided && !self.partial {
+            let message = format!("`{}` has no meaning in {} without `{with}`", key.name, self.here());
+            self.report(Finding::new(origin, message));
+        }
     }
 
     fn unknown_key(&mut self, name: &str, origin: Origin, spec: &'static Spec) {
@@ -200,6 +211,9 @@ impl<'a> Reader<'a> {
             Finding::new(origin, format!("unknown key {name:?} in {}", self.here()).replace('"', "`"));
         let help = match nearest(name, spec.all_keys().map(|key| key.name)) {
             Some(meant) => format!("did you mean `{meant}`?"),
+            None if spec.all_keys().count() > NAMES_LISTED_MAX => {
+                "all keys: `terrace schema --markdown`".to_owned()
+            }
             None => format!("known here: {}", listed(spec.all_keys().map(|key| key.name), "and")),
         };
         self.report(finding.help(help));
@@ -262,7 +276,9 @@ impl<'a> Reader<'a> {
 
     /// A path as written in the file, made relative to the main file's folder.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
-        self.folder.join(path)
+        let whole = self.folder.join(path);
+        // `./a` and `a` are the same file, and shall look the same.
+        whole.components().filter(|part| *part != Component::CurDir).collect()
     }
 
     /// The content of a file that the configuration names; from now on it is watched.
@@ -586,12 +602,12 @@ impl<T: Read> Read for BTreeMap<String, T> {
 /// ```
 /// After the type: `= DEFAULT`, `within LOW to HIGH`, `with "OTHER KEY"` (without which it has no meaning) and
 /// `example VALUE`, in that order, each if wanted and each as TOML. A key without default is required unless its
-/// type says what absence means. `whole` before the braces: a later such table replaces an earlier one.
+/// type says what absence means. `one of "A" "B"` before the braces: exactly one of these keys. `whole` before the braces: a later such table replaces an earlier one.
 /// `also T`: keys of the table `T` may stand here too.
 macro_rules! table {
     (
         $(#[doc = $doc:literal])+
-        $vis:vis struct $name:ident $(also $also:ident)? $(, $whole:ident)? {
+        $vis:vis struct $name:ident $(also $also:ident)? $(one of $($one:literal)+)? $(, $whole:ident)? {
             $(
                 $(#[doc = $key_doc:literal])+
                 $key:literal $field:ident: $type:ty
@@ -624,6 +640,7 @@ macro_rules! table {
                     spec: $also::SPEC,
                     check: $also::check,
                 })?),
+                one_of: &[$($($one),+)?],
                 whole: $crate::file::read::is_whole!($($whole)?),
             };
 
@@ -651,11 +668,12 @@ macro_rules! table {
                 node: &$crate::file::tree::Node,
                 reader: &mut $crate::file::read::Reader<'_>,
             ) -> Option<Self> {
-                reader.table(node, Self::SPEC)?;
+                let is_one = reader.table(node, Self::SPEC)?;
                 if let Some(also) = &Self::SPEC.also {
                     (also.check)(node, reader);
                 }
-                Self::fields(node, reader)
+                let read = Self::fields(node, reader)?;
+                is_one.then_some(read)
             }
         }
     };

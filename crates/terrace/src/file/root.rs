@@ -1,11 +1,10 @@
 //! The file as a whole: which tables there are, and how they become one [`Resolved`].
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use super::Resolved;
 use super::admin::{self, Admin, AdminTable};
-use super::listen::{self, ListenTable, Listener};
+use super::listen::{self, Claim, ListenTable, Listener};
 use super::log::{self, LogTable};
 use super::policy::{self, Policies, PolicyLayer};
 use super::problem::{Finding, nearest};
@@ -43,6 +42,7 @@ pub(crate) static SPEC: Spec = Spec {
         key("admin", "Probes, metrics and the admin API.", AdminTable::shape, None),
     ],
     also: None,
+    one_of: &[],
     whole: false,
 };
 
@@ -69,7 +69,12 @@ const NAME_CHARS_MAX: usize = 40;
 
 /// Reports what is wrong with the form of any table, and nothing that one table says about another.
 pub(crate) fn check_form(root: &Node, reader: &mut Reader<'_>) {
-    let _table = reader.table(root, &SPEC);
+    let _is_table = reader.table(root, &SPEC);
+    check_tables(root, reader);
+}
+
+/// [`check_form`] but for the names of the tables themselves.
+pub(crate) fn check_tables(root: &Node, reader: &mut Reader<'_>) {
     each::<ListenTable>("listen", root, reader);
     each::<ServiceTable>("service", root, reader);
     each::<RouteTable>("route", root, reader);
@@ -90,7 +95,14 @@ fn each<T: Read>(kind: &str, root: &Node, reader: &mut Reader<'_>) {
         reader.report(Finding::new(node.origin, format!("more than {NAMES_MAX} tables [{kind}.*]")));
     }
     for (name, entry) in table.iter().take(NAMES_MAX) {
-        check_name(kind, name, entry, reader);
+        if entry.node.table().is_none() {
+            // `[service]` with the keys of one service.
+            let example = if kind == "policy" { "public" } else { "web" };
+            let finding = Finding::new(entry.key, format!("`{name}` stands in [{kind}], where names are"));
+            reader.report(finding.help(format!("give it a name: [{kind}.{example}]")));
+            continue;
+        }
+        check_name(name, entry, reader);
         reader.below(kind, |reader| reader.below(name, |reader| T::read(&entry.node, reader)));
     }
 }
@@ -101,27 +113,21 @@ fn one<T: Read>(name: &str, root: &Node, reader: &mut Reader<'_>) {
     }
 }
 
-fn check_name(kind: &str, name: &str, entry: &Entry, reader: &mut Reader<'_>) {
-    let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let starts_well = name.starts_with(|first: char| first.is_ascii_lowercase());
-    if starts_well && name.len() <= NAME_CHARS_MAX && name.bytes().all(known) {
-        // `[service]` with the keys of one service: the name was forgotten.
-        return forgotten_name(kind, name, entry, reader);
+fn check_name(name: &str, entry: &Entry, reader: &mut Reader<'_>) {
+    if is_name(name) {
+        return;
     }
     let shown: String = name.chars().take(60).collect();
     let message = format!("{shown:?} is no name: up to {NAME_CHARS_MAX} of a-z, 0-9 and -, a letter first");
     let finding = Finding::new(entry.key, message);
     let better = name.to_lowercase().replace(['_', ' ', '.'], "-");
-    let is_better = better.bytes().all(known) && better.starts_with(|first: char| first.is_ascii_lowercase());
-    reader.report(if is_better { finding.help(format!("write `{better}`")) } else { finding });
+    reader.report(if is_name(&better) { finding.help(format!("write `{better}`")) } else { finding });
 }
 
-fn forgotten_name(kind: &str, name: &str, entry: &Entry, reader: &mut Reader<'_>) {
-    if entry.node.table().is_none() {
-        let example = if kind == "policy" { "public" } else { "web" };
-        let finding = Finding::new(entry.key, format!("`{name}` stands in [{kind}], where names are"));
-        reader.report(finding.help(format!("give it a name: [{kind}.{example}]")));
-    }
+fn is_name(text: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let starts_well = text.starts_with(|first: char| first.is_ascii_lowercase());
+    starts_well && text.len() <= NAME_CHARS_MAX && text.bytes().all(known)
 }
 
 /// Puts in what is understood when it is not said: one listener, and one route to the only service.
@@ -250,43 +256,58 @@ fn check_together(found: &Found, root: &Node, reader: &mut Reader<'_>) {
     check_purpose(root, reader);
 }
 
-/// Every address that Terrace listens at, with its place; two that clash are reported.
-fn check_addresses(found: &Found, root: &Node, reader: &mut Reader<'_>) -> Vec<(SocketAddr, Origin)> {
+/// Every address that Terrace listens at; two that clash are reported.
+fn check_addresses(found: &Found, root: &Node, reader: &mut Reader<'_>) -> Vec<Claim> {
     let mut claims = Vec::new();
     for (name, entry) in root.get("listen").and_then(Node::table).into_iter().flatten() {
-        let listener = found.listeners.get(name);
-        claims.extend(listener.into_iter().flat_map(|listener| listen::claims(listener, &entry.node)));
+        claims.extend(
+            found.listeners.get(name).into_iter().flat_map(|listener| listen::claims(listener, &entry.node)),
+        );
     }
-    let admin = |key: &str| root.get("admin").map_or(Origin::BuiltIn, |admin| admin.origin_of(key));
-    claims.extend(found.admin.iter().flat_map(|admin| &admin.api).map(|api| (api.address, admin("address"))));
-    claims.extend(
-        found.admin.iter().filter_map(|admin| admin.probes).map(|address| (address, admin("probes"))),
-    );
+    if let Some(admin) = &found.admin {
+        let addresses = [("address", admin.api.as_ref().map(|api| api.address)), ("probes", admin.probes)];
+        for (key, address) in addresses {
+            let origin = root
+                .get("admin")
+                .and_then(|admin| admin.get(key))
+                .map_or(Origin::BuiltIn, |node| node.origin);
+            claims.extend(address.map(|address| Claim {
+                address,
+                origin,
+                owner: format!("`{key}` of [admin]"),
+            }));
+        }
+    }
     for (name, service) in &found.services {
-        let node = root.get("service").and_then(|services| services.get(name));
-        claims.push((service.internal, node.map_or(Origin::BuiltIn, |node| node.origin_of("internal"))));
+        let node = root.get("service").and_then(|services| services.get(name)?.get("internal"));
+        let origin = node.map_or(Origin::BuiltIn, |node| node.origin);
+        claims.push(Claim {
+            address: service.internal,
+            origin,
+            owner: format!("`internal` of [service.{name}]"),
+        });
     }
-    if claims.len() > ADDRESSES_MAX + found.services.len() {
+    claims.retain(|claim| claim.address.port() != 0);
+    if claims.len() > ADDRESSES_MAX {
         reader.report(Finding::new(root.origin, format!("more than {ADDRESSES_MAX} addresses to listen at")));
         return Vec::new();
     }
-    claims.retain(|(address, _)| address.port() != 0);
     listen::check_addresses(&claims, reader);
     claims
 }
 
 /// Reports hosts that are Terrace itself: a request would go round until something breaks.
-fn check_loops(found: &Found, root: &Node, claims: &[(SocketAddr, Origin)], reader: &mut Reader<'_>) {
+fn check_loops(found: &Found, root: &Node, claims: &[Claim], reader: &mut Reader<'_>) {
     for (name, service) in &found.services {
         let Source::Hosts(endpoints) = &service.source else { continue };
         let items = root.get("service").and_then(|services| services.get(name)?.get("hosts"));
         let Some(Node { value: Value::List(items), .. }) = items else { continue };
         for (endpoint, node) in endpoints.iter().zip(items) {
-            let own = claims.iter().find(|(claim, _)| listen::reaches(endpoint.address, *claim));
-            if let Some((_, origin)) = own {
+            let own = claims.iter().find(|claim| listen::reaches(endpoint.address, claim.address));
+            if let Some(claim) = own {
                 let message =
                     format!("{} is Terrace itself: requests would go round in a circle", endpoint.address);
-                reader.report(Finding::new(node.origin, message).other(*origin, "it listens here"));
+                reader.report(Finding::new(node.origin, message).other(claim.origin, "it listens here"));
             }
         }
     }

@@ -10,13 +10,13 @@ use super::read::{OneOrMany, Read, Reader, Scalar, Wrong, table};
 use super::source::Origin;
 use super::spec::{Form, Shape};
 use super::tree::{Node, Table, Value};
-use super::values::{Method, UrlPath, Words};
+use super::values::{Method, UrlPath, Words, is_token};
 
 table! {
     /// Which requests go where: exactly one of `to`, `redirect` and `respond`. Of several routes that match, the
     /// more specific wins, whatever their order; two that tie are an error. Without any `[route.*]` all requests
     /// go to the one service that there is.
-    pub(crate) struct RouteTable also PolicyTable {
+    pub(crate) struct RouteTable also PolicyTable one of "to" "redirect" "respond" {
         /// Host and path, or a list of them: `"shop.example.com/orders/*"`, `"*.example.com/*"`, `"/health"` (any
         /// host). `/orders/*` matches `/orders` and all below it, `/orders` only itself. `{name}` captures a
         /// segment, `{name*}` the rest; what a final `*` matches is captured as `rest`.
@@ -100,7 +100,7 @@ pub(crate) struct HeaderSetting(HeaderMatch);
 
 table! {
     /// A part of a header's value.
-    pub(crate) struct AffixTable, whole {
+    pub(crate) struct AffixTable one of "prefix" "suffix", whole {
         /// How it begins.
         "prefix" prefix: Option<Words>, example "beta-";
         /// How it ends.
@@ -120,9 +120,6 @@ impl Read for HeaderSetting {
             Value::Boolean(false) => HeaderMatch::Absent,
             Value::Table(_) => {
                 let table = AffixTable::read(node, reader)?;
-                if !reader.exactly_one(node, &["prefix", "suffix"]) {
-                    return None;
-                }
                 match (table.prefix, table.suffix) {
                     (Some(prefix), _) => HeaderMatch::Prefix(prefix.0),
                     (None, suffix) => HeaderMatch::Suffix(suffix?.0),
@@ -328,12 +325,8 @@ pub(crate) fn resolve(
     reader: &mut Reader<'_>,
 ) -> Option<Route> {
     check_names(node, known, reader);
-    let one_action = reader.exactly_one(node, &["to", "redirect", "respond"]);
-    let table = RouteTable::read(node, reader);
-    if !one_action {
-        return None;
-    }
-    let table = table?;
+    check_headers(node, reader)?;
+    let table = RouteTable::read(node, reader)?;
     let at: Vec<Pattern> = table.at.0.iter().map(|at| at.0.clone()).collect();
     if let Some(policy) = &table.policy {
         known.find("policy", &policy.0, node.origin_of("policy"), reader)?;
@@ -358,6 +351,16 @@ fn check_names(node: &Node, known: &Known<'_>, reader: &mut Reader<'_>) {
             }
         }
     }
+}
+
+fn check_headers(node: &Node, reader: &mut Reader<'_>) -> Option<()> {
+    let mut good = Some(());
+    for (name, entry) in node.get("headers").and_then(Node::table).into_iter().flatten() {
+        if !is_token(name) {
+            good = reader.refuse(Finding::new(entry.key, format!("{name:?} is no name of a header")));
+        }
+    }
+    good
 }
 
 fn resolve_listeners(
@@ -407,7 +410,7 @@ fn resolve_action(
             media_type: respond.media_type.0.clone(),
             policies: merged(None, reader)?,
         }),
-        // Invariant: `exactly_one` was asked before.
+        // Invariant: `RouteTable` has exactly one of the three.
         (None, None, None) => None,
     }
 }

@@ -21,13 +21,17 @@ fn of_table(spec: &Spec) -> Json {
     }
     let required = spec.keys.iter().filter(|key| key.default.is_none() && !(key.optional)());
     let required: Vec<&str> = required.map(|key| key.name).collect();
-    json!({
+    let mut schema = json!({
         "type": "object",
         "description": plain(spec.doc),
         "properties": properties,
         "required": required,
         "additionalProperties": false,
-    })
+    });
+    if !spec.one_of.is_empty() {
+        schema["oneOf"] = spec.one_of.iter().map(|key| json!({ "required": [key] })).collect();
+    }
+    schema
 }
 
 fn of_key(key: &Key) -> Json {

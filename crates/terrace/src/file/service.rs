@@ -29,7 +29,7 @@ use traffic::{
 table! {
     /// A service: a program that Terrace runs (`run`), or endpoints that already run (`hosts` or `dns`); exactly
     /// one of the three. Other services reach it at `NAME_URL`, which they find in their environment.
-    pub(crate) struct ServiceTable also PolicyTable {
+    pub(crate) struct ServiceTable also PolicyTable one of "run" "hosts" "dns" {
         /// Command of the program; it finds its port in `PORT`. A text is split into words as a shell does, but no
         /// shell runs it; a list is taken as it is.
         "run" run: Option<Command>, example "node orders.js";
@@ -155,12 +155,7 @@ pub(crate) fn resolve(
     policies: Option<Policies>,
     reader: &mut Reader<'_>,
 ) -> Option<Service> {
-    let one_source = reader.exactly_one(node, &["run", "hosts", "dns"]);
-    let table = ServiceTable::read(node, reader);
-    if !one_source {
-        return None;
-    }
-    let table = table?;
+    let table = ServiceTable::read(node, reader)?;
     let source = resolve_source(&table, node, reader);
     let health = traffic::resolve_health(table.health.clone(), node, reader);
     let eject = traffic::resolve_eject(table.eject.clone(), node, reader);
@@ -189,7 +184,7 @@ fn resolve_source(table: &ServiceTable, node: &Node, reader: &mut Reader<'_>) ->
         (Some(run), _, _) => Some(Source::Run(Box::new(program::resolve(run, table, node, reader)?))),
         (None, Some(hosts), _) => Some(Source::Hosts(traffic::resolve_hosts(hosts, node, reader)?)),
         (None, None, Some(name)) => Some(Source::Dns { name: name.clone(), resolver: table.resolver }),
-        // Invariant: `exactly_one` was asked before.
+        // Invariant: `ServiceTable` has exactly one of the three.
         (None, None, None) => None,
     }
 }

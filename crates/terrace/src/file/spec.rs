@@ -15,6 +15,8 @@ pub(crate) struct Spec {
     pub(crate) keys: &'static [Key],
     /// Keys of another table that may stand here too: policies in a service, say. They are merged later.
     pub(crate) also: Option<Also>,
+    /// Keys of which exactly one must be there; empty: no such rule.
+    pub(crate) one_of: &'static [&'static str],
     /// A table of alternatives (`{ env = … }` or `{ file = … }`): a later one replaces it whole.
     pub(crate) whole: bool,
 }

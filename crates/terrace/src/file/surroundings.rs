@@ -94,6 +94,8 @@ impl Surroundings for Imagined {
     }
 
     fn is_folder(&self, path: &Path) -> bool {
-        path.as_os_str().is_empty() || self.files.keys().any(|file| file != path && file.starts_with(path))
+        path.as_os_str().is_empty()
+            || path == Path::new(".")
+            || self.files.keys().any(|file| file != path && file.starts_with(path))
     }
 }

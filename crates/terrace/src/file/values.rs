@@ -8,6 +8,7 @@ use super::problem::Finding;
 use super::read::{Read, Reader, Scalar, Wrong, table};
 use super::spec::{Form, Shape};
 use super::tree::{Node, Value};
+use super::words::SplitError;
 
 const DURATION_UNITS: &[(&str, u64)] = &[
     ("us", 1_000),
@@ -454,9 +455,15 @@ impl Read for Command {
         let words = match &node.value {
             Value::Text(line) => match super::words::split(line) {
                 Ok(words) => words,
-                Err(fault) => {
-                    let shell = format!("for a shell: [\"sh\", \"-c\", {line:?}]");
-                    return reader.refuse(Finding::new(node.origin, fault).help(shell));
+                Err(error) => {
+                    let finding = Finding::new(node.origin, error.to_string());
+                    let shell = super::print::quoted(line);
+                    return reader.refuse(match error {
+                        SplitError::NeedsShell(..) => {
+                            finding.help(format!("for a shell: [\"sh\", \"-c\", {shell}]"))
+                        }
+                        SplitError::Open(_) | SplitError::Backslash => finding,
+                    });
                 }
             },
             Value::List(_) => Vec::<Words>::read(node, reader)?.into_iter().map(|word| word.0).collect(),
@@ -483,7 +490,7 @@ pub enum SecretSource {
 
 table! {
     /// A secret is never written in the file, only where it is kept.
-    pub(crate) struct SecretTable, whole {
+    pub(crate) struct SecretTable one of "file" "env", whole {
         /// File that holds the secret; one newline at its end does not count. It is watched: a new content takes effect like a change of `terrace.toml`.
         "file" file: Option<FilePath>, example "web.key";
         /// Environment variable of Terrace that holds the secret.
@@ -503,9 +510,6 @@ impl Read for SecretSource {
             return reader.refuse(finding.help("write { env = \"NAME\" } or { file = \"path\" }"));
         }
         let table = SecretTable::read(node, reader)?;
-        if !reader.exactly_one(node, &["file", "env"]) {
-            return None;
-        }
         match (table.file, table.env) {
             (Some(FilePath(path)), _) => Some(Self::File(path)),
             (None, Some(Variable(name))) => Some(Self::Env(name)),
@@ -549,7 +553,7 @@ impl fmt::Debug for Secret {
 /// `250ms`, `5s`, `2h`: the largest unit that says it exactly.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let nanoseconds = duration.as_nanos();
-    let fitting = DURATION_UNITS.iter().rev().find(|(_, unit)| nanoseconds % u128::from(*unit) == 0);
+    let fitting = DURATION_UNITS.iter().rev().find(|(_, unit)| nanoseconds.is_multiple_of(u128::from(*unit)));
     match (nanoseconds, fitting) {
         (0, _) => "0s".to_owned(),
         (_, Some((name, unit))) => format!("{}{name}", nanoseconds / u128::from(*unit)),

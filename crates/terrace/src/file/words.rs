@@ -4,11 +4,20 @@
 //! (variables, pipes, redirections, lists of commands) is refused, so that nobody finds out in production that
 //! `&&` was handed to `node` as an argument.
 
+/// Why a line cannot be split.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SplitError {
+    /// This character, which is what the text says to a shell.
+    #[error("`{0}` is {1} to a shell, but no shell runs this")]
+    NeedsShell(char, &'static str),
+    #[error("a {0} quote is not closed")]
+    Open(&'static str),
+    #[error("the backslash at the end escapes nothing")]
+    Backslash,
+}
+
 /// The words of `line`.
-///
-/// # Errors
-/// A sentence: what would need a shell, or which quote is not closed.
-pub(crate) fn split(line: &str) -> Result<Vec<String>, String> {
+pub(crate) fn split(line: &str) -> Result<Vec<String>, SplitError> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut rest = line.chars();
@@ -19,7 +28,7 @@ pub(crate) fn split(line: &str) -> Result<Vec<String>, String> {
             '"' => double_quoted(&mut rest, word.get_or_insert_default())?,
             '\\' => match rest.next() {
                 Some(escaped) => word.get_or_insert_default().push(escaped),
-                None => return Err("the backslash at the end escapes nothing".to_owned()),
+                None => return Err(SplitError::Backslash),
             },
             '$' | '`' | '|' | '&' | ';' | '<' | '>' | '*' => return Err(needs_shell(character)),
             plain => word.get_or_insert_default().push(plain),
@@ -29,7 +38,7 @@ pub(crate) fn split(line: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-fn needs_shell(character: char) -> String {
+fn needs_shell(character: char) -> SplitError {
     let what = match character {
         '$' => "a variable",
         '`' => "a command in a command",
@@ -38,20 +47,20 @@ fn needs_shell(character: char) -> String {
         '<' | '>' => "a redirection",
         _ => "a pattern",
     };
-    format!("`{character}` is {what} to a shell, but no shell runs this")
+    SplitError::NeedsShell(character, what)
 }
 
-fn single_quoted(rest: &mut std::str::Chars<'_>, word: &mut String) -> Result<(), String> {
+fn single_quoted(rest: &mut std::str::Chars<'_>, word: &mut String) -> Result<(), SplitError> {
     for character in rest {
         match character {
             '\'' => return Ok(()),
             plain => word.push(plain),
         }
     }
-    Err("a single quote is not closed".to_owned())
+    Err(SplitError::Open("single"))
 }
 
-fn double_quoted(rest: &mut std::str::Chars<'_>, word: &mut String) -> Result<(), String> {
+fn double_quoted(rest: &mut std::str::Chars<'_>, word: &mut String) -> Result<(), SplitError> {
     while let Some(character) = rest.next() {
         match character {
             '"' => return Ok(()),
@@ -64,12 +73,12 @@ fn double_quoted(rest: &mut std::str::Chars<'_>, word: &mut String) -> Result<()
             plain => word.push(plain),
         }
     }
-    Err("a double quote is not closed".to_owned())
+    Err(SplitError::Open("double"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::split;
+    use super::{SplitError, split};
 
     #[test]
     fn words_are_split_as_in_a_shell() {
@@ -85,9 +94,9 @@ mod tests {
     #[test]
     fn what_needs_a_shell_is_refused() {
         for line in ["a && b", "a | b", "a > f", "serve $PORT", "a \"$X\"", "a; b", "ls *.js"] {
-            assert!(split(line).unwrap_err().contains("shell"), "{line}");
+            assert!(matches!(split(line), Err(SplitError::NeedsShell(_, _))), "{line}");
         }
-        assert!(split("a 'b").unwrap_err().contains("not closed"));
-        assert!(split("a \"b\\").unwrap_err().contains("not closed"));
+        assert_eq!(split("a 'b"), Err(SplitError::Open("single")));
+        assert_eq!(split("a \"b\\"), Err(SplitError::Open("double")));
     }
 }

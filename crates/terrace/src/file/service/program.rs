@@ -226,7 +226,7 @@ fn written_probe(table: &ReadyTable, node: &Node, reader: &mut Reader<'_>) -> Op
     if kinds.iter().all(|kind| node.get(kind).is_none()) {
         return Some(None);
     }
-    if !reader.exactly_one(node, &kinds) {
+    if !reader.below("ready", |reader| reader.exactly_one(node, &kinds)) {
         return None;
     }
     only_true("tcp", table.tcp, node, reader)?;

@@ -13,7 +13,7 @@ use crate::file::values::{FilePath, Share, StatusRange, Token, UrlPath, Words, i
 
 table! {
     /// Checks that go on: by `path` or by `tcp`.
-    pub(crate) struct HealthTable {
+    pub(crate) struct HealthTable one of "path" "tcp" {
         /// Ask for this path over HTTP.
         "path" path: Option<UrlPath>, example "/health";
         /// Only open a connection.
@@ -405,9 +405,6 @@ pub(super) fn resolve_health(
             node.key_origin_of("health"),
             "a worker has no port that could be checked",
         ));
-    }
-    if !reader.below("health", |reader| reader.exactly_one(written, &["path", "tcp"])) {
-        return None;
     }
     only_true("tcp", table.tcp, written, reader)?;
     let probe = match table.path {
