@@ -1,2 +1,36 @@
-//! Listeners, TLS and the chain of one request.
+//! The edge: where requests arrive, and the chain that each goes through.
+//!
+//! The files in the order of a request's way: [`listener`] accepts, `proxy_protocol` learns who the client is, `tls`
+//! secures, `http1` and `http2` read requests, `chain` is the list of what happens to each, `hop` and `client` look at
+//! its fields, `forward` sends it to a service, `converse` moves its two bodies, `problem` is what Terrace says itself,
+//! `journal` notes what became of it. The edge knows no file, no process and no clock but the runtime's.
 #![forbid(unsafe_code)]
+
+mod chain;
+mod client;
+mod config;
+mod converse;
+mod core;
+mod edge;
+mod exchange;
+mod forward;
+mod hop;
+mod http1;
+mod http2;
+mod journal;
+mod listener;
+mod metrics;
+mod pace;
+mod problem;
+pub mod proxy_protocol;
+mod snapshot;
+mod sticky;
+mod tls;
+
+// The public interface is:
+pub use config::{
+    Action, Bounds, Config, HashSource, Listener, Network, Policy, ProxyProtocol, Purpose, Route, Service,
+    Sticky, Target,
+};
+pub use edge::{Edge, EdgeError};
+pub use tls::{Certificates, Pair, TlsError, dev_pair};

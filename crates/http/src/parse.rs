@@ -106,9 +106,8 @@ pub fn parse_request(bytes: &[u8], bounds: &Bounds, head: &mut RequestHead) -> R
     let mut request = httparse::Request::new(&mut []);
     let slots = &mut headers[..bounds.fields_max.min(FIELDS_MAX)];
     let status = ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, slots);
-    let head_bytes = match complete(status, bytes, bounds)? {
-        Some(head_bytes) => head_bytes,
-        None => return partial_request(bytes, bounds),
+    let Some(head_bytes) = complete(status, bytes, bounds)? else {
+        return partial_request(bytes, bounds);
     };
     head.clear();
     head.version = version(request.version);

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use terrace_http::Fields;
+use terrace_http::{BodyLength, Fields};
 
 use crate::{WireError, http1, http2};
 
@@ -61,7 +61,23 @@ impl Body<'_> {
     }
 }
 
+impl Body<'_> {
+    /// From here on an HTTP/1 connection speaks another protocol, until the peer closes.
+    pub fn upgrade(&mut self) {
+        if let Self::Http1(incoming) = self {
+            incoming.begin_body(BodyLength::UntilClose, 0);
+        }
+    }
+}
+
 impl Sink<'_> {
+    /// From here on an HTTP/1 connection speaks another protocol, until we close.
+    pub fn upgrade(&mut self) {
+        if let Self::Http1(outgoing) = self {
+            outgoing.upgrade();
+        }
+    }
+
     /// Adds data; it waits until [`Sink::poll_flush`].
     ///
     /// # Errors
@@ -110,6 +126,14 @@ impl Sink<'_> {
         }
     }
 
+    /// Ready when the peer broke the stream off; on HTTP/1, when it closed the connection in the clear.
+    pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http1(outgoing) => outgoing.poll_peer_closed(cx),
+            Self::Http2(outgoing) => outgoing.poll_reset(cx),
+        }
+    }
+
     /// Waits until all that was given is sent.
     ///
     /// # Errors
@@ -147,6 +171,11 @@ pub enum PumpError {
 
 /// What a [`pump`] asks about each step: how long to wait for whom, and how much may pass.
 pub trait Pace {
+    /// Whether a peer that takes the body but closes its own direction is gone: true of streams that may be silent for
+    /// long, not of a client that half-closes after its request (RFC 9112 section 9.6).
+    fn ends_with_peer(&self) -> bool {
+        false
+    }
     /// That many bytes of data are about to pass; `false` when they must not.
     fn admit(&mut self, bytes: usize) -> bool;
     /// Ready when `side` was waited for long enough.
@@ -211,5 +240,9 @@ fn poll_step(
         Poll::Ready(Ok(())) => Side::Source,
         Poll::Pending => Side::Sink,
     };
+    let watches = pace.ends_with_peer() || matches!(sink, Sink::Http2(_));
+    if side == Side::Source && watches && sink.poll_closed(cx).is_ready() {
+        return Poll::Ready(Err(PumpError::Sink(WireError::Closed)));
+    }
     pace.poll_stalled(cx, side).map(|()| Err(PumpError::Stalled(side)))
 }

@@ -257,11 +257,10 @@ impl Inbound {
         loop {
             let bytes = &self.buffer[..];
             let is_new = looked_at == 0 || memchr::memchr(b'\n', &bytes[looked_at..]).is_some();
-            if !bytes.is_empty() && (is_new || bytes.len() > bounds.head_bytes_max) {
-                if let Head::Complete { bytes } = parse(bytes)? {
-                    self.buffer.advance(bytes);
-                    return Ok(true);
-                }
+            let is_worth_it = !bytes.is_empty() && (is_new || bytes.len() > bounds.head_bytes_max);
+            if is_worth_it && let Head::Complete { bytes } = parse(bytes)? {
+                self.buffer.advance(bytes);
+                return Ok(true);
             }
             looked_at = bytes.len();
             if self.fill(io).await? == 0 {
@@ -506,10 +505,15 @@ impl Incoming<'_> {
         self.inbound.poll_frame(self.io, cx)
     }
 
-    /// Whether bytes of the body are there without waiting for them.
-    #[must_use]
-    pub fn has_bytes(&self) -> bool {
-        !self.inbound.buffer.is_empty()
+    /// Ready when a byte is there (`true`) or the peer closed (`false`). Takes nothing.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn poll_has_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if !self.inbound.buffer.is_empty() {
+            return Poll::Ready(Ok(true));
+        }
+        self.inbound.poll_fill(self.io, cx).map_ok(|bytes| bytes > 0)
     }
 
     /// Whether nothing of the body is left to be read.
@@ -577,6 +581,11 @@ impl Outgoing<'_> {
         self.outbound.end(trailers)
     }
 
+    /// From here on the connection speaks another protocol: what is given is sent as it is, until the end.
+    pub fn upgrade(&mut self) {
+        self.outbound.state = Writing::UntilClose;
+    }
+
     /// Bytes that were given and have not left yet.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
@@ -589,6 +598,11 @@ impl Outgoing<'_> {
     /// What the operating system says; [`WireError::Closed`] when the peer takes nothing more.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
         self.outbound.poll_flush(self.io, cx)
+    }
+
+    /// Ready when the peer closed its direction. Takes no byte from it.
+    pub fn poll_peer_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.io.borrow().poll_peer_closed(cx)
     }
 
     /// Waits until all that was given has left.

@@ -77,7 +77,7 @@ fn read_fields(headers: &HeaderMap, fields: &mut Fields) {
 /// # Errors
 /// [`ParseError`] when a field that HTTP/1 allows is none in HTTP/2.
 pub fn request(head: &RequestHead, scheme: &str) -> Result<http::Request<()>, ParseError> {
-    let host = head.fields.text(Known::Host).unwrap_or(head.host());
+    let host = head.fields.text(Known::Host).unwrap_or_else(|| head.host());
     let uri = http::Uri::builder().scheme(scheme).authority(host).path_and_query(head.target());
     let mut request = http::Request::new(());
     *request.method_mut() = http::Method::from_bytes(head.method.as_str().as_bytes())

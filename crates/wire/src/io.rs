@@ -66,6 +66,15 @@ impl Io {
         !matches!(self.kind, Kind::Plain(_))
     }
 
+    /// Ready when the peer closed its direction, as far as that can be seen without taking a byte: in the clear only.
+    pub fn poll_peer_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Kind::Plain(stream) = &self.kind else { return Poll::Pending };
+        match stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])) {
+            Poll::Ready(Ok(1..)) | Poll::Pending => Poll::Pending,
+            Poll::Ready(_) => Poll::Ready(()),
+        }
+    }
+
     /// The socket alone, off this thread's event loop, when it is plain TCP; for lending it to another thread. A TLS
     /// session stays where it was made.
     #[must_use]

@@ -1,0 +1,317 @@
+//! The way of one request, in order. Each step may answer in the place of those after it:
+//!
+//! 1. [`hop`] takes out what is between neighbours only
+//! 2. [`client`] finds out who asks
+//! 3. a redirect to HTTPS, where the listener is there for nothing else
+//! 4. the table finds the route
+//! 5. the route's action: a redirect, a fixed answer, or a service
+//! 6. for a service, the body's declared length is held against its bound, the path changed, and [`forward`] sends it
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use terrace_http::{BodyLength, Known, RequestHead, ResponseHead};
+use terrace_policy::RetryBudget;
+use terrace_route::{Match, Rewrite, Strip};
+use terrace_wire::WireError;
+
+use crate::client::{self, Asker, Connected};
+use crate::config::{Action, Policy, Purpose, Service};
+use crate::core::Core;
+use crate::exchange::{After, Exchange};
+use crate::forward;
+use crate::hop::{self, Asked};
+use crate::journal::Journal;
+use crate::problem::{Fault, Problem};
+use crate::snapshot::{ListenerView, Route, Snapshot};
+
+/// What a request meets on its way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way<'a> {
+    pub(crate) core: &'a Rc<Core>,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) listener: &'a ListenerView,
+    pub(crate) connected: &'a Connected,
+    /// The connection was asked to end after this request.
+    pub(crate) is_leaving: bool,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub(crate) struct Request<'a, 'e> {
+    pub(crate) exchange: &'e mut Exchange<'a>,
+    pub(crate) asked: Asked,
+    pub(crate) asker: Asker,
+}
+
+/// Why a request's way ended without an answer of a service.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// Terrace answers in its place.
+    Problem(Problem),
+    /// The client went away, or can be told nothing any more.
+    Gone(&'static str),
+}
+
+impl From<Problem> for Ending {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<WireError> for Ending {
+    fn from(_: WireError) -> Self {
+        Self::Gone("client.gone")
+    }
+}
+
+/// Serves one request from its head to the last byte of its answer.
+pub(crate) async fn serve(way: Way<'_>, exchange: &mut Exchange<'_>) -> After {
+    let mut journal = Journal::begin(&way.core.log, exchange.head);
+    let asked = hop::take_from_request(exchange.head);
+    let asker = client::identify(exchange.head, way.connected, &way.listener.config.trusted_proxies);
+    journal.asked_by(asker.address, &asker.request_id);
+    let mut request = Request { exchange, asked, asker };
+    let ended = walk(way, &mut request, &mut journal).await;
+    let after = match ended {
+        Ok(after) => after,
+        Err(Ending::Problem(problem)) => say(way, &mut request, &problem, &mut journal).await,
+        Err(Ending::Gone(outcome)) => {
+            journal.ended(outcome);
+            After::Close
+        }
+    };
+    journal.close(&way.core.log, &way.listener.config.name);
+    after
+}
+
+async fn walk<'a>(
+    way: Way<'a>,
+    request: &mut Request<'_, '_>,
+    journal: &mut Journal<'a>,
+) -> Result<After, Ending> {
+    if client::goes_in_circles(&request.exchange.head.fields) {
+        return Err(Problem::new(508, "proxy_loop_detected", Fault::Terrace, false, CIRCLES).into());
+    }
+    if let Some(port) = way.tls_port() {
+        return redirect(way, request, journal, &tls_location(request.exchange.head, port), 308).await;
+    }
+    let (route, found) = find_route(way, request.exchange.head, journal)?;
+    match &route.action {
+        Action::Redirect { to, status } => {
+            let found = found.ok_or_else(no_template)?;
+            let location = to.expand(&Seen(request.exchange.head), &found).map_err(|_| no_template())?;
+            redirect(way, request, journal, &location, *status).await
+        }
+        Action::Respond { status, body, content_type } => {
+            let mut head = ResponseHead::new(*status);
+            head.fields.append_known(Known::ContentType, content_type.as_bytes());
+            answer(way, request, journal, &mut head, body.clone()).await
+        }
+        Action::Forward { split, targets, strip, rewrite } => {
+            let target = *split.pick(terrace_runtime::random::u64());
+            hold_against_bound(&targets[target].policy, request.exchange.length)?;
+            change_path(request.exchange.head, strip.as_ref(), rewrite.as_ref(), found.as_ref())?;
+            let to = Towards {
+                policy: &targets[target].policy,
+                budget: &route.budgets[target],
+                service: &way.snapshot.services[targets[target].service],
+            };
+            forward::forward(way, request, to, journal).await
+        }
+    }
+}
+
+/// Where a request goes, and under which policies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Towards<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) budget: &'a Arc<RetryBudget>,
+    pub(crate) service: &'a Service,
+}
+
+fn change_path(
+    head: &mut RequestHead,
+    strip: Option<&Strip>,
+    rewrite: Option<&Rewrite>,
+    found: Option<&Match>,
+) -> Result<(), Problem> {
+    if let Some(strip) = strip {
+        let path = strip.apply(head.path()).to_owned();
+        head.set_path(&path);
+    }
+    if let (Some(rewrite), Some(found)) = (rewrite, found) {
+        let target = rewrite.expand(&Seen(head), found).map_err(|_| no_template())?;
+        let (path, query) = split_target(&target);
+        head.set_target(path, query);
+    }
+    Ok(())
+}
+
+const CIRCLES: &str =
+    "the request has passed too many proxies; a service's address may lead back to this listener";
+
+fn no_template() -> Problem {
+    Problem::client(400, "http_request_error", "the path does not fit the route's template")
+}
+
+fn split_target(target: &str) -> (&str, Option<&str>) {
+    match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    }
+}
+
+fn find_route<'a>(
+    way: Way<'a>,
+    head: &RequestHead,
+    journal: &mut Journal<'a>,
+) -> Result<(&'a Route, Option<Match>), Problem> {
+    let snapshot = way.snapshot;
+    if let Some(fixed) = snapshot.fixed_route(&way.listener.config) {
+        let route = &snapshot.routes[fixed];
+        journal.routed(&route.name, &route.metrics);
+        return Ok((route, None));
+    }
+    let seen = Seen(head);
+    if let Some(found) = snapshot.table.find(way.listener.table, &seen) {
+        let route = &snapshot.routes[found.rule];
+        journal.routed(&route.name, &route.metrics);
+        return Ok((route, Some(found)));
+    }
+    journal.routed("none", &snapshot.no_route);
+    let allowed = snapshot.table.allowed(way.listener.table, &seen);
+    if allowed.is_empty() {
+        return Err(Problem::client(404, "http_request_denied", "no route matches the request"));
+    }
+    let detail = format!("the route does not take the method {}", head.method);
+    let mut problem = Problem::client(405, "http_request_denied", detail);
+    problem.allow = Some(allowed.join(", "));
+    Err(problem)
+}
+
+fn hold_against_bound(policy: &Policy, length: BodyLength) -> Result<(), Problem> {
+    match (length, policy.body_bytes_max) {
+        (BodyLength::Known(bytes), Some(bytes_max)) if bytes > bytes_max => Err(body_too_large(bytes_max)),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn body_too_large(bytes_max: u64) -> Problem {
+    let detail = format!("the body is larger than {bytes_max} bytes (body-max of the route)");
+    Problem::client(413, "http_request_error", detail)
+}
+
+fn tls_location(head: &RequestHead, port: u16) -> String {
+    let port = if port == 443 { Cow::Borrowed("") } else { Cow::Owned(format!(":{port}")) };
+    let target = if head.target() == "*" { "/" } else { head.target() };
+    format!("https://{}{port}{target}", head.host())
+}
+
+async fn redirect(
+    way: Way<'_>,
+    request: &mut Request<'_, '_>,
+    journal: &mut Journal<'_>,
+    location: &str,
+    status: u16,
+) -> Result<After, Ending> {
+    let mut head = ResponseHead::new(status);
+    head.fields.append_known(Known::Location, location.as_bytes());
+    answer(way, request, journal, &mut head, Bytes::new()).await
+}
+
+async fn say(
+    way: Way<'_>,
+    request: &mut Request<'_, '_>,
+    problem: &Problem,
+    journal: &mut Journal<'_>,
+) -> After {
+    journal.answered_with(problem);
+    let (mut head, body) = problem.answer(&request.exchange.head.fields, &request.asker.request_id);
+    match answer(way, request, journal, &mut head, body).await {
+        Ok(after) => after,
+        Err(_) => {
+            journal.ended("client.gone");
+            After::Close
+        }
+    }
+}
+
+/// Gives an answer of our own.
+async fn answer(
+    way: Way<'_>,
+    request: &mut Request<'_, '_>,
+    journal: &mut Journal<'_>,
+    head: &mut ResponseHead,
+    body: Bytes,
+) -> Result<After, Ending> {
+    journal.status = head.status;
+    journal.bytes_out = body.len() as u64;
+    let wanted = way.wanted(request);
+    Ok(request.exchange.answer(head, body, wanted).await?)
+}
+
+impl Way<'_> {
+    /// The port of HTTPS, for a request that came in the clear to a listener that is not for that.
+    fn tls_port(&self) -> Option<u16> {
+        match self.listener.config.purpose {
+            Purpose::RedirectToTls { port } => Some(port),
+            _ if self.listener.config.tls.is_some() && !self.connected.is_tls => {
+                Some(self.connected.local.port())
+            }
+            Purpose::Route | Purpose::Internal { .. } => None,
+        }
+    }
+
+    /// What shall become of the connection after an answer of ours: kept where the client, the drain and a body that
+    /// nobody reads let it.
+    fn wanted(&self, request: &Request<'_, '_>) -> After {
+        /// So much of a body is read over, rather than losing the connection.
+        const LEFT_OVER_BYTES_MAX: u64 = 64 << 10;
+        let is_small = match request.exchange.length {
+            BodyLength::Empty => true,
+            BodyLength::Known(bytes) => bytes <= LEFT_OVER_BYTES_MAX && !request.asked.expects_continue,
+            BodyLength::Framed | BodyLength::UntilClose => request.exchange.body.is_done(),
+        };
+        let may_keep = request.exchange.may_keep(&request.asked) && !self.is_leaving;
+        if may_keep && is_small { After::Keep } else { After::Close }
+    }
+}
+
+/// A request's head as the route table reads it.
+pub(crate) struct Seen<'a>(pub(crate) &'a RequestHead);
+
+impl terrace_route::Request for Seen<'_> {
+    fn method(&self) -> &str {
+        self.0.method.as_str()
+    }
+
+    fn host(&self) -> &str {
+        self.0.host()
+    }
+
+    fn path(&self) -> &str {
+        self.0.path()
+    }
+
+    fn query(&self) -> Option<&str> {
+        self.0.query()
+    }
+
+    fn header(&self, name_lower: &str) -> Option<&[u8]> {
+        self.0.fields.named(name_lower.as_bytes())
+    }
+}
+
+/// Answers what is no request that could be walked: a malformed head, or one that came too late.
+pub(crate) async fn refuse(way: Way<'_>, exchange: &mut Exchange<'_>, problem: &Problem) {
+    let mut journal = Journal::begin(&way.core.log, exchange.head);
+    let asker = client::identify(exchange.head, way.connected, &[]);
+    journal.asked_by(asker.address, &asker.request_id);
+    journal.routed("none", &way.snapshot.no_route);
+    let mut request = Request { exchange, asked: Asked { close: true, ..Asked::default() }, asker };
+    say(way, &mut request, problem, &mut journal).await;
+    journal.close(&way.core.log, &way.listener.config.name);
+}

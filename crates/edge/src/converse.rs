@@ -1,0 +1,529 @@
+//! One exchange with one endpoint: the request goes up while the response may already come down. Each direction is a
+//! body that is moved from one connection to the other; neither waits for the other's end.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use terrace_http::{BodyLength, Known, Method, ResponseHead};
+use terrace_policy::{AttemptOutcome, Deadline, Phase, TimeoutKind};
+use terrace_runtime::clock;
+use terrace_runtime::timer::{Elapsed, NEVER, Timer};
+use terrace_upstream::{Answer, FailureKind, Lease, Link, Outcome, StreamLease, keeps_alive};
+use terrace_wire::{Body, PumpError, Side, Sink, WireError, pump};
+
+use crate::chain::{Request, Towards, Way, body_too_large};
+use crate::exchange::{After, Exchange, Reply};
+use crate::forward::{Failure, timed_out};
+use crate::hop;
+use crate::journal::Journal;
+use crate::pace::{BodyPace, Patience};
+use crate::problem::{Fault, Problem};
+use crate::sticky;
+
+/// An upgraded connection or a stream of events may say nothing for that long.
+const STREAM_IDLE: Duration = Duration::from_secs(3600);
+/// How long a client that waits for 100 is left waiting for the endpoint's word (RFC 9110 section 10.1.1).
+const CONTINUE_AFTER: Duration = Duration::from_secs(1);
+/// How long a response is waited for from an endpoint that stopped taking the request.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
+/// Why an exchange broke.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// The endpoint failed before the client had seen anything.
+    Endpoint(Failure),
+    /// The client is told of a problem, and nothing is tried again.
+    Client(Problem),
+    /// Nobody can be told anything any more; the word is for the access log.
+    Gone(&'static str),
+}
+
+/// How an exchange ended that went well.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) after: After,
+    pub(crate) is_link_reusable: bool,
+    /// How long the endpoint says it keeps the connection.
+    pub(crate) keep_alive: Option<Duration>,
+}
+
+/// One exchange with one endpoint.
+#[derive(Debug)]
+pub(crate) struct Conversation<'a> {
+    pub(crate) way: Way<'a>,
+    pub(crate) to: Towards<'a>,
+    pub(crate) lease: Lease,
+    pub(crate) admitted_at: Duration,
+    pub(crate) attempt_at: Duration,
+    pub(crate) is_reused: bool,
+    /// The method may be sent twice.
+    pub(crate) is_method_allowed: bool,
+    /// None of the body will be gone.
+    pub(crate) is_body_replayable: bool,
+    /// Another attempt is left.
+    pub(crate) may_retry: bool,
+}
+
+/// The request on its way up, as far as it has got.
+struct Upload<'f> {
+    pump: Option<Pin<&'f mut (dyn Future<Output = Result<(), PumpError>> + 'f)>>,
+    /// Whether it was sent whole.
+    is_whole: bool,
+    ended_at: Duration,
+}
+
+/// Why no final head came.
+enum Interrupted {
+    Client,
+    Endpoint(WireError),
+}
+
+impl<'f> Upload<'f> {
+    fn new(pump: Pin<&'f mut (dyn Future<Output = Result<(), PumpError>> + 'f)>) -> Self {
+        Self { pump: Some(pump), is_whole: false, ended_at: Duration::ZERO }
+    }
+
+    fn done() -> Self {
+        Self { pump: None, is_whole: true, ended_at: clock::now() }
+    }
+
+    /// Ready once, with how it ended; pending for ever after.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
+        let Some(pump) = &mut self.pump else { return Poll::Pending };
+        let Poll::Ready(result) = pump.as_mut().poll(cx) else { return Poll::Pending };
+        self.pump = None;
+        self.is_whole = result.is_ok();
+        self.ended_at = clock::now();
+        Poll::Ready(result)
+    }
+}
+
+impl Conversation<'_> {
+    /// Sends the request on `link` and the response to the client.
+    pub(crate) async fn hold(
+        self,
+        request: &mut Request<'_, '_>,
+        link: &mut Link,
+        journal: &mut Journal<'_>,
+    ) -> Result<Ended, Broken> {
+        let may_keep = request.exchange.may_keep(&request.asked) && !self.way.is_leaving;
+        let (mut sink, mut answer) = self.begin(request, link).await?;
+        let Request { exchange, asked, .. } = request;
+        let Exchange { head, length, body, reply, timers } = &mut **exchange;
+        if asked.upgrade.is_some() {
+            let (down, method) = (&mut timers.down, &head.method);
+            return self.hold_upgrade(body, reply, sink, answer, method, down, journal).await;
+        }
+        if asked.expects_continue && *length != BodyLength::Empty {
+            self.await_continue(&mut sink, &mut answer, reply, &mut timers.down).await?;
+        }
+        let mut pace = self.pace_up(&mut timers.up);
+        let ended = {
+            let mut pump = pin!(pump(body, &mut sink, &mut pace));
+            let mut upload = Upload::new(pump.as_mut());
+            let mut response = ResponseHead::default();
+            let down = &mut timers.down;
+            let awaited = self.await_head(&mut upload, &mut answer, &head.method, &mut response, reply, down);
+            match awaited.await {
+                Ok(coming) => {
+                    let after = self.after(may_keep, *length, &upload);
+                    let reply = Delivery { reply, response, coming, after };
+                    self.deliver(&head.fields, upload, answer, reply, down, journal).await
+                }
+                Err(broken) => Err(broken),
+            }
+        };
+        journal.bytes_in = pace.bytes();
+        ended
+    }
+
+    /// Begins the exchange; the head waits in the sink.
+    async fn begin<'l>(
+        &self,
+        request: &mut Request<'_, '_>,
+        link: &'l mut Link,
+    ) -> Result<(Sink<'l>, Answer<'l>), Broken> {
+        let exchange = &mut *request.exchange;
+        if request.asked.expects_continue && matches!(link, Link::Http2(_)) {
+            // HTTP/2 endpoints are not asked: their window bounds what comes anyway.
+            exchange.head.fields.remove(Known::Expect);
+            request.asked.expects_continue = false;
+            self.say_continue(&mut exchange.reply).await?;
+        }
+        let is_upgrade = request.asked.upgrade.is_some();
+        let begun = link.begin(exchange.head, exchange.length, is_upgrade).await;
+        begun.map_err(|error| self.endpoint_failed(&error))
+    }
+
+    async fn say_continue(&self, reply: &mut Reply<'_>) -> Result<(), Broken> {
+        reply.interim(&ResponseHead::new(100)).await.map_err(|_| Broken::Gone("client.gone"))
+    }
+
+    /// Leaves the word on whether the body may come to the endpoint, but not for long.
+    async fn await_continue(
+        &self,
+        sink: &mut Sink<'_>,
+        answer: &mut Answer<'_>,
+        reply: &mut Reply<'_>,
+        timer: &mut Timer,
+    ) -> Result<(), Broken> {
+        sink.flush().await.map_err(|error| self.endpoint_failed(&error))?;
+        let Answer::Http1(incoming) = answer else { return Ok(()) };
+        let until = clock::now() + CONTINUE_AFTER;
+        match timer.run(until, poll_fn(|cx| incoming.poll_has_bytes(cx))).await {
+            // Whatever it is, 100 or a final answer, is read with the head.
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false) | Err(_)) => Err(self.endpoint_failed(&WireError::Closed)),
+            Err(Elapsed) => self.say_continue(reply).await,
+        }
+    }
+
+    /// Reads the response's head while the request still goes up.
+    async fn await_head(
+        &self,
+        upload: &mut Upload<'_>,
+        answer: &mut Answer<'_>,
+        method: &Method,
+        response: &mut ResponseHead,
+        reply: &mut Reply<'_>,
+        timer: &mut Timer,
+    ) -> Result<BodyLength, Broken> {
+        let mut head = pin!(final_head(answer, method, response, reply));
+        let mut refused = None;
+        let result = poll_fn(|cx| {
+            if let Poll::Ready(Err(error)) = upload.poll(cx) {
+                match self.upload_failed(error) {
+                    Ok(error) => refused = Some(error),
+                    Err(broken) => return Poll::Ready(Err(broken)),
+                }
+            }
+            if let Poll::Ready(result) = head.as_mut().poll(cx) {
+                return Poll::Ready(Ok(result));
+            }
+            let (until, kind) = self.head_deadline(upload, refused.is_some());
+            timer.poll_elapsed(cx, until).map(|()| Err(self.too_slow(kind)))
+        })
+        .await?;
+        match (result, refused) {
+            (Ok(length), _) => Ok(length),
+            (Err(Interrupted::Client), _) => Err(Broken::Gone("client.gone")),
+            // What it said when it stopped taking the request says more than that nothing came after.
+            (Err(Interrupted::Endpoint(_)), Some(error)) => Err(self.endpoint_failed(&error)),
+            (Err(Interrupted::Endpoint(error)), None) => Err(self.endpoint_failed(&error)),
+        }
+    }
+
+    /// By when the head must be there. While the request goes up its own pace is watched, not this.
+    fn head_deadline(&self, upload: &Upload<'_>, is_refused: bool) -> (Duration, TimeoutKind) {
+        if is_refused {
+            return (upload.ended_at + LAST_WORD, TimeoutKind::FirstByte);
+        }
+        let phase = match upload.pump {
+            Some(_) => Phase::Waiting,
+            None => Phase::FirstByte { since: upload.ended_at },
+        };
+        let next = self.to.policy.timeouts.next(self.admitted_at, self.attempt_at, phase);
+        next.map_or((NEVER, TimeoutKind::Total), |Deadline { at, kind }| (at, kind))
+    }
+
+    /// How the upload's failure concerns the exchange: the endpoint's last word is waited for, the client's is not.
+    fn upload_failed(&self, error: PumpError) -> Result<WireError, Broken> {
+        match error {
+            PumpError::Sink(error) => Ok(error),
+            PumpError::Stalled(Side::Sink) => Err(self.too_slow(TimeoutKind::Idle)),
+            PumpError::Source(WireError::Chunked(error)) => {
+                let detail = format!("the body is not in the chunked coding: {error}");
+                Err(Broken::Client(Problem::client(400, "http_request_error", detail)))
+            }
+            PumpError::Source(_) => Err(Broken::Gone("client.gone")),
+            PumpError::Stalled(Side::Source) => {
+                let detail = "the body came slower than the listener's body-rate";
+                Err(Broken::Client(Problem::client(408, "http_request_error", detail)))
+            }
+            PumpError::TooLarge => {
+                let bytes_max = self.to.policy.body_bytes_max.unwrap_or(u64::MAX);
+                Err(Broken::Client(body_too_large(bytes_max)))
+            }
+        }
+    }
+
+    /// What becomes of the client's connection: it can stay when the request was read whole, or nearly.
+    fn after(&self, may_keep: bool, length: BodyLength, upload: &Upload<'_>) -> After {
+        /// So much of a body that nobody wants is read over, rather than losing the connection.
+        const LEFT_OVER_BYTES_MAX: u64 = 64 << 10;
+        let is_small = matches!(length, BodyLength::Known(bytes) if bytes <= LEFT_OVER_BYTES_MAX);
+        if may_keep && (upload.is_whole || is_small) { After::Keep } else { After::Close }
+    }
+}
+
+/// A response's head on its way to the client.
+struct Delivery<'r, 'c> {
+    reply: &'r mut Reply<'c>,
+    response: ResponseHead,
+    coming: BodyLength,
+    after: After,
+}
+
+impl Conversation<'_> {
+    /// Sends the response to the client, while what is left of the request still goes up.
+    async fn deliver(
+        self,
+        asked: &terrace_http::Fields,
+        mut upload: Upload<'_>,
+        answer: Answer<'_>,
+        delivery: Delivery<'_, '_>,
+        timer: &mut Timer,
+        journal: &mut Journal<'_>,
+    ) -> Result<Ended, Broken> {
+        let Delivery { reply, mut response, coming, after } = delivery;
+        self.judge(&response)?;
+        let keep_alive = keep_alive_time(&response);
+        let link_stays = keeps_alive(&response) && coming != BodyLength::UntilClose;
+        self.dress(&mut response, asked);
+        journal.status = response.status;
+        let begun = reply.begin(&mut response, coming, after);
+        let (mut sink, after) = begun.map_err(|_| Broken::Gone("client.gone"))?;
+        let (mut body, _stream_count) = answer.into_body();
+        let is_stream = is_stream(&response);
+        let mut pace = self.pace_down(timer, is_stream);
+        let _held = Held::of(self.lease, is_stream);
+        let result = {
+            let mut download = pin!(pump(&mut body, &mut sink, &mut pace));
+            poll_fn(|cx| {
+                let _its_failure_does_not_stop_the_answer = upload.poll(cx);
+                download.as_mut().poll(cx)
+            })
+            .await
+        };
+        journal.bytes_out = pace.bytes();
+        if let Err(error) = result {
+            abort(&mut sink);
+            return Err(Broken::Gone(outcome_of_download(&error)));
+        }
+        Ok(Ended { after, is_link_reusable: upload.is_whole && link_stays && body.is_done(), keep_alive })
+    }
+
+    /// A request to switch protocols: on 101 the two connections are joined, each direction by itself; any other answer
+    /// is an ordinary one.
+    #[expect(clippy::too_many_arguments, reason = "the parts of an exchange, which are borrowed apart")]
+    async fn hold_upgrade(
+        self,
+        body: &mut Body<'_>,
+        reply: &mut Reply<'_>,
+        mut sink: Sink<'_>,
+        mut answer: Answer<'_>,
+        method: &Method,
+        timer: &mut Timer,
+        journal: &mut Journal<'_>,
+    ) -> Result<Ended, Broken> {
+        sink.flush().await.map_err(|error| self.endpoint_failed(&error))?;
+        let mut response = ResponseHead::default();
+        let mut upload = Upload::done();
+        let awaited = self.await_head(&mut upload, &mut answer, method, &mut response, reply, timer);
+        let coming = awaited.await?;
+        if response.status != 101 {
+            let delivery = Delivery { reply, response, coming, after: After::Close };
+            return self
+                .deliver(&terrace_http::Fields::new(), upload, answer, delivery, timer, journal)
+                .await;
+        }
+        self.judge(&response)?;
+        self.dress(&mut response, &terrace_http::Fields::new());
+        journal.status = 101;
+        let begun = reply.begin(&mut response, BodyLength::UntilClose, After::Close);
+        let (mut to_client, _) = begun.map_err(|_| Broken::Gone("client.gone"))?;
+        let (mut from_endpoint, _stream_count) = answer.into_body();
+        body.upgrade();
+        sink.upgrade();
+        let _held = Held::of(self.lease, true);
+        tunnel((body, &mut sink), (&mut from_endpoint, &mut to_client), journal).await;
+        Ok(Ended { after: After::Close, is_link_reusable: false, keep_alive: None })
+    }
+
+    /// Tells the endpoint's record of the answer, and refuses one that policy wants tried again.
+    fn judge(&self, response: &ResponseHead) -> Result<(), Broken> {
+        let now = clock::now();
+        let latency = now.saturating_sub(self.attempt_at);
+        let status = response.status;
+        if status < 500 || matches!(status, 501 | 505) {
+            self.lease.done(Outcome::Success { latency }, now);
+        } else {
+            self.lease.done(Outcome::Failure { kind: FailureKind::Status, latency }, now);
+        }
+        let is_retryable = self.may_retry
+            && self.is_method_allowed
+            && self.to.policy.retry.on.statuses.contains(status)
+            && self.is_body_replayable;
+        if !is_retryable {
+            return Ok(());
+        }
+        Err(Broken::Endpoint(Failure {
+            outcome: AttemptOutcome::Status(status),
+            blame: None,
+            error: "http_response_incomplete",
+            status: 502,
+            detail: format!("endpoint {} answered {status}", self.lease.endpoint().name()),
+        }))
+    }
+
+    /// Makes the endpoint's head ours: without the fields between neighbours, with what Terrace adds.
+    fn dress(&self, response: &mut ResponseHead, asked: &terrace_http::Fields) {
+        hop::take_from_response(response.status, &mut response.fields);
+        if let Some(sticky) = &self.to.service.sticky {
+            let id = self.lease.endpoint().id();
+            if sticky::endpoint(sticky, asked) != Some(id) {
+                let cookie = sticky::set_cookie(sticky, id, self.way.connected.is_tls);
+                response.fields.append_known(Known::SetCookie, cookie.as_bytes());
+            }
+        }
+    }
+
+    fn pace_up<'t>(&self, timer: &'t mut Timer) -> BodyPace<'t> {
+        let rate = Patience::Rate(self.way.listener.config.bounds.body_rate_min);
+        let idle = Patience::Idle(self.to.policy.timeouts.idle);
+        BodyPace::new(timer, rate, idle, self.whole_until()).at_most(self.to.policy.body_bytes_max)
+    }
+
+    fn pace_down<'t>(&self, timer: &'t mut Timer, is_stream: bool) -> BodyPace<'t> {
+        let idle = if is_stream { Some(STREAM_IDLE) } else { self.to.policy.timeouts.idle };
+        let rate = Patience::Rate(self.way.listener.config.bounds.body_rate_min);
+        BodyPace::new(timer, Patience::Idle(idle), rate, self.whole_until()).ending_with_peer(is_stream)
+    }
+
+    /// When the whole request must be over.
+    fn whole_until(&self) -> Duration {
+        let next = self.to.policy.timeouts.next(self.admitted_at, self.attempt_at, Phase::Waiting);
+        next.map_or(NEVER, |deadline| deadline.at)
+    }
+
+    fn too_slow(&self, kind: TimeoutKind) -> Broken {
+        let mut failure = timed_out(kind);
+        failure.detail = format!("endpoint {}: {}", self.lease.endpoint().name(), failure.detail);
+        self.blame(FailureKind::Timeout);
+        match kind.allows_retry() {
+            true => Broken::Endpoint(failure),
+            false => Broken::Client(Problem::new(504, failure.error, Fault::Upstream, false, failure.detail)),
+        }
+    }
+
+    fn endpoint_failed(&self, error: &WireError) -> Broken {
+        // A connection that waited idle may be closed by the endpoint at the moment we use it. That is nobody's
+        // failure; a request that may be sent twice goes again.
+        let was_idle = self.is_reused && !error.is_protocol_violation();
+        let is_unsent = error.was_not_processed() || (was_idle && self.is_method_allowed);
+        let (kind, error_type) = match error.is_protocol_violation() {
+            true => (FailureKind::Malformed, "http_protocol_error"),
+            false => (FailureKind::Reset, "connection_terminated"),
+        };
+        if !is_unsent {
+            self.blame(kind);
+        }
+        Broken::Endpoint(Failure {
+            outcome: if is_unsent { AttemptOutcome::NotSent } else { AttemptOutcome::Reset },
+            blame: (!is_unsent).then_some(kind),
+            error: error_type,
+            status: 502,
+            detail: format!("endpoint {}: {error}", self.lease.endpoint().name()),
+        })
+    }
+
+    fn blame(&self, kind: FailureKind) {
+        let now = clock::now();
+        self.lease.done(Outcome::Failure { kind, latency: now.saturating_sub(self.attempt_at) }, now);
+    }
+}
+
+/// Keeps the endpoint counted as busy: as a request, or as a stream that drains wait for longer.
+#[derive(Debug)]
+enum Held {
+    Request(#[expect(dead_code, reason = "held for its drop")] Lease),
+    Stream(#[expect(dead_code, reason = "held for its drop")] StreamLease),
+}
+
+impl Held {
+    fn of(lease: Lease, is_stream: bool) -> Self {
+        if is_stream { Self::Stream(lease.into_stream()) } else { Self::Request(lease) }
+    }
+}
+
+/// Reads heads until a final one, passing interim ones on.
+async fn final_head(
+    answer: &mut Answer<'_>,
+    method: &Method,
+    head: &mut ResponseHead,
+    reply: &mut Reply<'_>,
+) -> Result<BodyLength, Interrupted> {
+    loop {
+        let length = answer.head(method, head).await.map_err(Interrupted::Endpoint)?;
+        if !head.is_interim() {
+            return Ok(length);
+        }
+        hop::take_from_response(head.status, &mut head.fields);
+        reply.interim(head).await.map_err(|_| Interrupted::Client)?;
+    }
+}
+
+/// Joins two upgraded connections until both directions have ended, or one has been silent for too long.
+async fn tunnel(
+    (from_client, to_endpoint): (&mut Body<'_>, &mut Sink<'_>),
+    (from_endpoint, to_client): (&mut Body<'_>, &mut Sink<'_>),
+    journal: &mut Journal<'_>,
+) {
+    let (mut up_timer, mut down_timer) = (Timer::new(), Timer::new());
+    let idle = Patience::Idle(Some(STREAM_IDLE));
+    let mut up_pace = BodyPace::new(&mut up_timer, idle, idle, NEVER);
+    let mut down_pace = BodyPace::new(&mut down_timer, idle, idle, NEVER);
+    {
+        let mut up = pin!(pump(from_client, to_endpoint, &mut up_pace));
+        let mut down = pin!(pump(from_endpoint, to_client, &mut down_pace));
+        let (mut up_ended, mut down_ended) = (false, false);
+        poll_fn(|cx| {
+            let poll = |ended: &mut bool, pump: Poll<Result<(), PumpError>>| match pump {
+                Poll::Ready(Err(_)) => true,
+                Poll::Ready(Ok(())) => {
+                    *ended = true;
+                    false
+                }
+                Poll::Pending => false,
+            };
+            let broke = (!up_ended && poll(&mut up_ended, up.as_mut().poll(cx)))
+                || (!down_ended && poll(&mut down_ended, down.as_mut().poll(cx)));
+            if broke || (up_ended && down_ended) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+    journal.bytes_in = up_pace.bytes();
+    journal.bytes_out = down_pace.bytes();
+}
+
+/// Breaks off what cannot be completed, so that the client does not take it for whole.
+fn abort(sink: &mut Sink<'_>) {
+    if let Sink::Http2(outgoing) = sink {
+        outgoing.reset(h2::Reason::INTERNAL_ERROR);
+    }
+}
+
+fn outcome_of_download(error: &PumpError) -> &'static str {
+    match error {
+        PumpError::Source(error) if error.is_protocol_violation() => "upstream.http_protocol_error",
+        PumpError::Source(_) => "upstream.http_response_incomplete",
+        PumpError::Stalled(Side::Source) => "upstream.connection_read_timeout",
+        PumpError::Stalled(Side::Sink) => "client.too_slow",
+        PumpError::Sink(_) | PumpError::TooLarge => "client.gone",
+    }
+}
+
+/// Whether a response may last for as long as somebody listens: events and gRPC.
+fn is_stream(response: &ResponseHead) -> bool {
+    let content_type = response.fields.get(Known::ContentType).unwrap_or_default();
+    content_type.starts_with(b"text/event-stream") || content_type.starts_with(b"application/grpc")
+}
+
+/// `Keep-Alive: timeout=5` (RFC 2068 section 19.7.1.1), less a second for the way.
+fn keep_alive_time(response: &ResponseHead) -> Option<Duration> {
+    let value = response.fields.text(Known::KeepAlive)?;
+    let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+    Some(Duration::from_secs(seconds.trim().parse::<u64>().ok()?.saturating_sub(1)))
+}

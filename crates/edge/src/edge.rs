@@ -1,0 +1,240 @@
+//! The edge as a component: its listeners open and close as the configuration says, and every core serves from the same
+//! snapshot.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use terrace_instruments::{Log, Meter};
+use terrace_runtime::drain::{self, Drainer};
+use terrace_runtime::sockets::Listening;
+use terrace_runtime::threads::Cores;
+use terrace_upstream::{Endpoint, Shelf};
+use tokio::sync::oneshot;
+
+use crate::config::{Config, Listener};
+use crate::core::Core;
+use crate::listener::{self, Shared};
+use crate::snapshot::{Budgets, Snapshot};
+
+/// How often a core looks after its idle connections.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Why a configuration could not be taken into use. What ran before runs on.
+#[derive(Debug, thiserror::Error)]
+pub enum EdgeError {
+    /// An address could not be listened on.
+    #[error("listener {listener} cannot listen on {address}: {error}{}", advice(error))]
+    Listen {
+        /// The listener.
+        listener: String,
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// Routes contradict each other.
+    #[error("the routes contradict each other: {}", .0.join("; "))]
+    Routes(Vec<String>),
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program listens there: stop it or choose another port",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        _ => "",
+    }
+}
+
+/// The edge. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Edge(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    cores: Cores,
+    meter: Meter,
+    state: Mutex<State>,
+}
+
+/// A listener's name and one of its addresses, as configured.
+type Place = (String, SocketAddr);
+
+/// What survives reloads.
+#[derive(Debug, Default)]
+struct State {
+    open: HashMap<Place, Open>,
+    budgets: Budgets,
+    next_id: u64,
+    /// Listeners that went away, by id.
+    leaving: Vec<u64>,
+}
+
+/// A listener that accepts.
+#[derive(Debug)]
+struct Open {
+    id: u64,
+    /// With the port that was taken where the configuration asks for any.
+    address: SocketAddr,
+    drainer: Drainer,
+}
+
+impl Edge {
+    /// An edge without listeners on these cores; [`Edge::apply`] brings them.
+    #[must_use]
+    pub fn build(cores: Cores, meter: Meter, log: &Log) -> Self {
+        let shelf = Shelf::new(cores.count());
+        let mut budgets = Budgets::new();
+        let empty = Snapshot::build(Config::default(), &mut budgets, &meter);
+        let empty = Arc::new(empty.expect("invariant: no routes cannot contradict each other"));
+        for index in 0..cores.count() {
+            let (snapshot, shelf, log) = (Arc::clone(&empty), Arc::clone(&shelf), log.clone());
+            cores.post(index, move || {
+                let core = Core::install(snapshot, shelf, log);
+                tokio::task::spawn_local(async move {
+                    loop {
+                        tokio::time::sleep(SWEEP).await;
+                        core.pool.sweep();
+                    }
+                });
+            });
+        }
+        Self(Arc::new(Inner { cores, meter, state: Mutex::default() }))
+    }
+
+    /// Takes another configuration into use: whole, or not at all. New addresses are listened on before anything is
+    /// changed; then every core serves from the new snapshot; then addresses that are gone are let go.
+    ///
+    /// # Errors
+    /// [`EdgeError`] when an address cannot be had or routes contradict each other; nothing has changed then.
+    pub async fn apply(&self, config: Config) -> Result<(), EdgeError> {
+        let opened = self.open_new(&config)?;
+        let wanted: Vec<Place> = config.listeners.iter().flat_map(addresses).collect();
+        let snapshot = {
+            let mut state = self.state();
+            Snapshot::build(config, &mut state.budgets, &self.0.meter)
+        };
+        let snapshot = Arc::new(snapshot.map_err(contradictions)?);
+        self.on_every_core(move |core| core.set_snapshot(Arc::clone(&snapshot))).await;
+        for (key, listening) in opened {
+            self.accept(key, listening);
+        }
+        self.let_go(&wanted);
+        Ok(())
+    }
+
+    /// Opens what is not open yet.
+    fn open_new(&self, config: &Config) -> Result<Vec<(Place, Listening)>, EdgeError> {
+        let state = self.state();
+        let mut opened = Vec::new();
+        for key in config.listeners.iter().flat_map(addresses).filter(|key| !state.open.contains_key(key)) {
+            let (listener, address) = key.clone();
+            let listening = Listening::open(address, self.0.cores.count())
+                .map_err(|error| EdgeError::Listen { listener, address, error })?;
+            opened.push((key, listening));
+        }
+        Ok(opened)
+    }
+
+    fn accept(&self, key: Place, listening: Listening) {
+        let mut state = self.state();
+        state.next_id += 1;
+        let (drainer, drain) = drain::channel();
+        let id = state.next_id;
+        let shared = Shared::new(id, &key.0);
+        state.open.insert(key, Open { id, address: listening.address(), drainer });
+        for (index, socket) in listening.into_sockets().into_iter().enumerate() {
+            let (shared, drain) = (Arc::clone(&shared), drain.clone());
+            self.0.cores.post(index, move || {
+                if let Some(core) = Core::here() {
+                    tokio::task::spawn_local(listener::accept(core, socket, shared, drain));
+                }
+            });
+        }
+    }
+
+    /// Stops accepting on addresses that are not wanted any more, and asks their connections to end after their requests.
+    fn let_go(&self, wanted: &[Place]) {
+        let mut state = self.state();
+        let unwanted: Vec<_> = state.open.keys().filter(|key| !wanted.contains(key)).cloned().collect();
+        for key in unwanted {
+            let Some(open) = state.open.remove(&key) else { continue };
+            open.drainer.request();
+            state.leaving.push(open.id);
+            for index in 0..self.0.cores.count() {
+                let id = open.id;
+                self.0.cores.post(index, move || {
+                    if let Some(core) = Core::here() {
+                        core.ask_to_leave(id);
+                    }
+                });
+            }
+        }
+    }
+
+    /// The address on which a listener's first address is really listened on.
+    #[must_use]
+    pub fn address(&self, listener: &str) -> Option<SocketAddr> {
+        let state = self.state();
+        state.open.iter().find(|((name, _), _)| name == listener).map(|(_, open)| open.address)
+    }
+
+    /// Stops accepting, asks every connection to end after its request, and resolves when all have, or after `within`.
+    pub async fn drain(&self, within: Duration) {
+        self.let_go(&[]);
+        let until = terrace_runtime::clock::now() + within;
+        while self.connections_leaving().await > 0 && terrace_runtime::clock::now() < until {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn connections_leaving(&self) -> usize {
+        let ids = self.state().leaving.clone();
+        let counts = self.on_every_core(move |core| ids.iter().map(|id| core.clients_of(*id)).sum::<usize>());
+        counts.await.into_iter().sum()
+    }
+
+    /// Closes every idle connection to `endpoint`, on all cores.
+    pub async fn close_idle(&self, endpoint: Arc<Endpoint>) {
+        self.on_every_core(move |core| core.pool.close_idle(&endpoint)).await;
+    }
+
+    /// Runs `act` on every core and collects what it gives.
+    async fn on_every_core<T: Send + 'static>(
+        &self,
+        act: impl Fn(&Core) -> T + Clone + Send + 'static,
+    ) -> Vec<T> {
+        let mut answers = Vec::new();
+        for index in 0..self.0.cores.count() {
+            let (sender, answer) = oneshot::channel();
+            let act = act.clone();
+            self.0.cores.post(index, move || {
+                if let Some(core) = Core::here() {
+                    let _nobody_waits = sender.send(act(&core));
+                }
+            });
+            answers.push(answer);
+        }
+        let mut given = Vec::new();
+        for answer in answers {
+            given.extend(answer.await.ok());
+        }
+        given
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Lists of listeners are whole after any panic.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn addresses(listener: &Listener) -> impl Iterator<Item = Place> {
+    listener.addresses.iter().map(|address| (listener.name.clone(), *address))
+}
+
+fn contradictions(problems: Vec<terrace_route::Problem>) -> EdgeError {
+    EdgeError::Routes(problems.iter().map(ToString::to_string).collect())
+}

@@ -1,0 +1,192 @@
+//! A client's connection that speaks HTTP/2: many streams at once, each served like a request of its own.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use terrace_http::{BodyLength, Method, RequestHead, Version, request_body};
+use terrace_runtime::clock;
+use terrace_runtime::timer::{Elapsed, Timer};
+use terrace_wire::{Body, Io, http2};
+
+use crate::chain::{self, Way};
+use crate::config::Bounds;
+use crate::exchange::{Exchange, Reply, Timers};
+use crate::http1::Session;
+use crate::problem::Problem;
+
+/// Bytes of one stream that may wait for the service to take them.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// The same over all streams of a connection.
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes of all streams' answers that may wait to be sent.
+const SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
+/// The time in which resets are counted.
+const RESET_WINDOW: Duration = Duration::from_secs(10);
+
+/// What the streams of one connection share.
+#[derive(Debug)]
+struct Streams {
+    open: Cell<usize>,
+    resets: Cell<u32>,
+    resets_since: Cell<Duration>,
+}
+
+/// Why a connection's accept loop goes on, or ends.
+enum Event {
+    Stream(Box<(http::Request<RecvStream>, SendResponse<Bytes>)>),
+    Leaving,
+    Ended,
+}
+
+/// Serves a connection of HTTP/2 until it ends.
+pub(crate) async fn serve(session: Session, io: Io, bounds: Bounds) {
+    let mut timer = Timer::new();
+    let handshake = builder(&bounds).handshake::<_, Bytes>(io);
+    let mut connection = match timer.run(clock::now() + bounds.head_time, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(_)) | Err(Elapsed) => return,
+    };
+    let session = Rc::new(session);
+    let streams =
+        Rc::new(Streams { open: Cell::new(0), resets: Cell::new(0), resets_since: Cell::new(clock::now()) });
+    let mut is_leaving = false;
+    loop {
+        match next(&session, &mut connection, &mut timer, &streams, &bounds, is_leaving).await {
+            Event::Stream(stream) => begin(&session, &streams, *stream, bounds),
+            Event::Leaving => {
+                is_leaving = true;
+                connection.graceful_shutdown();
+            }
+            Event::Ended => break,
+        }
+        if streams.resets.get() > bounds.resets_max {
+            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        }
+    }
+}
+
+/// Bounds on what one client may ask of one connection. The crate itself bounds what is reset before it is accepted,
+/// CONTINUATION frames, settings and pings.
+fn builder(bounds: &Bounds) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(bounds.streams_max)
+        .max_header_list_size(u32::try_from(bounds.head.head_bytes_max).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
+        .max_pending_accept_reset_streams(bounds.resets_max as usize)
+        .max_local_error_reset_streams(Some(bounds.resets_max as usize));
+    builder
+}
+
+async fn next(
+    session: &Session,
+    connection: &mut Connection<Io, Bytes>,
+    timer: &mut Timer,
+    streams: &Streams,
+    bounds: &Bounds,
+    is_leaving: bool,
+) -> Event {
+    let mut idle_since = None;
+    poll_fn(|cx| {
+        match connection.poll_accept(cx) {
+            Poll::Ready(Some(Ok(stream))) => return Poll::Ready(Event::Stream(Box::new(stream))),
+            Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Event::Ended),
+            Poll::Pending => {}
+        }
+        if is_leaving {
+            return Poll::Pending;
+        }
+        if streams.open.get() > 0 {
+            idle_since = None;
+        } else {
+            let since = *idle_since.get_or_insert_with(clock::now);
+            if timer.poll_elapsed(cx, since + bounds.idle).is_ready() {
+                return Poll::Ready(Event::Leaving);
+            }
+        }
+        session.guard.poll_leaving(cx).map(|()| Event::Leaving)
+    })
+    .await
+}
+
+/// Starts the service of one stream.
+fn begin(
+    session: &Rc<Session>,
+    streams: &Rc<Streams>,
+    (request, respond): (http::Request<RecvStream>, SendResponse<Bytes>),
+    bounds: Bounds,
+) {
+    streams.open.set(streams.open.get() + 1);
+    let (session, streams) = (Rc::clone(session), Rc::clone(streams));
+    tokio::task::spawn_local(async move {
+        let was_reset = serve_stream(&session, request, respond, &bounds).await;
+        streams.open.set(streams.open.get() - 1);
+        if was_reset {
+            streams.count_reset();
+        }
+    });
+}
+
+impl Streams {
+    /// Counts a stream that the client broke off after we had begun to serve it: cheap for it, dear for us
+    /// (CVE-2023-44487).
+    fn count_reset(&self) {
+        let now = clock::now();
+        if now.saturating_sub(self.resets_since.get()) > RESET_WINDOW {
+            self.resets.set(0);
+            self.resets_since.set(now);
+        }
+        self.resets.set(self.resets.get() + 1);
+    }
+}
+
+/// Serves one stream; says whether the client broke it off.
+async fn serve_stream(
+    session: &Session,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    bounds: &Bounds,
+) -> bool {
+    let (parts, stream) = request.into_parts();
+    let incoming = http2::Incoming::new(stream);
+    let mut head = RequestHead::new();
+    let mut read = http2::read_request(&parts, &bounds.head, &mut head)
+        .map_err(|error| Problem::client(error.status(), "http_request_error", error.to_string()));
+    let mut length = BodyLength::Empty;
+    if read.is_ok() && !incoming.is_done() {
+        length = match request_body(Version::Http2, &head.fields) {
+            Ok(BodyLength::Empty) => BodyLength::Framed,
+            Ok(length) => length,
+            Err(error) => {
+                read = Err(Problem::client(400, "http_request_error", error.to_string()));
+                BodyLength::Empty
+            }
+        };
+    }
+    if read.is_ok() && head.method == Method::Connect {
+        read = Err(Problem::client(501, "http_request_denied", "CONNECT is not served here"));
+    }
+    let body = if incoming.is_done() { Body::Empty } else { Body::Http2(incoming) };
+    let mut timers = Timers::default();
+    let mut exchange =
+        Exchange { head: &mut head, length, body, reply: Reply::Http2(respond), timers: &mut timers };
+    let snapshot = session.core.snapshot();
+    let Some(listener) = snapshot.listeners.get(&session.listener) else { return false };
+    let connected = &session.connected;
+    let way = Way { core: &session.core, snapshot: &snapshot, listener, connected, is_leaving: false };
+    match read {
+        Ok(()) => chain::serve(way, &mut exchange).await == crate::exchange::After::Close,
+        Err(problem) => {
+            chain::refuse(way, &mut exchange, &problem).await;
+            false
+        }
+    }
+}

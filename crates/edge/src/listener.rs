@@ -1,0 +1,304 @@
+//! Accepting connections on one core's socket of a listener: counted against the bounds, named by a proxy in front where
+//! one is asked for, secured, and handed to the engine that the client speaks.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use terrace_instruments::{Event, Gauge, Level};
+use terrace_runtime::drain::Drain;
+use terrace_runtime::timer::Timer;
+use terrace_runtime::{clock, sockets};
+use terrace_wire::Io;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::client::Connected;
+use crate::config::{Listener, ProxyProtocol};
+use crate::core::Core;
+use crate::http1::{self, Session};
+use crate::snapshot::ListenerView;
+use crate::{http2, proxy_protocol};
+
+/// How long handshakes that had begun may still complete at a listener that goes away.
+const CLOSING: Duration = Duration::from_millis(300);
+/// How long to wait when the system has no descriptors left.
+const EXHAUSTED: Duration = Duration::from_millis(50);
+/// The first byte of a TLS record that holds a handshake (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// What all cores of one listener share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Tells listeners apart that a reload replaced.
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    connections: AtomicUsize,
+    by_client: ByClient,
+}
+
+/// Connections by client address, in shards, so that cores seldom meet.
+#[derive(Debug)]
+struct ByClient {
+    hasher: RandomState,
+    shards: Vec<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+const SHARDS: usize = 32;
+
+impl Shared {
+    pub(crate) fn new(id: u64, name: &str) -> Arc<Self> {
+        let by_client =
+            ByClient { hasher: RandomState::new(), shards: (0..SHARDS).map(|_| Mutex::default()).collect() };
+        Arc::new(Self { id, name: name.to_owned(), connections: AtomicUsize::new(0), by_client })
+    }
+
+    /// Counts a connection in, when the bounds have room for it.
+    fn admit(self: &Arc<Self>, client: IpAddr, view: &ListenerView) -> Option<Admitted> {
+        let bounds = &view.config.bounds;
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        if before >= bounds.connections_max {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let client = counted_as(client);
+        if !self.by_client.enter(client, bounds.connections_per_client_max) {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        view.metrics.open.add(1);
+        Some(Admitted { shared: Arc::clone(self), client, open: view.metrics.open.clone() })
+    }
+}
+
+/// A client has a whole /64 of IPv6 for itself.
+fn counted_as(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
+    }
+}
+
+impl ByClient {
+    fn shard(&self, client: IpAddr) -> &Mutex<HashMap<IpAddr, usize>> {
+        &self.shards[self.hasher.hash_one(client) as usize % SHARDS]
+    }
+
+    fn enter(&self, client: IpAddr, max: usize) -> bool {
+        let mut shard = self.shard(client).lock().unwrap_or_else(PoisonError::into_inner);
+        let count = shard.entry(client).or_default();
+        let has_room = *count < max;
+        *count += usize::from(has_room);
+        if *count == 0 {
+            shard.remove(&client);
+        }
+        has_room
+    }
+
+    fn leave(&self, client: IpAddr) {
+        let mut shard = self.shard(client).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = shard.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                shard.remove(&client);
+            }
+        }
+    }
+}
+
+/// A connection that is counted until this is dropped.
+#[derive(Debug)]
+struct Admitted {
+    shared: Arc<Shared>,
+    client: IpAddr,
+    open: Gauge,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.open.sub(1);
+        self.shared.by_client.leave(self.client);
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Accepts on this core until the listener goes away.
+pub(crate) async fn accept(
+    core: Rc<Core>,
+    socket: std::net::TcpListener,
+    shared: Arc<Shared>,
+    mut drain: Drain,
+) {
+    let Ok(listener) = TcpListener::from_std(socket) else { return };
+    loop {
+        tokio::select! {
+            biased;
+            accepted = listener.accept() => take(&core, &shared, accepted).await,
+            () = drain.requested() => break,
+        }
+    }
+    close(&core, &shared, listener).await;
+}
+
+async fn take(core: &Rc<Core>, shared: &Arc<Shared>, accepted: io::Result<(TcpStream, SocketAddr)>) {
+    match accepted {
+        Ok((stream, peer)) => {
+            tokio::task::spawn_local(serve(Rc::clone(core), Arc::clone(shared), stream, peer));
+        }
+        Err(error) if is_of_one_connection(&error) => {}
+        Err(error) => {
+            core.log.emit(exhausted(&shared.name, &error));
+            tokio::time::sleep(EXHAUSTED).await;
+        }
+    }
+}
+
+/// The connection was gone before it was accepted; the next one may be fine (accept(2)).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+fn exhausted(listener: &str, error: &io::Error) -> Event {
+    Event::new(Level::Error, "listener.accept_failed")
+        .field("listener", listener)
+        .field("error", error.to_string())
+        .field("advice", "raise the limit of open files (LimitNOFILE) or lower the listener's bounds")
+}
+
+/// Serves who is already in the line, and only then closes.
+async fn close(core: &Rc<Core>, shared: &Arc<Shared>, listener: TcpListener) {
+    let _without_it_a_handshake_may_be_reset = sockets::refuse_new_handshakes(&listener);
+    let mut timer = Timer::new();
+    let until = clock::now() + CLOSING;
+    while let Ok(accepted) = timer.run(until, listener.accept()).await {
+        take(core, shared, accepted).await;
+    }
+}
+
+async fn serve(core: Rc<Core>, shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
+    let snapshot = core.snapshot();
+    let Some(view) = snapshot.listeners.get(&shared.name).cloned() else { return };
+    drop(snapshot);
+    let guard = core.enter(shared.id);
+    let Ok(mut connected) = connected(&stream, peer) else { return };
+    let mut timer = Timer::new();
+    let until = clock::now() + view.config.bounds.head_time;
+    let named = timer.run(until, read_proxy_header(&mut stream, &mut connected, &view.config));
+    if !matches!(named.await, Ok(Ok(()))) {
+        view.metrics.failed.inc();
+        return;
+    }
+    let Some(_admitted) = shared.admit(connected.peer.ip(), &view) else {
+        view.metrics.over_bound.inc();
+        refuse(stream, view.config.tls.is_some()).await;
+        return;
+    };
+    let Ok(Some((io, speaks_http2))) = timer.run(until, secure(stream, &view.config)).await else {
+        view.metrics.failed.inc();
+        return;
+    };
+    view.metrics.served.inc();
+    connected.is_tls = io.is_tls();
+    let bounds = view.config.bounds;
+    let http2 = view.config.http2;
+    let session = Session { core, guard, listener: shared.name.clone(), connected };
+    drop((timer, view));
+    match speaks_http2 {
+        true => http2::serve(session, io, bounds).await,
+        false => http1::serve(session, io, bounds, http2).await,
+    }
+}
+
+fn connected(stream: &TcpStream, peer: SocketAddr) -> io::Result<Connected> {
+    Ok(Connected { peer, local: stream.local_addr()?, is_tls: false })
+}
+
+/// Learns from the proxy in front who the client is, where the listener asks for it.
+async fn read_proxy_header(
+    stream: &mut TcpStream,
+    connected: &mut Connected,
+    config: &Listener,
+) -> io::Result<()> {
+    if config.proxy_protocol == ProxyProtocol::Off {
+        return Ok(());
+    }
+    let peer = connected.peer.ip();
+    if !config.trusted_proxies.iter().any(|network| network.contains(peer)) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    if let Some((source, destination)) = proxy_protocol::read(stream, config.proxy_protocol).await? {
+        connected.peer = source;
+        connected.local = destination;
+    }
+    Ok(())
+}
+
+/// Over the bound: an answer where one can be had for nothing, so that the client is told to come back.
+async fn refuse(mut stream: TcpStream, is_tls: bool) {
+    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\
+        retry-after: 1\r\nproxy-status: terrace; error=connection_limit_reached\r\n\r\n";
+    if !is_tls {
+        let mut timer = Timer::new();
+        let answer = async {
+            stream.write_all(ANSWER).await?;
+            stream.shutdown().await
+        };
+        let _gone_either_way = timer.run(clock::now() + CLOSING, answer).await;
+    }
+}
+
+/// TLS, where the listener speaks it; and whether HTTP/2 was agreed. A plain request to such a listener is answered with
+/// a way to the right scheme.
+async fn secure(stream: TcpStream, config: &Listener) -> Option<(Io, bool)> {
+    let Some(tls) = &config.tls else { return Some((Io::from(stream), false)) };
+    let mut first = [0];
+    if stream.peek(&mut first).await.ok()? == 1 && first[0] != TLS_HANDSHAKE {
+        // Served as the redirect that the chain makes of plain requests on a TLS listener.
+        return Some((Io::from(stream), false));
+    }
+    let acceptor = TlsAcceptor::from(Arc::clone(tls.server_config()));
+    let stream = acceptor.accept(stream).await.ok()?;
+    let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    Some((Io::from(stream), speaks_http2))
+}
+
+#[cfg(test)]
+mod tests {
+    use terrace_instruments::Log;
+
+    use super::*;
+
+    #[test]
+    fn a_client_is_counted_by_its_network_and_let_go_when_it_leaves() {
+        let by_client =
+            ByClient { hasher: RandomState::new(), shards: (0..SHARDS).map(|_| Mutex::default()).collect() };
+        let one = counted_as("2001:db8::1".parse().expect("valid"));
+        let same = counted_as("2001:db8::ffff:1".parse().expect("valid"));
+        assert_eq!(one, same);
+        assert!(by_client.enter(one, 2) && by_client.enter(same, 2));
+        assert!(!by_client.enter(one, 2), "over its bound");
+        by_client.leave(one);
+        assert!(by_client.enter(one, 2));
+        by_client.leave(one);
+        by_client.leave(one);
+        assert!(
+            by_client.shards.iter().all(|shard| shard.lock().expect("whole").is_empty()),
+            "nothing is left behind"
+        );
+    }
+
+    #[test]
+    fn a_log_line_says_what_to_do_when_descriptors_run_out() {
+        let (log, receiver) = Log::channel(1);
+        log.emit(exhausted("public", &io::Error::from_raw_os_error(24)));
+        assert_eq!(receiver.take_events().len(), 1);
+    }
+}
