@@ -1,7 +1,7 @@
 //! HTTP, server-sent events and WebSockets by hand over a socket: as much as the tests need, and nothing clever.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use serde_json::Value;
 
 /// Nothing in a test takes this long; a hang becomes a failure.
 const HANG: Duration = Duration::from_secs(60);
+/// Long enough to notice a service that hangs up.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// An answer, read whole.
 pub(crate) struct Reply {
@@ -182,6 +184,18 @@ impl Upload {
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.0.get_mut().write_all(bytes).expect("the service reads");
+    }
+
+    /// Makes sure that the service goes on waiting for the rest: for a moment it neither answers nor hangs up. (A
+    /// service that waits passes however slow the machine is; only one that does not could be missed.)
+    pub(crate) fn expect_patience(&mut self) {
+        self.0.get_ref().set_read_timeout(Some(MOMENT)).expect("sockets have timeouts");
+        let heard = self.0.read(&mut [0]);
+        assert!(
+            heard.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)),
+            "the service did not wait"
+        );
+        self.0.get_ref().set_read_timeout(Some(HANG)).expect("sockets have timeouts");
     }
 
     pub(crate) fn finish(mut self) -> Reply {

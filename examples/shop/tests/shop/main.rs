@@ -24,7 +24,11 @@ fn post_order(port: u16, token: &str, key: &str, body: &str) -> http::Reply {
 }
 
 fn register(shop: &Shop) -> String {
-    let body = json!({ "name": "Ada", "email": "ada@example.com", "password": "correct horse" }).to_string();
+    register_as(shop, "ada@example.com")
+}
+
+fn register_as(shop: &Shop, email: &str) -> String {
+    let body = json!({ "name": "Ada", "email": email, "password": "correct horse" }).to_string();
     let headers = [("content-type", "application/json")];
     let reply = send(shop.auth.port, "POST", "/register", &headers, body.as_bytes());
     assert_eq!(reply.status, 201, "{}", reply.text());
@@ -101,6 +105,20 @@ fn a_declined_card_is_told_and_another_one_works() {
 }
 
 #[test]
+fn nobody_sees_the_order_of_another_person() {
+    let shop = Shop::start(&[STANDSTILL]);
+    let (ada, eve) = (register(&shop), register_as(&shop, "eve@example.com"));
+    let body = order_body(&json!([{ "product": "lavender", "quantity": 1 }]), "4242424242424242");
+    let id = post_order(shop.orders.port, &ada, "key-of-mine", &body).json()["id"].clone();
+    let path = format!("/orders/{}", id.as_str().expect("an id"));
+    let status = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        send(shop.orders.port, "GET", &path, &[("authorization", &bearer)], b"").status
+    };
+    assert_eq!((status(&ada), status(&eve)), (200, 404));
+}
+
+#[test]
 fn more_than_there_is_cannot_be_bought() {
     let shop = Shop::start(&[STANDSTILL]);
     let token = register(&shop);
@@ -118,6 +136,7 @@ fn a_request_in_flight_is_finished_after_sigterm() {
     upload.send(&body[..1000]);
     shop.web.terminate();
     shop.web.wait_for_event("stopping");
+    upload.expect_patience();
     upload.send(&body[1000..]);
     let reply = upload.finish();
     assert_eq!((reply.status, &reply.json()["bytes"]), (201, &json!(300_000)));
