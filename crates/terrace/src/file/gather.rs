@@ -21,12 +21,12 @@ const FOLDER_NAMES_MAX: usize = 65_536;
 
 /// Reads the main file at `path` with everything that belongs to it. `None`: a finding says why.
 pub(crate) fn gather(path: &Path, environment: Option<&str>, reader: &mut Reader<'_>) -> Option<Node> {
-    let main = read_file(path, Origin::BuiltIn, reader);
-    let mut tree = with_includes(main?, reader);
+    let main = read_asked(path, "write it, or run a command without a file: terrace up -- COMMAND", reader)?;
+    let mut tree = with_includes(main, path, reader);
     if let Some(name) = environment {
         let overlay = overlay_path(path, name, reader)?;
-        let over = read_file(&overlay, Origin::BuiltIn, reader)?;
-        let over = with_includes(over, reader);
+        let over = read_asked(&overlay, "write it, or leave --env out", reader)?;
+        let over = with_includes(over, path, reader);
         lay_over(&mut tree, over, &root::shape());
     }
     Some(tree)
@@ -41,6 +41,17 @@ fn overlay_path(path: &Path, name: &str, reader: &mut Reader<'_>) -> Option<Path
     }
     let extension = path.extension().map_or_else(|| "toml".into(), |extension| extension.to_string_lossy());
     Some(path.with_extension(format!("{name}.{extension}")))
+}
+
+/// A file that the command line asks for. `help`: what to do when it is not there.
+fn read_asked(path: &Path, help: &str, reader: &mut Reader<'_>) -> Option<Node> {
+    let tree = read_file(path, Origin::BuiltIn, reader);
+    if let (None, Some(finding)) = (&tree, reader.findings.last_mut())
+        && finding.origin == Origin::BuiltIn
+    {
+        finding.help = Some(help.to_owned());
+    }
+    tree
 }
 
 /// A file as a tree. `named_at`: where the file is asked for.
@@ -76,11 +87,14 @@ fn text_of(path: &Path, bytes: Vec<u8>, reader: &mut Reader<'_>) -> Option<Strin
     }
 }
 
-/// The tree with the files that its `include` names added.
-fn with_includes(mut tree: Node, reader: &mut Reader<'_>) -> Node {
+/// The tree with the files that its `include` names added. `main`: the main file, which no pattern includes.
+fn with_includes(mut tree: Node, main: &Path, reader: &mut Reader<'_>) -> Node {
     let Value::Table(table) = &mut tree.value else { return tree };
     let Some(include) = table.remove("include") else { return tree };
     for (path, origin) in included(&include.node, reader) {
+        if is_of_main(&path, main) {
+            continue;
+        }
         let Some(mut part) = read_file(&path, origin, reader) else { continue };
         let Value::Table(part) = &mut part.value else { continue };
         if let Some(nested) = part.remove("include") {
@@ -89,6 +103,14 @@ fn with_includes(mut tree: Node, reader: &mut Reader<'_>) -> Node {
         unite(table, std::mem::take(part), Depth::Kind, reader);
     }
     tree
+}
+
+/// Whether `path` is the main file or an overlay of it: `include = ["*.toml"]` does not mean them.
+fn is_of_main(path: &Path, main: &Path) -> bool {
+    let stem = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let (Some(name), Some(stem)) = (stem(path), stem(main)) else { return false };
+    let is_overlay = name.strip_prefix(&stem).is_some_and(|rest| rest.starts_with('.'));
+    path == main || (path.parent() == main.parent() && is_overlay)
 }
 
 /// How deep two tables are united: `[service.*]` of both files, but never one `[service.web]` from two files.

@@ -4,7 +4,7 @@
 //! hold plain text and can be printed, sent over the control socket or written as JSON without the files at hand.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -129,6 +129,23 @@ impl Problems {
     }
 }
 
+/// In one line, for a log: `terrace.toml:7:1: unknown key …; did you mean …?`
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(at) = &self.at {
+            write!(f, "{}:{}:{}: ", at.file.display(), at.line, at.column)?;
+        }
+        f.write_str(&self.message)?;
+        if let Some(other) = &self.other {
+            write!(f, " ({}: {}:{})", other.message, other.at.file.display(), other.at.line)?;
+        }
+        match &self.help {
+            Some(help) => write!(f, "; {help}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Problem {
     fn new(finding: Finding, sources: &Sources) -> Self {
         let spot = |origin| match origin {
@@ -248,7 +265,8 @@ fn likeness(wrong: &str, candidate: &str) -> f64 {
     if wrong.len() > SLIP_BYTES_MAX {
         return 0.0;
     }
-    let one_slip = wrong.len() > 1 && strsim::damerau_levenshtein(wrong, candidate) <= 1;
+    let is_as_long = wrong.len() > 1 && wrong.len().abs_diff(candidate.len()) <= 1;
+    let one_slip = is_as_long && strsim::damerau_levenshtein(wrong, candidate) <= 1;
     let holds = candidate.len() > 3 && wrong.contains(candidate);
     match (one_slip, holds) {
         (true, _) => 0.95,

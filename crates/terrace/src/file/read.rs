@@ -93,7 +93,7 @@ pub(crate) struct Reader<'a> {
 }
 
 /// Findings kept: the search for a name that was meant must not be paid for a hundred thousand times.
-const FINDINGS_MAX: usize = 400;
+const FINDINGS_MAX: usize = 200;
 /// Longer lists of names help nobody.
 const NAMES_LISTED_MAX: usize = 12;
 /// Bytes read of a secret, a certificate or an env-file at most.
@@ -118,9 +118,14 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn report(&mut self, finding: Finding) {
-        if self.findings.len() < FINDINGS_MAX {
+        if !self.is_full() {
             self.findings.push(finding);
         }
+    }
+
+    /// Whether no further finding is kept, so that none needs to be worded with care.
+    pub(crate) fn is_full(&self) -> bool {
+        self.findings.len() >= FINDINGS_MAX
     }
 
     /// Reports a fault of syntax: what comes after it in its file may be misread, so less is said about the rest.
@@ -278,7 +283,8 @@ impl<'a> Reader<'a> {
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         let whole = self.folder.join(path);
         // `./a` and `a` are the same file, and shall look the same.
-        whole.components().filter(|part| *part != Component::CurDir).collect()
+        let plain: PathBuf = whole.components().filter(|part| *part != Component::CurDir).collect();
+        if plain.as_os_str().is_empty() { PathBuf::from(".") } else { plain }
     }
 
     /// The content of a file that the configuration names; from now on it is watched.

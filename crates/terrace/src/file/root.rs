@@ -1,6 +1,7 @@
 //! The file as a whole: which tables there are, and how they become one [`Resolved`].
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use super::Resolved;
 use super::admin::{self, Admin, AdminTable};
@@ -260,32 +261,17 @@ fn check_together(found: &Found, root: &Node, reader: &mut Reader<'_>) {
 fn check_addresses(found: &Found, root: &Node, reader: &mut Reader<'_>) -> Vec<Claim> {
     let mut claims = Vec::new();
     for (name, entry) in root.get("listen").and_then(Node::table).into_iter().flatten() {
-        claims.extend(
-            found.listeners.get(name).into_iter().flat_map(|listener| listen::claims(listener, &entry.node)),
-        );
+        let listener = found.listeners.get(name);
+        claims.extend(listener.into_iter().flat_map(|listener| listen::claims(listener, &entry.node)));
     }
     if let Some(admin) = &found.admin {
-        let addresses = [("address", admin.api.as_ref().map(|api| api.address)), ("probes", admin.probes)];
-        for (key, address) in addresses {
-            let origin = root
-                .get("admin")
-                .and_then(|admin| admin.get(key))
-                .map_or(Origin::BuiltIn, |node| node.origin);
-            claims.extend(address.map(|address| Claim {
-                address,
-                origin,
-                owner: format!("`{key}` of [admin]"),
-            }));
-        }
+        let node = root.get("admin");
+        claims.extend(admin.api.iter().map(|api| claim(api.address, "address", "[admin]", node)));
+        claims.extend(admin.probes.map(|address| claim(address, "probes", "[admin]", node)));
     }
     for (name, service) in &found.services {
-        let node = root.get("service").and_then(|services| services.get(name)?.get("internal"));
-        let origin = node.map_or(Origin::BuiltIn, |node| node.origin);
-        claims.push(Claim {
-            address: service.internal,
-            origin,
-            owner: format!("`internal` of [service.{name}]"),
-        });
+        let node = root.get("service").and_then(|services| services.get(name));
+        claims.push(claim(service.internal, "internal", &format!("[service.{name}]"), node));
     }
     claims.retain(|claim| claim.address.port() != 0);
     if claims.len() > ADDRESSES_MAX {
@@ -294,6 +280,11 @@ fn check_addresses(found: &Found, root: &Node, reader: &mut Reader<'_>) -> Vec<C
     }
     listen::check_addresses(&claims, reader);
     claims
+}
+
+fn claim(address: SocketAddr, key: &str, table: &str, node: Option<&Node>) -> Claim {
+    let origin = node.and_then(|node| node.get(key)).map_or(Origin::BuiltIn, |node| node.origin);
+    Claim { address, origin, owner: format!("`{key}` of {table}") }
 }
 
 /// Reports hosts that are Terrace itself: a request would go round until something breaks.

@@ -305,6 +305,9 @@ impl<'a> Known<'a> {
         if let Some(node) = self.root.get(kind).and_then(|table| table.get(name)) {
             return Some(node);
         }
+        if reader.is_full() {
+            return None;
+        }
         let noun = if kind == "listen" { "listener" } else { kind };
         let finding = Finding::new(origin, format!("{noun} `{name}` does not exist"));
         let help = match nearest(name, self.names(kind)) {

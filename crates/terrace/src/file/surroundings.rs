@@ -44,7 +44,7 @@ impl Surroundings for Machine<'_> {
 
     fn names(&self, folder: &Path, names_max: usize) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(folder)?.take(names_max) {
+        for entry in std::fs::read_dir(here(folder))?.take(names_max) {
             if let Ok(name) = entry?.file_name().into_string() {
                 names.push(name);
             }
@@ -54,8 +54,13 @@ impl Surroundings for Machine<'_> {
     }
 
     fn is_folder(&self, path: &Path) -> bool {
-        path.is_dir()
+        here(path).is_dir()
     }
+}
+
+/// The folder of `terrace.toml` is nothing at all, which the system does not take for the current one.
+fn here(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
 /// A world of a few files in memory, for tests and fuzzing: it touches no disk.

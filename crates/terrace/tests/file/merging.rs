@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use terrace::file::{Action, Policies, Resolved, Source};
 
-use crate::world::{good, wrong};
+use crate::world::{good, load, wrong};
 
 fn policies<'r>(resolved: &'r Resolved, route: &str, service: &str) -> &'r Policies {
     let Action::Forward { to, .. } = &resolved.routes[route].action else {
@@ -122,4 +122,20 @@ fn a_fault_inherited_by_many_routes_is_told_once() {
         file.push_str(&format!("[route.r{number}]\nat = \"/{number}\"\nto = \"web\"\n"));
     }
     assert_eq!(wrong(&file).len(), 2);
+}
+
+#[test]
+fn a_pattern_does_not_include_the_main_file_or_its_overlays() {
+    good(
+        "include = [\"*.toml\"]\n[service.web]\nrun = \"web\"\n\
+         #=== terrace.production.toml\n[service.web]\ninstances = 3\n\
+         #=== more.toml\n[service.jobs]\nrun = \"jobs\"\nworker = true\n",
+    );
+}
+
+#[test]
+fn a_problem_is_told_in_one_line_for_a_log() {
+    let Err(problems) = load("[service.web]\nrun = \"web\"\ninstnaces = 3\n") else { panic!("taken") };
+    let line = "terrace.toml:3:1: unknown key `instnaces` in [service.web]; did you mean `instances`?";
+    assert_eq!(problems.problems[0].to_string(), line);
 }

@@ -51,7 +51,13 @@ impl Read for Setting {
             Value::Text(text) if text.contains('\0') => {
                 reader.refuse(Finding::new(node.origin, "an environment variable cannot hold a zero byte"))
             }
-            Value::Text(text) => Some(Self::Plain(text.clone())),
+            Value::Text(text) => {
+                // People put passwords here: a message about something else on the line must not show them.
+                if let Origin::Text(place) = node.origin {
+                    reader.sources.hide(place);
+                }
+                Some(Self::Plain(text.clone()))
+            }
             Value::Integer(number) => {
                 reader.unexpected(node, "a text or a secret", Some(format!("write \"{number}\"")))
             }
