@@ -11,7 +11,7 @@ use terrace_instruments::{Log, Meter};
 use terrace_runtime::drain::{self, Drainer};
 use terrace_runtime::sockets::Listening;
 use terrace_runtime::threads::Cores;
-use terrace_upstream::{Endpoint, Shelf};
+use terrace_upstream::Shelf;
 use tokio::sync::oneshot;
 
 use crate::config::{Config, Listener};
@@ -197,9 +197,15 @@ impl Edge {
         counts.await.into_iter().sum()
     }
 
-    /// Closes every idle connection to `endpoint`, on all cores.
-    pub async fn close_idle(&self, endpoint: Arc<Endpoint>) {
-        self.on_every_core(move |core| core.pool.close_idle(&endpoint)).await;
+    /// Makes every core let go of idle connections to endpoints that take no more requests.
+    pub fn sweep(&self) {
+        for index in 0..self.0.cores.count() {
+            self.0.cores.post(index, || {
+                if let Some(core) = Core::here() {
+                    core.pool.sweep();
+                }
+            });
+        }
     }
 
     /// Runs `act` on every core and collects what it gives.

@@ -7,5 +7,6 @@ pub mod clock;
 pub mod drain;
 pub mod random;
 pub mod sockets;
+pub mod spawn;
 pub mod threads;
 pub mod timer;

@@ -1,2 +1,45 @@
-//! Terrace.
-fn main() {}
+//! Terrace: understands the command line and hands it to whoever carries it out. What a running Terrace is made of, and
+//! how its parts are connected, is read in `running.rs`, from top to bottom.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the binary is what speaks to a terminal")]
+
+mod compile;
+mod control;
+mod notify;
+mod remote;
+mod rotation;
+mod running;
+mod services;
+mod state;
+mod up;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use terrace::{cli, file};
+
+use cli::{Cli, Command};
+use remote::Ask;
+
+fn main() -> ExitCode {
+    let Cli { command, global } = Cli::parse();
+    match &command {
+        Command::Up(up) => up::run(up, &global),
+        Command::Check(check) => cli::check(check, &global),
+        Command::Status(running) => remote::run(&running.file, &Ask::Status, &global),
+        Command::Reload(running) => remote::run(&running.file, &Ask::Reload, &global),
+        Command::Stop(running) => remote::run(&running.file, &Ask::Stop, &global),
+        Command::Scale(scale) => {
+            remote::run(&scale.running.file, &Ask::Scale(&scale.service, scale.instances), &global)
+        }
+        Command::Restart(restart) => remote::run(&restart.running.file, &Ask::Restart(&restart.service), &global),
+        Command::Logs(logs) => remote::run(&logs.running.file, &Ask::Logs(logs), &global),
+        Command::Schema(schema) => cli::schema(schema),
+        Command::Install(install) => cli::install(install, &global),
+        Command::Completions(completions) => cli::completions(completions),
+        Command::Shim(shim) => {
+            terrace_fleet::shim_main(shim.arguments.iter().map(|word| word.to_string_lossy().into_owned()))
+        }
+    }
+}

@@ -5,7 +5,9 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
-use terrace_http::{BodyLength, Bounds, Known, Method, RequestHead, ResponseHead, Version, contains_token, response_body};
+use terrace_http::{
+    BodyLength, Bounds, Known, Method, RequestHead, ResponseHead, Version, contains_token, response_body,
+};
 use terrace_wire::{Body, Io, Sink, WireError, http1, http2};
 
 use crate::endpoint::ConnectionPermit;

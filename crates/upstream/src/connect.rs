@@ -64,7 +64,11 @@ pub(crate) async fn connect(
     }
 }
 
-async fn establish(settings: &Settings, permit: ConnectionPermit, proxied: Proxied) -> Result<Link, ConnectError> {
+async fn establish(
+    settings: &Settings,
+    permit: ConnectionPermit,
+    proxied: Proxied,
+) -> Result<Link, ConnectError> {
     let endpoint = Arc::clone(permit.endpoint());
     let mut tcp = TcpStream::connect(endpoint.address()).await?;
     tcp.set_nodelay(true)?;

@@ -218,12 +218,6 @@ impl Pool {
         }
         self.shelf.sweep(now);
     }
-
-    /// Closes all idle connections to `endpoint`.
-    pub fn close_idle(&self, endpoint: &Arc<Endpoint>) {
-        self.endpoints.borrow_mut().remove(&key(endpoint));
-        self.shelf.lent().remove(&key(endpoint));
-    }
 }
 
 impl Shelf {

@@ -37,7 +37,7 @@ fn print_good(loaded: &Loaded, arguments: &Check, global: &Global) -> io::Result
         return writeln!(out, "{:#}", loaded.to_json());
     }
     if !arguments.quiet {
-        out.write_all(loaded.to_toml(arguments.explain).as_bytes())?;
+        out.write_all(loaded.render(arguments.explain, global.colours_output()).as_bytes())?;
         out.flush()?;
         let name = arguments.file.display();
         writeln!(io::stderr(), "\n{name} is good: {}", contents(&loaded.resolved))?;

@@ -93,7 +93,12 @@ impl Loaded {
     /// The configuration as TOML with all layers merged and all defaults written out: it means the same again.
     /// `explain`: behind each value stands where it comes from. Secrets appear as references only.
     pub fn to_toml(&self, explain: bool) -> String {
-        print::print(&self.tree, &self.sources, explain)
+        self.render(explain, false)
+    }
+
+    /// [`Self::to_toml`], in `colour` for a terminal.
+    pub fn render(&self, explain: bool, colour: bool) -> String {
+        print::print(&self.tree, &self.sources, explain, colour)
     }
 
     /// Each value with where it comes from, for a program.

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::diff::Written;
 use super::policy::{self, PolicyTable};
+use super::problem::Paint;
 use super::read::Read as _;
 use super::root::{self, merged};
 use super::source::{Origin, Sources};
@@ -208,16 +209,27 @@ impl Line {
 }
 
 /// The tree as TOML.
-pub(crate) fn print(tree: &Node, sources: &Sources, explain: bool) -> String {
+pub(crate) fn print(tree: &Node, sources: &Sources, explain: bool, colour: bool) -> String {
     let lines = lines(tree);
+    let paint = Paint { colour };
     let mut out = String::new();
     for section in lines.chunk_by(|one, other| one.table == other.table) {
         let Some(first) = section.first() else { continue };
         if !out.is_empty() {
             out.push('\n');
         }
-        let _ = writeln!(out, "{}", first.header());
-        print_section(section, tree, sources, explain, &mut out);
+        let _ = writeln!(out, "{}", paint.bold(&first.header()));
+        let keys = widest(section, |line| &line.key, usize::MAX);
+        let values = widest(section, |line| &line.value, VALUE_ALIGNED_CHARS_MAX);
+        for line in section {
+            let _ = match explain {
+                false => writeln!(out, "{:keys$} = {}", line.key, line.value),
+                true => {
+                    let from = paint.grey(&format!("# {}", line.from(tree, sources)));
+                    writeln!(out, "{:keys$} = {:values$}  {from}", line.key, line.value)
+                }
+            };
+        }
     }
     out
 }
@@ -225,23 +237,9 @@ pub(crate) fn print(tree: &Node, sources: &Sources, explain: bool) -> String {
 /// A value longer than this does not push the explanations of all others to the right.
 const VALUE_ALIGNED_CHARS_MAX: usize = 40;
 
-fn print_section(section: &[Line], tree: &Node, sources: &Sources, explain: bool, out: &mut String) {
-    let widest = |text: fn(&Line) -> &str, most: usize| {
-        section
-            .iter()
-            .map(|line| text(line).chars().count())
-            .filter(|width| *width <= most)
-            .max()
-            .unwrap_or(0)
-    };
-    let (keys, values) = (widest(|line| &line.key, 40), widest(|line| &line.value, VALUE_ALIGNED_CHARS_MAX));
-    for Line { key, value, .. } in section.iter().filter(|_| !explain) {
-        let _ = writeln!(out, "{key:keys$} = {value}");
-    }
-    for line in section.iter().filter(|_| explain) {
-        let from = line.from(tree, sources);
-        let _ = writeln!(out, "{:keys$} = {:values$}  # {from}", line.key, line.value);
-    }
+fn widest(section: &[Line], text: fn(&Line) -> &str, most: usize) -> usize {
+    let widths = section.iter().map(|line| text(line).chars().count());
+    widths.filter(|width| *width <= most).max().unwrap_or(0)
 }
 
 /// The values with their places, for a program.

@@ -215,8 +215,8 @@ impl Spot {
 
 /// ANSI colours, or none.
 #[derive(Clone, Copy)]
-struct Paint {
-    colour: bool,
+pub(crate) struct Paint {
+    pub(crate) colour: bool,
 }
 
 impl Paint {
@@ -232,7 +232,11 @@ impl Paint {
         self.paint("1;34", text)
     }
 
-    fn bold(self, text: &str) -> String {
+    pub(crate) fn grey(self, text: &str) -> String {
+        self.paint("90", text)
+    }
+
+    pub(crate) fn bold(self, text: &str) -> String {
         self.paint("1", text)
     }
 

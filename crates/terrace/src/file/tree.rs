@@ -127,10 +127,27 @@ pub(crate) fn parse(text: &str, file: u32, findings: &mut Vec<Finding>) -> Table
     for error in errors {
         let span = error.span().unwrap_or_default();
         let origin = Origin::Text(place(file, span.start..span.end.max(span.start)));
-        let message = error.message().trim().replace('\n', ", ");
-        findings.push(Finding::new(origin, format!("not valid TOML: {message}")));
+        let message = error.message().trim().replace('\n', ", ").replace(", expected nothing", "");
+        let mut finding = Finding::new(origin, format!("not valid TOML: {message}"));
+        finding.help = unquoted(text, span.start).map(|value| match value.to_lowercase().as_str() {
+            flag @ ("true" | "false") => format!("write {flag}"),
+            _ => format!("a text needs quotes: {value:?}"),
+        });
+        findings.push(finding);
     }
     Planter { text, file, findings }.table(document.into_inner())
+}
+
+/// The value on the line of byte `at`, when it is a word or an address or the like that only lacks its quotes.
+fn unquoted(text: &str, at: usize) -> Option<&str> {
+    let before = text.get(..at)?;
+    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+    let line = text[line_start..].lines().next()?;
+    let (_, value) = line.split_once('=')?;
+    let value = value.split('#').next()?.trim();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:%*".contains(&byte);
+    let is_number = value.parse::<f64>().is_ok();
+    (!value.is_empty() && !is_number && value.len() <= 60 && value.bytes().all(is_plain)).then_some(value)
 }
 
 /// The value of a default as it is written in a definition.

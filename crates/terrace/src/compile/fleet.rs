@@ -1,0 +1,101 @@
+//! `[service.*]` with `run` for the fleet, with the addresses of its neighbours in its environment.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use terrace_fleet as fleet;
+use terrace_policy::{Backoff, RestartLaw};
+
+use crate::file::{EnvValue, Program, ReadyProbe, Resolved, Service, Signal, Source};
+
+/// What the fleet runs. `internal` says where each service's internal listener is.
+pub(crate) fn services(
+    resolved: &Resolved,
+    internal: &BTreeMap<String, SocketAddr>,
+) -> Vec<fleet::ServiceConfig> {
+    let run = |service: &Service| match &service.source {
+        Source::Run(program) => Some(config(service, program, internal)),
+        Source::Hosts(_) | Source::Dns { .. } => None,
+    };
+    resolved.services.values().filter_map(run).collect()
+}
+
+fn config(
+    service: &Service,
+    program: &Program,
+    internal: &BTreeMap<String, SocketAddr>,
+) -> fleet::ServiceConfig {
+    fleet::ServiceConfig {
+        name: service.name.clone(),
+        argv: program.command.clone(),
+        release: program.release.clone(),
+        instances: program.instances,
+        worker: program.worker,
+        folder: program.folder.clone(),
+        env: environment(service, program, internal),
+        user: program.user.clone(),
+        group: program.group.clone(),
+        port_env: program.port_env.clone(),
+        ready: fleet::Ready { kind: ready(&program.ready.probe), within: program.ready.within },
+        stop: fleet::Stop {
+            drain: program.stop.drain,
+            streams: program.stop.streams,
+            grace: program.stop.grace,
+            signal: signal(program.stop.signal),
+        },
+        restart: RestartLaw {
+            backoff: Backoff { from: program.restart.from, to: program.restart.to },
+            crash_loop: program.restart.crash_loop_restarts,
+            within: program.restart.crash_loop_within,
+        },
+    }
+}
+
+/// Its own variables win over the neighbours' addresses.
+fn environment(
+    service: &Service,
+    program: &Program,
+    internal: &BTreeMap<String, SocketAddr>,
+) -> Vec<(String, fleet::Value)> {
+    let neighbours = internal.iter().filter(|(name, _)| **name != service.name);
+    let urls = neighbours.map(|(name, address)| (url_variable(name), fleet::Value::Plain(format!("http://{address}"))));
+    let own = program.env.iter().map(|(name, value)| (name.clone(), variable(value)));
+    let merged: BTreeMap<String, fleet::Value> = urls.chain(own).collect();
+    merged.into_iter().collect()
+}
+
+/// `PAYMENTS_URL` for `payments`.
+fn url_variable(service: &str) -> String {
+    format!("{}_URL", service.to_ascii_uppercase().replace('-', "_"))
+}
+
+fn variable(value: &EnvValue) -> fleet::Value {
+    match value {
+        EnvValue::Plain(text) => fleet::Value::Plain(text.clone()),
+        EnvValue::Secret(secret) => fleet::Value::Secret(fleet::Secret::new(secret.reveal())),
+    }
+}
+
+/// What an instance that is ready may answer, as of a health check's default.
+const READY_STATUSES: std::ops::RangeInclusive<u16> = 200..=399;
+
+fn ready(probe: &ReadyProbe) -> fleet::ReadyKind {
+    match probe {
+        ReadyProbe::Http { path } => fleet::ReadyKind::Http { path: path.clone(), status: READY_STATUSES },
+        ReadyProbe::Tcp => fleet::ReadyKind::Tcp,
+        ReadyProbe::Notify => fleet::ReadyKind::Notify,
+        ReadyProbe::Started => fleet::ReadyKind::None,
+    }
+}
+
+/// signal(7), the numbers of Linux and macOS where they are the same.
+fn signal(signal: Signal) -> i32 {
+    match signal {
+        Signal::Hup => 1,
+        Signal::Int => 2,
+        Signal::Quit => 3,
+        Signal::Term => 15,
+        Signal::Usr1 => if cfg!(target_os = "macos") { 30 } else { 10 },
+        Signal::Usr2 => if cfg!(target_os = "macos") { 31 } else { 12 },
+    }
+}

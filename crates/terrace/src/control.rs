@@ -1,0 +1,205 @@
+//! What can be asked of a running Terrace through the admin API, carried out.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use terrace_admin::{Answer, Control, ControlError, LogLines, LogQuery};
+use terrace_fleet::{Error as FleetError, Followed, LogLine, LogStream};
+use terrace_runtime::clock;
+use terrace_upstream::EndpointReport;
+use tokio::sync::mpsc;
+
+use crate::file::{self, Source, Tls};
+use crate::running::{Origin, Running, UpError};
+
+/// Lines of a follower that is slow; further ones are counted and told.
+const FOLLOWED_LINES_MAX: usize = 1024;
+
+/// A running Terrace as the admin API sees it.
+pub(crate) struct Remote(pub(crate) Arc<Running>);
+
+impl Control for Remote {
+    fn status(&self) -> Answer<'_, Value> {
+        Box::pin(async { Ok(status(&self.0).await) })
+    }
+
+    fn config(&self) -> Answer<'_, Value> {
+        Box::pin(async {
+            match &self.0.origin {
+                Origin::File(path, env) => file::load_here(path, env.as_deref())
+                    .map(|loaded| loaded.to_json())
+                    .map_err(|problems| refused(UpError::File(problems))),
+                Origin::Command(command) => Ok(json!({ "command": command })),
+            }
+        })
+    }
+
+    fn reload(&self) -> Answer<'_, Value> {
+        Box::pin(async {
+            let changes = self.0.reload().await.map_err(refused)?;
+            Ok(json!({ "summary": file::summary(&changes), "changes": changes.iter().map(ToString::to_string).collect::<Vec<_>>() }))
+        })
+    }
+
+    fn scale(&self, service: String, instances: u32) -> Answer<'_, Value> {
+        Box::pin(async move {
+            self.0.fleet.scale(&service, instances).await.map_err(fleet_refused)?;
+            settled(&self.0, &service).await
+        })
+    }
+
+    fn restart(&self, service: String) -> Answer<'_, Value> {
+        Box::pin(async move {
+            self.0.fleet.restart(&service).await.map_err(fleet_refused)?;
+            settled(&self.0, &service).await
+        })
+    }
+
+    fn stop(&self) -> Answer<'_, Value> {
+        Box::pin(async {
+            self.0.stop.request();
+            Ok(json!({ "stopping": true }))
+        })
+    }
+
+    fn logs(&self, query: LogQuery) -> Answer<'_, LogLines> {
+        Box::pin(async move {
+            let service = query.service.as_deref();
+            let known = self.0.fleet.status().await;
+            if let Some(name) = service.filter(|name| known.service(name).is_none()) {
+                let services = known.services.into_iter().map(|service| service.name).collect();
+                return Err(fleet_refused(FleetError::UnknownService { name: name.to_owned(), services }));
+            }
+            let stream = self.0.fleet.logs(service, None);
+            let (sender, lines) = mpsc::channel(FOLLOWED_LINES_MAX);
+            tokio::spawn(send_lines(stream, query, sender));
+            Ok(lines)
+        })
+    }
+
+    fn not_ready(&self) -> Vec<String> {
+        self.0.not_available()
+    }
+}
+
+async fn send_lines(mut stream: LogStream, query: LogQuery, lines: mpsc::Sender<String>) {
+    for line in stream.recent(query.lines) {
+        if lines.send(to_json(&line)).await.is_err() {
+            return;
+        }
+    }
+    while query.follow {
+        let text = tokio::select! {
+            followed = stream.next() => match followed {
+                Some(Followed::Line(line)) => to_json(&line),
+                Some(Followed::Missed(count)) => json!({ "missed_lines": count }).to_string(),
+                None => return,
+            },
+            () = lines.closed() => return,
+        };
+        if lines.send(text).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn to_json(line: &LogLine) -> String {
+    json!({
+        "time_ms": line.at_ms,
+        "service": line.service,
+        "instance": line.instance,
+        "stream": format!("{:?}", line.stream).to_lowercase(),
+        "line": line.text,
+        "cut": line.cut,
+    })
+    .to_string()
+}
+
+fn refused(error: UpError) -> ControlError {
+    match error {
+        UpError::File(problems) => ControlError::invalid(problems.render(false)),
+        error => ControlError::conflict(error.to_string()),
+    }
+}
+
+fn fleet_refused(error: FleetError) -> ControlError {
+    match error {
+        FleetError::UnknownService { .. } => ControlError::not_found(error.to_string()),
+        FleetError::TooMany { .. } | FleetError::Refused(_) => ControlError::invalid(error.to_string()),
+        FleetError::Stopping => ControlError::conflict(error.to_string()),
+        FleetError::State { .. } => ControlError::failed(error.to_string()),
+    }
+}
+
+/// How a service stands once it is where it was sent, or cannot get there.
+async fn settled(running: &Running, service: &str) -> Result<Value, ControlError> {
+    let Some(status) = running.fleet.settled(service).await else {
+        return Err(ControlError::not_found(format!("the service {service} is gone")));
+    };
+    match status.reason.clone().filter(|_| status.ready < status.desired || status.reason.is_some()) {
+        Some(reason) => Err(ControlError::failed(format!("service {service}: {reason}"))),
+        None => Ok(json!(status)),
+    }
+}
+
+async fn status(running: &Running) -> Value {
+    let in_force = running.in_force();
+    let fleet = running.fleet.status().await;
+    let services: Vec<Value> = in_force
+        .resolved
+        .services
+        .values()
+        .map(|service| {
+            let internal = in_force.internal.get(&service.name).map(ToString::to_string);
+            let endpoints = running.services.upstream(&service.name).map(|upstream| upstream.report(clock::now()));
+            json!({
+                "name": service.name,
+                "kind": kind(&service.source),
+                "internal": internal,
+                "fleet": fleet.service(&service.name),
+                "endpoints": endpoints.unwrap_or_default().iter().map(endpoint).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let admin = running.admin.get().map(terrace_admin::Handle::addresses);
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "uptime_seconds": clock::now().saturating_sub(running.started_at).as_secs(),
+        "listeners": in_force.resolved.listeners.values().map(listener).collect::<Vec<_>>(),
+        "routes": in_force.resolved.routes.len(),
+        "services": services,
+        "probes": admin.and_then(|addresses| addresses.probes).map(|address| address.to_string()),
+        "not_ready": running.not_available(),
+    })
+}
+
+fn kind(source: &Source) -> &'static str {
+    match source {
+        Source::Run(program) if program.worker => "worker",
+        Source::Run(_) => "run",
+        Source::Hosts(_) => "hosts",
+        Source::Dns { .. } => "dns",
+    }
+}
+
+fn listener(listener: &file::Listener) -> Value {
+    let scheme = if listener.tls == Tls::Off { "http" } else { "https" };
+    let urls: Vec<String> = listener.addresses.iter().map(|address| format!("{scheme}://{address}")).collect();
+    json!({ "name": listener.name, "urls": urls })
+}
+
+fn endpoint(report: &EndpointReport) -> Value {
+    json!({
+        "name": &*report.name,
+        "address": report.address.to_string(),
+        "weight": report.weight,
+        "health": report.health.as_str(),
+        "in_rotation": report.is_candidate,
+        "ejected_for_seconds": report.ejected_for.map(|time| time.as_secs_f64()),
+        "in_flight": report.in_flight,
+        "streams": report.streams,
+        "connections": report.connections,
+        "latency_ms": report.latency.map(|latency| latency.as_secs_f64() * 1e3),
+    })
+}

@@ -1,0 +1,248 @@
+//! The commands that talk to a running Terrace, through the socket in its state folder, and how their answers look to a
+//! person.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use terrace_admin::client::{self, ClientError};
+
+use crate::cli::{Global, Logs};
+use crate::file;
+
+/// What is asked of a running Terrace.
+pub(crate) enum Ask<'a> {
+    Status,
+    Reload,
+    Scale(&'a str, u32),
+    Restart(&'a str),
+    Logs(&'a Logs),
+    Stop,
+}
+
+/// Asks the Terrace that was started with `file`, and prints the answer.
+pub(crate) fn run(file: &Path, ask: &Ask<'_>, global: &Global) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("invariant: a process that could be started gets an epoll descriptor");
+    match runtime.block_on(answer(&socket(file), ask, global)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if global.json => {
+            eprintln!("{}", json!({ "error": error.to_string() }));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            let label = if global.colours_errors() { "\x1b[1;31merror\x1b[0m" } else { "error" };
+            eprintln!("{label}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The socket in the state folder that the file names. A file that is wrong by now still leads there, as long as it says
+/// nothing about the folder.
+fn socket(file: &Path) -> PathBuf {
+    let state = match file::load_here(file, None) {
+        Ok(loaded) => loaded.resolved.terrace.state_folder,
+        Err(_) => file.parent().unwrap_or_else(|| Path::new("")).join(".terrace"),
+    };
+    client::socket_path(&state)
+}
+
+async fn answer(socket: &Path, ask: &Ask<'_>, global: &Global) -> Result<(), ClientError> {
+    let value = match ask {
+        Ask::Logs(logs) => return print_logs(socket, logs, global).await,
+        Ask::Status => client::request(socket, "GET", "/v1/status", None).await?,
+        Ask::Reload => client::request(socket, "POST", "/v1/reload", None).await?,
+        Ask::Stop => client::request(socket, "POST", "/v1/stop", None).await?,
+        Ask::Restart(service) => {
+            let path = format!("/v1/services/{service}/restart");
+            client::request(socket, "POST", &path, None).await?
+        }
+        Ask::Scale(service, instances) => {
+            let path = format!("/v1/services/{service}/scale");
+            client::request(socket, "POST", &path, Some(&json!({ "instances": instances }))).await?
+        }
+    };
+    if global.json {
+        println!("{value:#}");
+    } else {
+        print!("{}", text(ask, &value, Paint(global.colours_output())));
+    }
+    Ok(())
+}
+
+fn text(ask: &Ask<'_>, value: &Value, paint: Paint) -> String {
+    match ask {
+        Ask::Status => status(value, paint),
+        Ask::Reload => format!("{}\n", value["summary"].as_str().unwrap_or("reloaded")),
+        Ask::Stop => "stopping; requests in flight finish first\n".to_owned(),
+        Ask::Scale(service, _) | Ask::Restart(service) => {
+            format!("{service}: {} of {} ready\n", value["ready"], value["desired"])
+        }
+        Ask::Logs(_) => String::new(),
+    }
+}
+
+async fn print_logs(socket: &Path, logs: &Logs, global: &Global) -> Result<(), ClientError> {
+    let mut path = format!("/v1/logs?lines={}&follow={}", logs.lines, logs.follow);
+    if let Some(service) = &logs.service {
+        let _infallible = write!(path, "&service={service}");
+    }
+    let paint = Paint(global.colours_output());
+    let mut lines = client::stream(socket, &path).await?;
+    while let Some(line) = lines.next().await? {
+        match serde_json::from_str::<Value>(&line) {
+            Ok(value) if !global.json => println!("{}", log_line(&value, paint)),
+            _ => println!("{line}"),
+        }
+    }
+    Ok(())
+}
+
+fn log_line(value: &Value, paint: Paint) -> String {
+    if let Some(missed) = value["missed_lines"].as_u64() {
+        return paint.faint(&format!("({missed} lines were not read in time)"));
+    }
+    let instance = value["instance"].as_str().unwrap_or_default();
+    let line = value["line"].as_str().unwrap_or_default();
+    format!("{} {line}", paint.name(instance, &format!("{instance:>14}")))
+}
+
+/// Status as a table.
+fn status(value: &Value, paint: Paint) -> String {
+    let mut out = String::new();
+    let uptime = duration(value["uptime_seconds"].as_u64().unwrap_or_default());
+    let version = value["version"].as_str().unwrap_or_default();
+    let _infallible = writeln!(out, "Terrace {version}, pid {}, up {uptime}", value["pid"]);
+    for listener in values(&value["listeners"]) {
+        let urls: Vec<&str> = values(&listener["urls"]).filter_map(Value::as_str).collect();
+        let name = listener["name"].as_str().unwrap_or_default();
+        let _infallible = writeln!(out, "  {name:<12} {}", paint.bold(&urls.join(" ")));
+    }
+    if let Some(probes) = value["probes"].as_str() {
+        let _infallible = writeln!(out, "  {:<12} http://{probes}/metrics", "probes");
+    }
+    for service in values(&value["services"]) {
+        out.push('\n');
+        push_service(&mut out, service, paint);
+    }
+    for reason in values(&value["not_ready"]).filter_map(Value::as_str) {
+        let _infallible = writeln!(out, "\n{}", paint.bad(reason));
+    }
+    out
+}
+
+fn push_service(out: &mut String, service: &Value, paint: Paint) {
+    let fleet = &service["fleet"];
+    let name = service["name"].as_str().unwrap_or_default();
+    let kind = service["kind"].as_str().unwrap_or_default();
+    let state = match fleet["state"].as_str() {
+        Some(state) => format!("{} of {} ready, {}", fleet["ready"], fleet["desired"], paint.state(state)),
+        None => kind.to_owned(),
+    };
+    let _infallible = writeln!(out, "{} {state}", paint.bold(&format!("{name:<14}")));
+    if let Some(reason) = fleet["reason"].as_str() {
+        let _infallible = writeln!(out, "  {}", paint.bad(reason));
+    }
+    let mut endpoints: Vec<&Value> = values(&service["endpoints"]).collect();
+    for instance in values(&fleet["instances"]) {
+        let at = endpoints.iter().position(|endpoint| endpoint["name"] == instance["name"]);
+        let endpoint = at.map(|at| endpoints.remove(at));
+        push_instance(out, instance, endpoint, paint);
+    }
+    for endpoint in endpoints {
+        push_endpoint(out, endpoint, paint);
+    }
+}
+
+fn push_instance(out: &mut String, instance: &Value, endpoint: Option<&Value>, paint: Paint) {
+    let name = instance["name"].as_str().unwrap_or_default();
+    let state = paint.state(instance["state"].as_str().unwrap_or_default());
+    let uptime = duration(instance["uptime_seconds"].as_u64().unwrap_or_default());
+    let pid = instance["pid"].as_u64().map_or_else(String::new, |pid| format!("pid {pid}"));
+    let port = instance["port"].as_u64().map_or_else(String::new, |port| format!("port {port}"));
+    let load = endpoint.map(load).unwrap_or_default();
+    let restarts = match instance["restarts"].as_u64().unwrap_or_default() {
+        0 => String::new(),
+        count => format!(", restarted {count}×"),
+    };
+    let _infallible = writeln!(out, "  {name:<14} {state:<8} {pid:<11} {port:<11} up {uptime}{restarts}{load}");
+    if let Some(exit) = instance["last_exit"].as_str() {
+        let _infallible = writeln!(out, "    {}", paint.faint(&format!("last exit: {exit}")));
+    }
+}
+
+fn push_endpoint(out: &mut String, endpoint: &Value, paint: Paint) {
+    let name = endpoint["name"].as_str().unwrap_or_default();
+    let state = match (endpoint["in_rotation"].as_bool(), endpoint["ejected_for_seconds"].as_f64()) {
+        (_, Some(seconds)) => paint.bad(&format!("ejected for {seconds:.0} s")),
+        (Some(true), None) => paint.state("ready"),
+        _ => paint.bad(endpoint["health"].as_str().unwrap_or("out")),
+    };
+    let _infallible = writeln!(out, "  {name:<22} {state}{}", load(endpoint));
+}
+
+fn load(endpoint: &Value) -> String {
+    let mut text = match endpoint["latency_ms"].as_f64() {
+        Some(latency) => format!(", {latency:.1} ms"),
+        None => String::new(),
+    };
+    for (key, unit) in [("in_flight", "in flight"), ("streams", "streams")] {
+        if let Some(count) = endpoint[key].as_u64().filter(|count| *count > 0) {
+            let _infallible = write!(text, ", {count} {unit}");
+        }
+    }
+    text
+}
+
+fn values(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        7_200..=172_799 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// Colours, where they are wanted.
+#[derive(Clone, Copy)]
+struct Paint(bool);
+
+impl Paint {
+    fn with(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    fn faint(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    fn bad(self, text: &str) -> String {
+        self.with("31", text)
+    }
+
+    fn state(self, state: &str) -> String {
+        let code = match state {
+            "ready" | "running" => "32",
+            "crash-loop" | "rollout-failed" => "31",
+            _ => "33",
+        };
+        self.with(code, state)
+    }
+
+    /// A name in a colour of its own, the same every time.
+    fn name(self, name: &str, shown: &str) -> String {
+        const CODES: [&str; 6] = ["36", "35", "34", "33", "32", "96"];
+        let sum: usize = name.bytes().map(usize::from).sum();
+        self.with(CODES[sum % CODES.len()], shown)
+    }
+}

@@ -1,0 +1,341 @@
+//! One running Terrace: every component built in order, connected, and taken to another file or to an end. This is the
+//! one place where all of them meet.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use terrace_admin::Admin;
+use terrace_edge::{Certificates, Edge, Pair};
+use terrace_fleet::{Fleet, ServiceState, ServiceStatus};
+use terrace_instruments::{Event, Level, Log, Meter};
+use terrace_runtime::drain::{self, Drain, Drainer};
+use terrace_runtime::{clock, threads};
+use terrace_telemetry::{Style, Telemetry};
+
+use crate::compile::{self, edge::Parts};
+use crate::control::Remote;
+use crate::file::{self, Resolved, Tls};
+use crate::rotation::Upstreams;
+use crate::services::Services;
+use crate::state::State;
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// A file, with the overlay of that name.
+    File(PathBuf, Option<String>),
+    /// The command after `--`.
+    Command(Vec<String>),
+}
+
+/// Why Terrace did not start, or a file was not taken into use. What ran runs on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpError {
+    #[error("{0}")]
+    File(file::Problems),
+    #[error("cannot use the state folder {folder}: {error}; it must be a folder that this user may write")]
+    State { folder: PathBuf, error: std::io::Error },
+    #[error("cannot start the threads of the data plane: {0}")]
+    Threads(std::io::Error),
+    #[error(transparent)]
+    Telemetry(#[from] terrace_telemetry::BuildError),
+    #[error("[admin]: {0}")]
+    AdminConfig(#[from] compile::admin::AdminError),
+    #[error(transparent)]
+    Admin(#[from] terrace_admin::BuildError),
+    #[error(transparent)]
+    Upstream(#[from] terrace_upstream::BuildError),
+    #[error("[listen.{listener}]: {error}")]
+    Tls { listener: String, error: Box<dyn std::error::Error + Send + Sync> },
+    #[error(transparent)]
+    Edge(#[from] terrace_edge::EdgeError),
+    #[error(transparent)]
+    FleetBuild(#[from] terrace_fleet::BuildError),
+    #[error(transparent)]
+    Fleet(#[from] terrace_fleet::Error),
+    #[error("service {service} did not start: {reason}{output}")]
+    NotReady { service: String, reason: String, output: String },
+}
+
+impl Origin {
+    /// Reads the configuration anew.
+    pub(crate) fn read(&self) -> Result<Resolved, UpError> {
+        let read = match self {
+            Self::File(path, env) => file::load_here(path, env.as_deref()).map(|loaded| loaded.resolved),
+            Self::Command(command) => Resolved::for_command(command),
+        };
+        read.map_err(UpError::File)
+    }
+}
+
+/// A running Terrace.
+pub(crate) struct Running {
+    pub(crate) origin: Origin,
+    pub(crate) log: Log,
+    pub(crate) edge: Edge,
+    pub(crate) services: Arc<Services>,
+    pub(crate) fleet: terrace_fleet::Handle,
+    pub(crate) telemetry: terrace_telemetry::Handle,
+    pub(crate) started_at: Duration,
+    /// Set once all components stand.
+    pub(crate) admin: std::sync::OnceLock<terrace_admin::Handle>,
+    pub(crate) stop: Drainer,
+    state: State,
+    style: Style,
+    in_force: Mutex<Arc<InForce>>,
+    /// One change at a time.
+    changing: tokio::sync::Mutex<()>,
+    certificates: Mutex<BTreeMap<String, Held>>,
+}
+
+/// The configuration that is served, and what was chosen for it.
+pub(crate) struct InForce {
+    pub(crate) resolved: Resolved,
+    pub(crate) internal: BTreeMap<String, SocketAddr>,
+}
+
+/// A listener's certificates, kept through reloads so that sessions resume.
+struct Held {
+    http2: bool,
+    certificates: Arc<Certificates>,
+}
+
+/// What runs beside the requests, to be waited for at the end.
+pub(crate) struct Tasks {
+    telemetry: Telemetry,
+    fleet: tokio::task::JoinHandle<()>,
+    fleet_drain: Drainer,
+    admin: tokio::task::JoinHandle<()>,
+    admin_drain: Drainer,
+}
+
+/// Builds every component, connects them and takes the configuration into use. When it fails, nothing was started.
+pub(crate) async fn start(origin: Origin, style: Style, stop: Drainer) -> Result<(Arc<Running>, Tasks), UpError> {
+    let resolved = origin.read()?;
+    let folder = &resolved.terrace.state_folder;
+    let refused = |error| UpError::State { folder: folder.clone(), error };
+    let state = State::open(folder).map_err(refused)?;
+    let identity_key = state.identity_key().map_err(refused)?;
+
+    let threads = resolved.terrace.threads.map_or_else(threads::available_cores, |count| count as usize);
+    let meter = Meter::new(threads);
+    let telemetry = Telemetry::build(compile::telemetry::config(&resolved.log, style), meter.clone())?;
+    let log = telemetry.log();
+    let cores = threads::Cores::start(threads).map_err(UpError::Threads)?;
+    let edge = Edge::build(cores, meter.clone(), &log);
+    let services = Arc::new(Services::new(meter.clone(), log.clone(), identity_key));
+    let rotation = Arc::new(Upstreams { services: Arc::clone(&services), edge: edge.clone() });
+    let (fleet, fleet_handle) = build_fleet(&resolved, &state, rotation, &meter, &log)?;
+
+    let running = Arc::new(Running {
+        origin,
+        log: log.clone(),
+        edge,
+        services,
+        fleet: fleet_handle,
+        telemetry: telemetry.handle(),
+        started_at: clock::now(),
+        admin: std::sync::OnceLock::new(),
+        stop,
+        in_force: Mutex::new(Arc::new(InForce { resolved: resolved.clone(), internal: BTreeMap::new() })),
+        state,
+        style,
+        changing: tokio::sync::Mutex::default(),
+        certificates: Mutex::default(),
+    });
+    let admin = running.build_admin(&resolved, &telemetry, &log)?;
+    running.serve(resolved.clone()).await?;
+    let tasks = Tasks::spawn(telemetry, fleet, admin);
+    running.fleet.apply(running.fleet_services(&resolved)).await?;
+    Ok((running, tasks))
+}
+
+fn build_fleet(
+    resolved: &Resolved,
+    state: &State,
+    rotation: Arc<Upstreams>,
+    meter: &Meter,
+    log: &Log,
+) -> Result<(Fleet, terrace_fleet::Handle), UpError> {
+    let shim = vec!["/proc/self/exe".to_owned(), "shim".to_owned()];
+    let mut config = terrace_fleet::Config::new(state.folder().to_owned(), shim);
+    config.drain = resolved.terrace.drain;
+    Ok(terrace_fleet::build(config, rotation, meter, log.clone())?)
+}
+
+impl Running {
+    fn build_admin(self: &Arc<Self>, resolved: &Resolved, telemetry: &Telemetry, log: &Log) -> Result<Admin, UpError> {
+        let config = compile::admin::config(&resolved.admin, self.state.folder())?;
+        let admin = Admin::build(config, Arc::new(Remote(Arc::clone(self))), telemetry.handle(), log.clone())?;
+        let _set_once = self.admin.set(admin.handle());
+        Ok(admin)
+    }
+
+    /// The configuration in force.
+    pub(crate) fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.in_force.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Serves requests as `resolved` says: all that can be refused is tried first, then everything changes.
+    async fn serve(&self, resolved: Resolved) -> Result<(), UpError> {
+        let refused = |error| UpError::State { folder: self.state.folder().to_owned(), error };
+        let open = self.in_force().internal.clone();
+        let internal = self.state.internal_addresses(&resolved.services, &open).map_err(refused)?;
+        self.fleet.check(&compile::fleet::services(&resolved, &internal))?;
+        let prepared = self.services.prepare(&resolved)?;
+        let certificates = self.certificates(&resolved)?;
+        let parts = Parts { upstreams: &prepared.upstreams, certificates: &certificates, internal: &internal };
+        self.edge.apply(compile::edge::config(&resolved, &parts)).await?;
+        self.services.commit(&resolved, prepared)?;
+        let in_force = Arc::new(InForce { resolved, internal });
+        *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) = in_force;
+        Ok(())
+    }
+
+    fn fleet_services(&self, resolved: &Resolved) -> Vec<terrace_fleet::ServiceConfig> {
+        compile::fleet::services(resolved, &self.in_force().internal)
+    }
+
+    /// Reads the configuration anew and takes it into use, whole or not at all; says what changed.
+    pub(crate) async fn reload(&self) -> Result<Vec<file::Change>, UpError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let resolved = self.origin.read()?;
+        let changes = file::diff(&self.in_force().resolved, &resolved);
+        let admin = compile::admin::config(&resolved.admin, self.state.folder())?;
+        self.serve(resolved.clone()).await?;
+        self.telemetry.apply(compile::telemetry::config(&resolved.log, self.style))?;
+        if let Some(handle) = self.admin.get() {
+            handle.apply(admin)?;
+        }
+        self.fleet.apply(self.fleet_services(&resolved)).await?;
+        self.log.emit(Event::new(Level::Info, "reload.done").message(file::summary(&changes)));
+        Ok(changes)
+    }
+
+    /// The certificates of every listener that has some; those that exist already get their new contents.
+    fn certificates(&self, resolved: &Resolved) -> Result<BTreeMap<String, Arc<Certificates>>, UpError> {
+        let mut held = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pairs_of = Vec::new();
+        for listener in resolved.listeners.values() {
+            if let Some(pairs) = self.pairs(resolved, listener)? {
+                // Built for its errors first: a bad pair must not leave some listeners changed and others not.
+                let built = Certificates::build(&pairs, listener.http2);
+                let refused = |error| UpError::Tls { listener: listener.name.clone(), error: Box::new(error) };
+                pairs_of.push((listener, pairs, built.map_err(refused)?));
+            }
+        }
+        let mut certificates = BTreeMap::new();
+        for (listener, pairs, built) in pairs_of {
+            let kept = match held.remove(&listener.name) {
+                Some(kept) if kept.http2 == listener.http2 && kept.certificates.replace(&pairs).is_ok() => kept,
+                _ => Held { http2: listener.http2, certificates: Arc::new(built) },
+            };
+            certificates.insert(listener.name.clone(), kept);
+        }
+        *held = certificates;
+        Ok(held.iter().map(|(name, kept)| (name.clone(), Arc::clone(&kept.certificates))).collect())
+    }
+
+    fn pairs(&self, resolved: &Resolved, listener: &file::Listener) -> Result<Option<Vec<Pair>>, UpError> {
+        match &listener.tls {
+            Tls::Off => Ok(None),
+            Tls::Files(certificates) => Ok(Some(certificates.iter().map(pair).collect())),
+            Tls::Dev => {
+                let made = self.state.dev_pair(dev_names(resolved));
+                let refused = |error: Box<dyn std::error::Error>| UpError::Tls {
+                    listener: listener.name.clone(),
+                    error: error.to_string().into(),
+                };
+                Ok(Some(vec![made.map_err(refused)?]))
+            }
+        }
+    }
+
+    /// Waits until every service that Terrace runs is ready, and says which one cannot get there.
+    pub(crate) async fn all_ready(&self) -> Result<(), UpError> {
+        for service in self.fleet.status().await.services {
+            let Some(settled) = self.fleet.settled(&service.name).await else { continue };
+            if settled.ready < settled.desired && settled.state != ServiceState::Running {
+                return Err(self.not_ready(&settled));
+            }
+        }
+        Ok(())
+    }
+
+    fn not_ready(&self, service: &ServiceStatus) -> UpError {
+        let lines = self.fleet.logs(Some(&service.name), None).recent(20);
+        let output = lines.iter().map(|line| format!("\n  | {}", line.text)).collect();
+        let last_exit = service.instances.iter().find_map(|instance| instance.last_exit.clone());
+        let reason = service.reason.clone().or(last_exit).unwrap_or_else(|| service.state.as_str().to_owned());
+        UpError::NotReady { service: service.name.clone(), reason, output }
+    }
+
+    /// What is not ready yet; empty when everything is.
+    pub(crate) fn not_available(&self) -> Vec<String> {
+        let upstreams = self.services.upstreams();
+        let waiting = upstreams.iter().filter(|upstream| !upstream.is_available());
+        waiting.map(|upstream| format!("service {} has no endpoint that is ready", upstream.service())).collect()
+    }
+
+    /// Says where clients can connect.
+    pub(crate) fn announce(&self) {
+        for listener in self.in_force().resolved.listeners.values() {
+            let scheme = if listener.tls == Tls::Off { "http" } else { "https" };
+            for address in &listener.addresses {
+                let event = Event::new(Level::Info, "listening").field("listener", listener.name.as_str());
+                self.log.emit(event.message(format!("{scheme}://{address}")));
+            }
+        }
+        self.log.emit(Event::new(Level::Info, "ready").message("every service is ready"));
+    }
+
+    /// Lets requests finish, then stops what Terrace runs, then Terrace.
+    pub(crate) async fn end(&self, tasks: Tasks) {
+        let drain = self.in_force().resolved.terrace.drain;
+        if let Some(admin) = self.admin.get() {
+            admin.set_draining();
+        }
+        self.log.emit(Event::new(Level::Info, "stopping").message("requests in flight finish first"));
+        self.edge.drain(drain).await;
+        tasks.end(&self.log).await;
+    }
+}
+
+fn pair(certificate: &file::Certificate) -> Pair {
+    Pair {
+        certificates_pem: certificate.chain_pem.clone().into_bytes(),
+        key_pem: certificate.key.reveal().as_bytes().to_vec(),
+    }
+}
+
+/// This machine's own names, and those that routes name.
+fn dev_names(resolved: &Resolved) -> Vec<String> {
+    let own = ["localhost", "*.localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let routed = resolved.routes.values().flat_map(|route| &route.at).filter_map(terrace_route::Pattern::host);
+    let mut names: Vec<String> = own.into_iter().chain(routed).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+impl Tasks {
+    fn spawn(telemetry: Telemetry, fleet: Fleet, admin: Admin) -> Self {
+        let (fleet_drain, drain): (Drainer, Drain) = drain::channel();
+        let fleet = tokio::spawn(fleet.run(drain));
+        let (admin_drain, drain): (Drainer, Drain) = drain::channel();
+        let admin = tokio::spawn(admin.run(drain));
+        Self { telemetry, fleet, fleet_drain, admin, admin_drain }
+    }
+
+    async fn end(self, log: &Log) {
+        self.fleet_drain.request();
+        let _panicked = self.fleet.await;
+        log.emit(Event::new(Level::Info, "stopped").message("nothing is left running"));
+        self.admin_drain.request();
+        let _panicked = self.admin.await;
+        self.telemetry.stop();
+    }
+}

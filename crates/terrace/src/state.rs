@@ -1,0 +1,110 @@
+//! The state folder: what Terrace must find again after a restart. Small files, written whole, readable by the owner
+//! alone.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use terrace_edge::Pair;
+use terrace_upstream::IdentityKey;
+
+use crate::file::Service;
+
+const IDENTITY_KEY: &str = "identity.key";
+const INTERNAL_ADDRESSES: &str = "internal.json";
+const DEV_CERTIFICATE: &str = "dev-certificate.pem";
+const DEV_KEY: &str = "dev-key.pem";
+
+/// The state folder.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    folder: PathBuf,
+}
+
+impl State {
+    /// Opens the folder, making it when it is not there.
+    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        Ok(Self { folder: folder.canonicalize()? })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The key of endpoint ids, so that sticky cookies outlive a restart.
+    pub(crate) fn identity_key(&self) -> io::Result<IdentityKey> {
+        let path = self.folder.join(IDENTITY_KEY);
+        if let Ok(Ok(key)) = fs::read(&path).map(<[u8; 16]>::try_from) {
+            return Ok(IdentityKey(key));
+        }
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&terrace_runtime::random::u64().to_le_bytes());
+        key[8..].copy_from_slice(&terrace_runtime::random::u64().to_le_bytes());
+        self.write(IDENTITY_KEY, &key)?;
+        Ok(IdentityKey(key))
+    }
+
+    /// Where each routed service's internal listener is: where the file says, else where it was before, else somewhere
+    /// free. `open` are addresses that this process listens on already.
+    pub(crate) fn internal_addresses(
+        &self,
+        services: &BTreeMap<String, Service>,
+        open: &BTreeMap<String, SocketAddr>,
+    ) -> io::Result<BTreeMap<String, SocketAddr>> {
+        let before = self.read_addresses();
+        let mut addresses = BTreeMap::new();
+        for service in services.values().filter(|service| service.is_routed()) {
+            let address = match (service.internal.port(), open.get(&service.name)) {
+                (0, Some(open)) => *open,
+                (0, None) => free_address(service.internal, before.get(&service.name).copied())?,
+                (_, _) => service.internal,
+            };
+            addresses.insert(service.name.clone(), address);
+        }
+        let text: BTreeMap<&String, String> =
+            addresses.iter().map(|(name, address)| (name, address.to_string())).collect();
+        self.write(INTERNAL_ADDRESSES, &serde_json::to_vec_pretty(&text)?)?;
+        Ok(addresses)
+    }
+
+    fn read_addresses(&self) -> BTreeMap<String, SocketAddr> {
+        let read = fs::read(self.folder.join(INTERNAL_ADDRESSES)).unwrap_or_default();
+        let text: BTreeMap<String, String> = serde_json::from_slice(&read).unwrap_or_default();
+        text.into_iter().filter_map(|(name, address)| Some((name, address.parse().ok()?))).collect()
+    }
+
+    /// A self-signed certificate for development, kept so that browsers need to be told only once.
+    pub(crate) fn dev_pair(&self, names: Vec<String>) -> Result<Pair, Box<dyn std::error::Error>> {
+        let (certificate, key) = (self.folder.join(DEV_CERTIFICATE), self.folder.join(DEV_KEY));
+        if let (Ok(certificates_pem), Ok(key_pem)) = (fs::read(certificate), fs::read(key)) {
+            return Ok(Pair { certificates_pem, key_pem });
+        }
+        let pair = terrace_edge::dev_pair(names)?;
+        self.write(DEV_CERTIFICATE, &pair.certificates_pem)?;
+        self.write(DEV_KEY, &pair.key_pem)?;
+        Ok(pair)
+    }
+
+    /// Writes a file whole: a crash leaves the old one or the new one.
+    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let partial = self.folder.join(format!("{name}.partial"));
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(partial, self.folder.join(name))
+    }
+}
+
+/// The address used before when it is still free, else a free one.
+fn free_address(any: SocketAddr, before: Option<SocketAddr>) -> io::Result<SocketAddr> {
+    let before = before.filter(|address| address.ip() == any.ip());
+    if let Some(Ok(listener)) = before.map(TcpListener::bind) {
+        return listener.local_addr();
+    }
+    TcpListener::bind(any)?.local_addr()
+}
