@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use terrace_runtime::clock;
 use tokio::task::JoinSet;
 
@@ -17,6 +17,9 @@ use crate::shim::protocol::{Description, Report};
 const BUSY_TIME: Duration = Duration::from_secs(5);
 /// Between two attempts at a busy shim.
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
+
+/// A killed process is gone from the list a moment later, so few rounds find nothing left to kill.
+const STRANDED_ROUNDS: u32 = 20;
 
 /// A living instance under our control now.
 pub(crate) struct Adopted {
@@ -76,17 +79,23 @@ fn clear(instances: &Path, stem: &str) {
     let facts: Option<Description> =
         fs::read(&state).ok().and_then(|text| serde_json::from_slice(&text).ok());
     if let Some(facts) = facts {
-        end_stranded(facts.pid, &facts.instance);
+        end_stranded(&facts.id);
     }
     for ending in ["json", "sock", "notify"] {
         let _was_never_made = fs::remove_file(instances.join(format!("{stem}.{ending}")));
     }
 }
 
-/// Kills what is left of the group of an instance whose shim is gone.
-pub(crate) fn end_stranded(group: i32, instance: &str) {
-    let Some(group) = Pid::from_raw(group) else { return };
-    for pid in processes::stranded(group, instance) {
-        let _ended_meanwhile = rustix::process::kill_process(pid, Signal::KILL);
+/// Kills what is left of an instance whose shim is gone. Again and again, for what is being killed may be starting
+/// something more.
+pub(crate) fn end_stranded(id: &str) {
+    for _ in 0..STRANDED_ROUNDS {
+        let stranded = processes::stranded(id);
+        if stranded.is_empty() {
+            return;
+        }
+        for pid in stranded {
+            let _ended_meanwhile = rustix::process::kill_process(pid, Signal::KILL);
+        }
     }
 }

@@ -115,6 +115,13 @@ enum Awaited {
     Overdue,
 }
 
+/// What a report means for the present phase.
+enum Heard {
+    Nothing,
+    Started,
+    Ready,
+}
+
 type Phase = Pin<Box<dyn Future<Output = Awaited> + Send>>;
 
 struct Instance {
@@ -197,9 +204,9 @@ async fn live(
 }
 
 fn launch(context: &Context, who: &Who, spec: &Spec, ready: &Ready, lease: Option<&Lease>) -> Launch {
-    let id = format!("{:016x}", random::u64());
+    let id = instance_id();
     let port = lease.map(Lease::port);
-    let mut env = spec::environment(spec, &context.inherited, &who.name, port);
+    let mut env = spec::environment(spec, &context.inherited, (&who.name, &id), port);
     let notify =
         (ready.kind == ReadyKind::Notify).then(|| notify::address(&context.instances, &who.name, &id));
     env.extend(notify.iter().map(|address| ("NOTIFY_SOCKET".to_owned(), address.clone())));
@@ -224,6 +231,11 @@ fn launch(context: &Context, who: &Who, spec: &Spec, ready: &Ready, lease: Optio
     }
 }
 
+/// A name that no other life of any instance has.
+pub(crate) fn instance_id() -> String {
+    format!("{:016x}", random::u64())
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -235,7 +247,11 @@ impl Instance {
             tokio::select! {
                 report = self.link.next() => match report {
                     Ok(Some(Report::Gone)) => break,
-                    Ok(Some(report)) => if self.hear(report) { phase = self.become_ready().await },
+                    Ok(Some(report)) => match self.hear(report) {
+                        Heard::Started => phase = self.probe(),
+                        Heard::Ready => phase = self.become_ready().await,
+                        Heard::Nothing => {}
+                    },
                     Ok(None) | Err(_) => {
                         self.note_lost_shim();
                         break;
@@ -255,6 +271,18 @@ impl Instance {
         if self.was_ready || self.asked {
             return Box::pin(pending());
         }
+        if self.facts.is_some() {
+            return self.probe();
+        }
+        let within = self.ready.within;
+        Box::pin(async move {
+            sleep(within).await;
+            Awaited::NeverReady(format!("its shim did not start within {within:?}"))
+        })
+    }
+
+    /// Only once it runs: what can be ready before that is somebody else.
+    fn probe(&self) -> Phase {
         let probe = ready::probe(self.ready.clone(), self.address());
         Box::pin(async {
             match probe.await {
@@ -336,12 +364,15 @@ impl Instance {
         })
     }
 
-    /// Takes a report in. Whether it says that the instance is ready now.
-    fn hear(&mut self, report: Report) -> bool {
+    /// Takes a report in.
+    fn hear(&mut self, report: Report) -> Heard {
         match report {
             Report::Hello(facts) => {
                 self.teller.tell(Happening::Up { pid: facts.pid });
                 self.facts = Some(facts);
+                if !self.asked {
+                    return Heard::Started;
+                }
             }
             Report::Failed { message } => self.ending.why = Some(message),
             Report::Line(line) => self.note_line(line),
@@ -352,11 +383,13 @@ impl Instance {
             }
             Report::Notify { ready, status } => {
                 status.into_iter().for_each(|status| self.teller.tell(Happening::Says(status)));
-                return ready && self.ready.kind == ReadyKind::Notify && !self.was_ready && !self.asked;
+                if ready && self.ready.kind == ReadyKind::Notify && !self.was_ready && !self.asked {
+                    return Heard::Ready;
+                }
             }
             Report::Busy | Report::Pong | Report::Gone => {}
         }
-        false
+        Heard::Nothing
     }
 
     fn note_line(&mut self, line: OutputLine) {
@@ -393,7 +426,7 @@ impl Instance {
             self.ending.why.get_or_insert_with(|| "its shim ended before it could start it".to_owned());
             return;
         };
-        end_stranded(facts.pid, &facts.instance);
+        end_stranded(&facts.id);
         for ending in ["sock", "json", "notify"] {
             let file = self.context.instances.join(file_name(&facts.instance, &facts.id, ending));
             let _was_never_made = std::fs::remove_file(file);

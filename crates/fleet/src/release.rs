@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::adopt::end_stranded;
 use crate::context::Context;
+use crate::instance::instance_id;
 use crate::logs::LogLine;
 use crate::shim::lines::Lines;
 use crate::shim::protocol::{Exit, Stream};
@@ -33,9 +34,10 @@ pub(crate) async fn run(context: Arc<Context>, spec: Arc<Spec>) -> Result<(), St
         return Ok(());
     };
     let instance = format!("{}-release", spec.config.name);
+    let id = instance_id();
     let mut command = Command::new(program);
     command.args(arguments).current_dir(&spec.config.folder).env_clear();
-    command.envs(spec::environment(&spec, &context.inherited, &instance, None));
+    command.envs(spec::environment(&spec, &context.inherited, (&instance, &id), None));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let identity = spec.account.as_ref().map(|account| account.identity.clone());
     let setup = spawn::Setup { group: true, die_with_parent: true, identity, ..spawn::Setup::default() };
@@ -43,28 +45,25 @@ pub(crate) async fn run(context: Arc<Context>, spec: Arc<Spec>) -> Result<(), St
     let child = command
         .spawn()
         .map_err(|error| format!("release command `{program}` could not be started: {error}"))?;
-    let pid = child.id().and_then(|id| i32::try_from(id).ok());
-    finish(&context, &spec.config.name, Group { child, pid, instance }).await
+    finish(&context, &spec.config.name, Family { child, id, instance }).await
 }
 
 /// The command and all that it started; killed when dropped.
-struct Group {
+struct Family {
     child: Child,
-    pid: Option<i32>,
+    id: String,
     instance: String,
 }
 
-impl Drop for Group {
+impl Drop for Family {
     fn drop(&mut self) {
-        if let Some(pid) = self.pid {
-            end_stranded(pid, &self.instance);
-        }
+        end_stranded(&self.id);
     }
 }
 
-async fn finish(context: &Context, service: &str, mut group: Group) -> Result<(), String> {
-    let (stdout, stderr) = (group.child.stdout.take(), group.child.stderr.take());
-    let instance = group.instance.clone();
+async fn finish(context: &Context, service: &str, mut family: Family) -> Result<(), String> {
+    let (stdout, stderr) = (family.child.stdout.take(), family.child.stderr.take());
+    let instance = family.instance.clone();
     let stdout = copy(context, service, &instance, Stream::Stdout, stdout);
     let stderr = copy(context, service, &instance, Stream::Stderr, stderr);
     let mut copying = pin!(async { tokio::join!(stdout, stderr) });
@@ -73,7 +72,7 @@ async fn finish(context: &Context, service: &str, mut group: Group) -> Result<()
     let ended = async {
         loop {
             tokio::select! {
-                status = group.child.wait() => return status,
+                status = family.child.wait() => return status,
                 _ = &mut copying, if !copied => copied = true,
             }
         }

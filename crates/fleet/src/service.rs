@@ -166,7 +166,7 @@ impl Service {
         self.spec = spec;
         self.publish();
         self.begin_release();
-        self.rolling = self.is_outdated();
+        self.begin_rollout();
     }
 
     /// Runs until it was ended and nothing is left.
@@ -677,7 +677,8 @@ impl Service {
         let (drain, streams) = (limit(stop.drain), limit(stop.streams));
         let plan = StopPlan { drain, streams, grace: stop.grace, signal: stop.signal };
         if let Some(wish) = &slot.wish {
-            wish.send_replace(Wish::Stop(plan));
+            // Asked for the same once more, what is being waited for goes on: its time must not begin anew.
+            wish.send_if_modified(|wish| std::mem::replace(wish, Wish::Stop(plan)) != Wish::Stop(plan));
         }
     }
 

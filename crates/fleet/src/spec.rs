@@ -14,6 +14,7 @@ use rustix::process::Signal;
 
 use crate::config::{INSTANCES_MAX, ReadyKind, ServiceConfig};
 use crate::error::Problem;
+use crate::shim::processes::MARK;
 use crate::users::{Account, Directory};
 
 /// Variables that a service manager or an operator meant for Terrace, not for the app.
@@ -200,11 +201,11 @@ pub(crate) fn inheritable(environment: &[(OsString, OsString)]) -> Vec<(String, 
     environment.iter().filter_map(text).filter(wanted).collect()
 }
 
-/// The whole environment of one process of `spec`.
+/// The whole environment of one process of `spec`. `id` marks everything that it starts.
 pub(crate) fn environment(
     spec: &Spec,
     inherited: &[(String, String)],
-    instance: &str,
+    (instance, id): (&str, &str),
     port: Option<u16>,
 ) -> Vec<(String, String)> {
     let mut env: BTreeMap<String, String> = inherited.iter().cloned().collect();
@@ -214,6 +215,7 @@ pub(crate) fn environment(
     env.extend(spec.config.env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())));
     env.insert("TERRACE_SERVICE".to_owned(), spec.config.name.clone());
     env.insert("TERRACE_INSTANCE".to_owned(), instance.to_owned());
+    env.insert(MARK.to_owned(), id.to_owned());
     if let Some(port) = port {
         env.insert(spec.config.port_env.clone(), port.to_string());
     }
@@ -297,7 +299,7 @@ mod tests {
         config.env.push(("LANG".to_owned(), Value::Secret(Secret::new("de"))));
         config.env.push(("PORT".to_owned(), Value::Plain("1".to_owned())));
         let spec = Spec { hash: identity(&config), config, account: None };
-        let env = environment(&spec, &[("LANG".to_owned(), "C".to_owned())], "orders-1", Some(4000));
+        let env = environment(&spec, &[("LANG".to_owned(), "C".to_owned())], ("orders-1", "1"), Some(4000));
         let get = |name: &str| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         assert_eq!(get("LANG"), Some("de"));
         assert_eq!(get("PORT"), Some("4000"));

@@ -36,21 +36,19 @@ pub(crate) fn started(pid: Pid) -> Option<u64> {
     parse(&stat).map(|process| process.started)
 }
 
-/// Processes of a group whose shim was killed. The group's number may be another's by now, so only processes that
-/// carry the instance's name in their environment count.
-pub(crate) fn stranded(group: Pid, instance: &str) -> Vec<Pid> {
-    let mark = format!("TERRACE_INSTANCE={instance}");
+/// The variable by which everything that an instance started is known, however far it went: its value is random, so
+/// no stranger carries it.
+pub(crate) const MARK: &str = "TERRACE_INSTANCE_ID";
+
+/// Processes that carry the mark of an instance whose shim was killed.
+pub(crate) fn stranded(id: &str) -> Vec<Pid> {
+    let mark = format!("{MARK}={id}");
     let is_marked = |process: &Process| {
         let environ =
             std::fs::read(format!("/proc/{}/environ", process.pid.as_raw_nonzero())).unwrap_or_default();
         environ.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
     };
-    all()
-        .into_iter()
-        .filter(|process| process.group == group)
-        .filter(is_marked)
-        .map(|process| process.pid)
-        .collect()
+    all().into_iter().filter(is_marked).map(|process| process.pid).collect()
 }
 
 fn all() -> Vec<Process> {

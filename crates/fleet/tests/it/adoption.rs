@@ -145,9 +145,11 @@ async fn when_a_shim_is_killed_its_app_goes_too_and_is_started_again() {
     world.apply(&[app(&["family"], 1)]).await;
     let before = pids(&world.running().await);
     let child: i32 = world.said("child ").await.parse().expect("a number");
+    let daemon: i32 = world.said("daemon ").await.parse().expect("a number");
     kill(from_files(&folder, "shim_pid")[0]);
     gone(before[0]).await;
     gone(child).await;
+    gone(daemon).await;
     let status = world.until(|status| pids(status).iter().any(|pid| !before.contains(pid))).await;
     let instance = &status.service("orders").expect("applied").instances[0];
     assert_eq!(instance.last_exit.as_deref(), Some("its shim was killed"));

@@ -1,8 +1,11 @@
 //! Starting, crashing, scaling, stopping.
 
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use rustix::net;
 use terrace_fleet::{Error, InstanceState, Ready, ReadyKind, Secret, ServiceConfig, ServiceState, Value};
 use terrace_instruments::Value as Field;
 
@@ -66,12 +69,14 @@ async fn an_instance_that_is_never_ready_is_stopped_and_tried_again() {
     let folder = Folder::new();
     let world = World::start(folder.config());
     let mut service = app(&["deaf"], 1);
-    service.ready.within = Duration::from_millis(100);
+    // Long enough that it has spoken by then.
+    service.ready.within = Duration::from_secs(3);
+    service.restart.crash_loop = 1;
     world.apply(&[service]).await;
     let status = world.handle.settled("orders").await.expect("applied");
     assert_eq!(status.state, ServiceState::CrashLoop);
     let reason = status.reason.expect("there is one");
-    assert!(reason.contains("not ready within 100ms") && reason.contains("I will never listen"), "{reason}");
+    assert!(reason.contains("not ready within 3s") && reason.contains("I will never listen"), "{reason}");
     assert!(world.rotation.history("orders").is_empty());
     world.stop().await;
 }
@@ -167,6 +172,7 @@ async fn an_instance_ends_only_when_its_requests_are_through() {
 async fn requests_that_never_end_are_cut_off_when_their_time_is_over() {
     let folder = Folder::new();
     let world = World::start(folder.config());
+    world.rotation.streaming.send_replace(true);
     let mut service = orders(1);
     (service.stop.drain, service.stop.streams) = (Duration::from_millis(50), Duration::from_millis(50));
     world.apply(&[service]).await;
@@ -215,13 +221,19 @@ async fn an_instance_whose_port_was_taken_gets_another() {
     let port_of = |status: &terrace_fleet::FleetStatus| status.service("orders")?.instances.first()?.port;
     let status = world.until(|status| port_of(status).is_some()).await;
     let taken = port_of(&status).expect("just seen");
-    let _thief = std::net::TcpListener::bind(("127.0.0.1", taken)).expect("nobody has it yet");
-    // The thief is ready in the place of the app; but it is no instance, and the app that ends is.
+    let _thief = take(taken);
     std::fs::write(&file, "").expect("a folder of our own");
-    let status = world.until(|status| port_of(status).is_some_and(|port| port != taken)).await;
-    assert_ne!(port_of(&status), Some(taken));
+    world.until(|status| port_of(status).is_some_and(|port| port != taken)).await;
+    assert_eq!((world.count("fleet.instance.port_taken"), world.count("fleet.instance.crashed")), (1, 0));
     world.running().await;
     world.stop().await;
+}
+
+/// Takes a port without listening on it.
+fn take(port: u16) -> OwnedFd {
+    let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None).expect("a socket");
+    net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).expect("nobody has it yet");
+    socket
 }
 
 #[tokio::test]

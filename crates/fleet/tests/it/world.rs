@@ -68,14 +68,23 @@ impl Drop for Folder {
 pub(crate) struct Recorder {
     published: Mutex<Vec<(String, Vec<Member>)>>,
     count: watch::Sender<usize>,
-    /// While true, requests and streams are in flight on every instance.
+    /// While true, requests are in flight on every instance.
     pub(crate) busy: watch::Sender<bool>,
+    /// While true, streams are open on every instance.
+    pub(crate) streaming: watch::Sender<bool>,
+    /// Instances that were drained while they were still in rotation.
+    too_early: Mutex<Vec<String>>,
 }
 
 impl Recorder {
     fn new() -> Arc<Self> {
-        let (count, busy) = (watch::Sender::new(0), watch::Sender::new(false));
-        Arc::new(Self { published: Mutex::default(), count, busy })
+        Arc::new(Self {
+            published: Mutex::default(),
+            count: watch::Sender::new(0),
+            busy: watch::Sender::new(false),
+            streaming: watch::Sender::new(false),
+            too_early: Mutex::default(),
+        })
     }
 
     /// Everything published for a service, in order.
@@ -111,18 +120,24 @@ impl Rotation for Recorder {
         self.count.send_modify(|count| *count += 1);
     }
 
-    fn requests_idle(&self, _service: &str, _instance: &str) -> BoxFuture<()> {
-        let mut busy = self.busy.subscribe();
-        Box::pin(async move {
-            let _recorder_gone = busy.wait_for(|busy| !busy).await;
-        })
+    fn requests_idle(&self, service: &str, instance: &str) -> BoxFuture<()> {
+        if self.now(service).iter().any(|member| member.name == instance) {
+            self.too_early.lock().expect("no test panics in here").push(instance.to_owned());
+        }
+        until_false(self.busy.subscribe())
     }
 
-    fn streams_idle(&self, service: &str, instance: &str) -> BoxFuture<()> {
-        self.requests_idle(service, instance)
+    fn streams_idle(&self, _service: &str, _instance: &str) -> BoxFuture<()> {
+        until_false(self.streaming.subscribe())
     }
 
     fn close_idle(&self, _service: &str, _instance: &str) {}
+}
+
+fn until_false(mut flag: watch::Receiver<bool>) -> BoxFuture<()> {
+    Box::pin(async move {
+        let _recorder_gone = flag.wait_for(|flag| !flag).await;
+    })
 }
 
 /// A fleet that runs.
@@ -223,6 +238,7 @@ impl World {
     pub(crate) async fn stop(self) {
         self.drainer.request();
         timeout(DEADLINE, self.task).await.expect("stopping ends").expect("the fleet does not panic");
+        assert!(self.rotation.too_early.lock().expect("no test panics in here").is_empty());
     }
 
     /// Ends as by kill -9: nothing is stopped, connections are just gone.
