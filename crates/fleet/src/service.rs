@@ -396,7 +396,7 @@ impl Service {
         slot.port_tries = 0;
         slot.restart.started_ok(clock::now());
         let after = clock::now().saturating_sub(slot.since);
-        self.emit_of(id, Level::Info, "fleet.instance.ready", |event| event.field("after", after));
+        self.emit_of(id, Level::Info, "fleet.instance.ready", |event| event.field("after_seconds", after));
     }
 
     fn note_never_ready(&mut self, id: u64, why: String, tail: &[String]) {
@@ -465,7 +465,7 @@ impl Service {
         let level = if decision.crash_loop_began { Level::Error } else { Level::Warn };
         let output = ending.tail.join("\n");
         self.emit_of(id, level, name, |event| {
-            event.message(how).field("restart_after", decision.delay).field("output", output)
+            event.message(how).field("restart_after_seconds", decision.delay).field("output", output)
         });
         if self.is_replacement(id) && (never_ready || decision.crash_loop) {
             self.fail_rollout(id, why);
@@ -747,7 +747,8 @@ impl Service {
             Release::Running(_) => return (ServiceState::Releasing, None),
             Release::Done => {}
         }
-        if let Some(slot) = self.slots.iter().find(|slot| slot.crash_loop && slot.phase != Phase::Ready) {
+        let looping = |slot: &&Slot| slot.is_live() && slot.crash_loop && slot.phase != Phase::Ready;
+        if let Some(slot) = self.slots.iter().find(looping) {
             let how = slot.last_exit.clone().unwrap_or_default();
             return (ServiceState::CrashLoop, Some(format!("{} ends again and again: {how}", slot.name)));
         }
