@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use hickory_resolver::proto::op::{Message, MessageType, OpCode, ResponseCode};
@@ -7,23 +7,26 @@ use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use terrace_instruments::{Log, Meter};
 use terrace_runtime::drain;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::config::Config;
 use crate::id::IdentityKey;
+
+const ALL: [RecordType; 2] = [RecordType::A, RecordType::AAAA];
 
 /// A name server on loopback that answers from a table.
 #[derive(Clone)]
 struct NameServer {
     address: SocketAddr,
     zone: Arc<Mutex<Zone>>,
+    questions: watch::Receiver<u64>,
 }
 
 #[derive(Default)]
 struct Zone {
     records: HashMap<(Name, RecordType), Vec<Record>>,
-    is_broken: bool,
+    broken: HashSet<RecordType>,
 }
 
 impl NameServer {
@@ -32,14 +35,16 @@ impl NameServer {
         let address = socket.local_addr().expect("its address");
         let zone = Arc::new(Mutex::new(Zone::default()));
         let answers = Arc::clone(&zone);
+        let (counter, questions) = watch::channel(0);
         tokio::spawn(async move {
             let mut buffer = [0; 1500];
             while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
                 let answer = answers.lock().expect("no test panics with it").answer(&buffer[..length]);
                 socket.send_to(&answer, client).await.expect("loopback takes it");
+                counter.send_modify(|count| *count += 1);
             }
         });
-        Self { address, zone }
+        Self { address, zone, questions }
     }
 
     fn set(&self, name: &str, kind: RecordType, ttl: u32, data: Vec<RData>) {
@@ -53,8 +58,14 @@ impl NameServer {
         self.set(name, RecordType::A, ttl, data);
     }
 
-    fn set_broken(&self, is_broken: bool) {
-        self.zone.lock().expect("no test panics with it").is_broken = is_broken;
+    fn set_broken(&self, kinds: &[RecordType]) {
+        self.zone.lock().expect("no test panics with it").broken = kinds.iter().copied().collect();
+    }
+
+    /// Resolves when so many more questions were answered.
+    async fn answers(&mut self, more: u64) {
+        let enough = *self.questions.borrow() + more;
+        self.questions.wait_for(|count| *count >= enough).await.expect("the server runs");
     }
 
     fn discovery(&self, names: Names) -> Discovery {
@@ -78,7 +89,9 @@ impl Zone {
         let mut name = query.name.clone();
         name = name.to_lowercase();
         match self.records.get(&(name, query.query_type)) {
-            _ if self.is_broken => answer.metadata.response_code = ResponseCode::ServFail,
+            _ if self.broken.contains(&query.query_type) => {
+                answer.metadata.response_code = ResponseCode::ServFail
+            }
             Some(records) => answer.insert_answers(records.clone()),
             None => {}
         }
@@ -149,11 +162,11 @@ async fn a_broken_name_server_or_a_deleted_record_takes_no_endpoint_away() {
     server.set_a("legacy.internal", 30, &[2]);
     let mut discovery = server.discovery_with_log(Names::Hosts(vec![host("legacy.internal", 80)]), &log);
     found(&mut discovery).await;
-    server.set_broken(true);
+    server.set_broken(&ALL);
     let (wait, addresses) = found(&mut discovery).await;
     assert_eq!(addresses, ["127.0.0.2:80"]);
     assert!(wait <= PACE.retry.from, "asked again soon: {wait:?}");
-    server.set_broken(false);
+    server.set_broken(&[]);
     server.set_a("legacy.internal", 30, &[]);
     assert_eq!(found(&mut discovery).await.1, ["127.0.0.2:80"]);
     server.set_a("legacy.internal", 30, &[5]);
@@ -198,9 +211,22 @@ async fn of_a_service_name_the_lowest_priority_is_used_with_its_ports_and_weight
 }
 
 #[tokio::test]
-async fn plain_addresses_are_published_at_once_and_changes_as_they_come() {
+async fn a_family_that_cannot_be_asked_keeps_its_addresses_while_the_other_changes() {
     let server = NameServer::start().await;
-    server.set_broken(true);
+    server.set_a("legacy.internal", 30, &[2]);
+    let v6 = |last| vec![RData::AAAA(AAAA::new(0, 0, 0, 0, 0, 0, 0, last))];
+    server.set("legacy.internal", RecordType::AAAA, 30, v6(1));
+    let mut discovery = server.discovery(Names::Hosts(vec![host("legacy.internal", 80)]));
+    found(&mut discovery).await;
+    server.set_broken(&[RecordType::A]);
+    server.set("legacy.internal", RecordType::AAAA, 30, v6(2));
+    assert_eq!(found(&mut discovery).await.1, ["127.0.0.2:80", "[::2]:80"]);
+}
+
+#[tokio::test]
+async fn plain_addresses_are_published_at_once_and_then_every_change_once() {
+    let mut server = NameServer::start().await;
+    server.set_broken(&ALL);
     let mut discovery = server.discovery(Names::Hosts(vec![
         host("10.0.0.5", 80),
         host("::1", 81),
@@ -214,8 +240,9 @@ async fn plain_addresses_are_published_at_once_and_changes_as_they_come() {
     let running = tokio::spawn(discovery.run(publish, drain));
     assert_eq!(published.recv().await.expect("the plain ones"), ["10.0.0.5:80", "[::1]:81"]);
     server.set_a("legacy.internal", 0, &[2]);
-    server.set_broken(false);
+    server.set_broken(&[]);
     assert_eq!(published.recv().await.expect("all three").last().map(String::as_str), Some("127.0.0.2:82"));
+    server.answers(8).await;
     server.set_a("legacy.internal", 0, &[3]);
     assert_eq!(published.recv().await.expect("the change").last().map(String::as_str), Some("127.0.0.3:82"));
     drainer.request();

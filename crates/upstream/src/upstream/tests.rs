@@ -312,6 +312,17 @@ fn a_newcomer_starts_with_a_small_share() {
 }
 
 #[test]
+fn an_endpoint_back_from_an_outage_starts_with_a_small_share() {
+    let slow = Config { slow_start: Duration::from_secs(10), ..config(Balance::Weighted) };
+    let mut service = Service::new(slow, 2);
+    service.set_health("orders-1", Health::Down);
+    service.now = secs(60);
+    service.set_health("orders-1", Health::Up);
+    let back = service.spread(1_100)["orders-1"];
+    assert!((80..120).contains(&back), "{back}");
+}
+
+#[test]
 fn an_instance_that_was_closed_and_opens_again_starts_without_a_past() {
     let mut service = Service::new(config(Balance::LeastRequests), 2);
     service.fail("orders-1", 5);
