@@ -18,17 +18,17 @@ table! {
 }
 
 table! {
-    /// The access log.
+    /// One line per request.
     pub(crate) struct AccessTable {
         /// `"stdout"`, `"stderr"`, `"off"`, or the path of a file.
         "to" to: Destination = "stdout";
-        /// Share of the requests that are logged; those answered with 5xx always are.
+        /// Share of the requests that are logged, picked at random.
         "sample" sample: Share = "100%";
     }
 }
 
 table! {
-    /// The event log.
+    /// What happens to Terrace and the services, and what instances print.
     pub(crate) struct EventsTable {
         /// `"stdout"`, `"stderr"`, `"off"`, or the path of a file.
         "to" to: Destination = "stderr";

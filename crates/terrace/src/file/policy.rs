@@ -60,7 +60,7 @@ table! {
 }
 
 table! {
-    /// Bounds of a pause that doubles.
+    /// Pause before a retry: random, doubling from the first to the second value.
     pub(crate) struct BackoffTable {
         /// The first pause.
         "from" from: Duration = "25ms", within "0s" to "10m";

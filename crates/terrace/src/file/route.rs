@@ -46,7 +46,7 @@ table! {
 }
 
 table! {
-    /// A redirect.
+    /// The request's query is kept, unless the address has one of its own.
     pub(crate) struct RedirectTable {
         /// Where to, with captures of `at`.
         "to" to: Words, example "https://www.example.com/{rest}";
@@ -56,7 +56,7 @@ table! {
 }
 
 table! {
-    /// A fixed response.
+    /// No service is asked.
     pub(crate) struct RespondTable {
         /// 200 to 599.
         "status" status: u16 = 200, within 200 to 599;

@@ -145,7 +145,7 @@ impl Read for BalanceSetting {
 }
 
 table! {
-    /// A cookie that keeps each client at its endpoint.
+    /// A client whose endpoint is gone gets another.
     pub(crate) struct StickyTable {
         /// Name of the cookie.
         "cookie" cookie: Token, example "terrace-endpoint";
@@ -198,7 +198,7 @@ choice! {
 }
 
 table! {
-    /// TLS towards the endpoints.
+    /// A table says whom to trust instead.
     pub(crate) struct UpstreamTlsTable {
         /// PEM file with the authorities to trust. Default: the system's.
         "ca" ca: Option<FilePath>, example "ca.pem";
