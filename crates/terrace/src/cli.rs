@@ -64,8 +64,10 @@ pub enum Command {
     /// Say what is wrong with the file, or print what it comes to
     Check(Check),
     /// Show services, instances and listeners of the running Terrace
+    #[command(after_help = examples::STATUS)]
     Status(Running),
     /// Take the changed file over; a wrong one is refused whole
+    #[command(after_help = examples::RELOAD)]
     Reload(Running),
     /// Run so many instances of a service, until the file says otherwise
     Scale(Scale),
@@ -74,6 +76,7 @@ pub enum Command {
     /// Show what instances print
     Logs(Logs),
     /// Stop the running Terrace and everything it runs; requests under way finish
+    #[command(after_help = examples::STOP)]
     Stop(Running),
     /// Print the grammar of the file: JSON Schema for editors, or the reference to read
     Schema(Schema),
@@ -121,7 +124,6 @@ pub struct Check {
 
 /// Which running Terrace is meant.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
-#[command(after_help = examples::RUNNING)]
 pub struct Running {
     /// The file it was started with, beside which its state folder is
     #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
@@ -139,15 +141,7 @@ pub struct Scale {
     pub instances: u32,
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the command")]
     #[command(flatten)]
-    pub running: RunningFile,
-}
-
-/// [`Running`] without its examples, for commands with their own.
-#[derive(Args, Clone, Debug, PartialEq, Eq)]
-pub struct RunningFile {
-    /// The file it was started with, beside which its state folder is
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
-    pub file: PathBuf,
+    pub running: Running,
 }
 
 /// `terrace restart`
@@ -158,7 +152,7 @@ pub struct Restart {
     pub service: String,
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the command")]
     #[command(flatten)]
-    pub running: RunningFile,
+    pub running: Running,
 }
 
 /// `terrace logs`
@@ -175,7 +169,7 @@ pub struct Logs {
     pub lines: u32,
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the command")]
     #[command(flatten)]
-    pub running: RunningFile,
+    pub running: Running,
 }
 
 /// `terrace schema`

@@ -29,11 +29,23 @@ Examples:
 
 The exit status is 0 for a good file and 1 for a wrong one.";
 
-pub(super) const RUNNING: &str = "\
+pub(super) const STATUS: &str = "\
 Examples:
   cd shop && terrace status                The Terrace that was started here
   terrace status --file shop/terrace.toml  One that was started elsewhere
   terrace status --json                    For a program";
+
+pub(super) const RELOAD: &str = "\
+Examples:
+  terrace reload                           Take ./terrace.toml over
+  terrace check --quiet && terrace reload  Look first
+
+It says what changes. A wrong file is refused whole, with everything that is wrong; what runs runs on.";
+
+pub(super) const STOP: &str = "\
+Examples:
+  terrace stop                             The Terrace that was started here
+  terrace stop --file shop/terrace.toml    One that was started elsewhere";
 
 pub(super) const SCALE: &str = "\
 Examples:

@@ -61,6 +61,7 @@ fn every_command_that_is_shown_has_examples() {
     for command in definition().get_subcommands().filter(|command| !command.is_hide_set()) {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         assert!(help.contains("Examples:"), "{}", command.get_name());
+        assert!(help.contains(&format!("terrace {}", command.get_name())), "{}", command.get_name());
     }
 }
 

@@ -1,12 +1,13 @@
 //! How requests reach a service's endpoints: which one, over which connection, and which ones are left out.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::file::policy::ordered;
 use crate::file::problem::Finding;
-use crate::file::read::{Read, Reader, Scalar, Switch, Wrong, choice, table};
+use crate::file::read::{OneOrMany, Read, Reader, Scalar, Switch, Wrong, choice, table};
 use crate::file::spec::{Form, Shape};
 use crate::file::tree::{Node, Value};
 use crate::file::values::{FilePath, Share, StatusRange, Token, UrlPath, Words, is_token};
@@ -389,6 +390,14 @@ pub(super) fn resolve_hosts(
 ) -> Option<Vec<Endpoint>> {
     if hosts.is_empty() {
         return reader.refuse(Finding::new(node.origin_of("hosts"), "a service needs at least one host"));
+    }
+    let nodes = OneOrMany::<EndpointSetting>::nodes(node.get("hosts"));
+    let mut seen = BTreeSet::new();
+    for (host, node) in hosts.iter().zip(nodes) {
+        if !seen.insert(host.0.address) {
+            let finding = Finding::new(node.origin, format!("{} is listed twice", host.0.address));
+            return reader.refuse(finding.help("give it a weight instead"));
+        }
     }
     Some(hosts.iter().map(|setting| setting.0).collect())
 }
