@@ -176,13 +176,12 @@ fn find_route<'a>(
         return Ok((route, None));
     }
     let seen = Seen(head);
-    if let Some(found) = snapshot.table.find(way.listener.table, &seen) {
-        let route = &snapshot.routes[found.rule];
+    if let Some((route, found)) = snapshot.find(way.listener.table, &seen) {
         journal.routed(&route.name, &route.metrics);
         return Ok((route, Some(found)));
     }
     journal.routed("none", &snapshot.no_route);
-    let allowed = snapshot.table.allowed(way.listener.table, &seen);
+    let allowed = snapshot.allowed(way.listener.table, &seen);
     if allowed.is_empty() {
         return Err(Problem::client(404, "http_request_denied", "no route matches the request"));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use terrace_instruments::Meter;
 use terrace_policy::RetryBudget;
-use terrace_route::{Listener as RouteListener, Problem, Rule, Table};
+use terrace_route::{Listener as RouteListener, Match, Problem, Rule, Table};
 
 use crate::config::{Action, Config, Listener, Purpose, Service, Target};
 use crate::metrics::{ListenerMetrics, RouteMetrics};
@@ -17,7 +17,9 @@ const NO_ROUTE: &str = "none";
 /// The configuration, ready.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    pub(crate) table: Table,
+    table: Table,
+    /// For each rule of the table its route.
+    rules: Vec<usize>,
     pub(crate) routes: Vec<Route>,
     pub(crate) services: Vec<Service>,
     pub(crate) listeners: HashMap<String, ListenerView>,
@@ -48,7 +50,10 @@ pub(crate) type Budgets = HashMap<(String, String), Arc<RetryBudget>>;
 impl Snapshot {
     /// Builds the table, resolves every name and every metric handle.
     pub(crate) fn build(config: Config, budgets: &mut Budgets, meter: &Meter) -> Result<Self, Vec<Problem>> {
-        let table = Table::build(config.routes.iter().map(rule).collect())?;
+        let in_table = |(_, route): &(usize, &crate::config::Route)| !route.at.is_empty();
+        let (rules, found) =
+            config.routes.iter().enumerate().filter(in_table).unzip::<_, _, Vec<_>, Vec<_>>();
+        let table = Table::build(found.into_iter().map(rule).collect())?;
         let view = |listener: Listener| {
             let metrics = ListenerMetrics::new(meter, &listener.name);
             let table = table.listener(&listener.name);
@@ -65,7 +70,26 @@ impl Snapshot {
         };
         let routes = config.routes.into_iter().map(ready).collect();
         *budgets = kept;
-        Ok(Self { routes, services, listeners, no_route: RouteMetrics::new(meter, NO_ROUTE), table })
+        Ok(Self { routes, services, listeners, no_route: RouteMetrics::new(meter, NO_ROUTE), table, rules })
+    }
+
+    /// The most specific route that matches on that listener.
+    pub(crate) fn find<R: terrace_route::Request>(
+        &self,
+        listener: RouteListener,
+        request: &R,
+    ) -> Option<(&Route, Match)> {
+        let found = self.table.find(listener, request)?;
+        Some((&self.routes[self.rules[found.rule]], found))
+    }
+
+    /// The methods that routes for the request's host and path take.
+    pub(crate) fn allowed<R: terrace_route::Request>(
+        &self,
+        listener: RouteListener,
+        request: &R,
+    ) -> Vec<&str> {
+        self.table.allowed(listener, request)
     }
 
     /// The route that an internal listener leads to, without looking at the table.

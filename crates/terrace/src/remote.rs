@@ -42,6 +42,7 @@ pub(crate) fn run(file: &Path, ask: &Ask<'_>, global: &Global) -> ExitCode {
 /// The socket in the state folder that the file names. A file that is wrong by now still leads there, as long as it says
 /// nothing about the folder.
 fn socket(file: &Path) -> PathBuf {
+    let file = &std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let state = match file::load_here(file, None) {
         Ok(loaded) => loaded.resolved.terrace.state_folder,
         Err(_) => file.parent().unwrap_or_else(|| Path::new("")).join(".terrace"),

@@ -21,7 +21,8 @@ const WRONG_FILE: u8 = 2;
 /// Runs `terrace up`.
 pub(crate) fn run(up: &Up, global: &Global) -> ExitCode {
     let origin = match up.file() {
-        Some(path) => Origin::File(path, up.env.clone()),
+        // Instances run in folders of their own, where a relative path would mean something else.
+        Some(path) => Origin::File(std::path::absolute(&path).unwrap_or(path), up.env.clone()),
         None => Origin::Command(up.command.clone()),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
