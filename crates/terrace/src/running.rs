@@ -254,15 +254,22 @@ impl Running {
         }
     }
 
-    /// Waits until every service that Terrace runs is ready, and says which one cannot get there.
+    /// Waits until every service that Terrace runs is ready, and says which one cannot get there: its first instances
+    /// ended, or were not ready in time, and none came before them.
     pub(crate) async fn all_ready(&self) -> Result<(), UpError> {
-        for service in self.fleet.status().await.services {
-            let Some(settled) = self.fleet.settled(&service.name).await else { continue };
-            if settled.ready < settled.desired && settled.state != ServiceState::Running {
-                return Err(self.not_ready(&settled));
+        let mut changes = self.fleet.changes();
+        loop {
+            let services = self.fleet.status().await.services;
+            if let Some(failed) = services.iter().find(|service| is_failing(service)) {
+                return Err(self.not_ready(failed));
+            }
+            if services.iter().all(|service| service.state == ServiceState::Running) {
+                return Ok(());
+            }
+            if changes.changed().await.is_err() {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     fn not_ready(&self, service: &ServiceStatus) -> UpError {
@@ -302,6 +309,11 @@ impl Running {
         self.edge.drain(drain).await;
         tasks.end(&self.log).await;
     }
+}
+
+fn is_failing(service: &ServiceStatus) -> bool {
+    let is_stuck = matches!(service.state, ServiceState::RolloutFailed | ServiceState::CrashLoop);
+    service.ready == 0 && service.desired > 0 && (is_stuck || service.reason.is_some())
 }
 
 fn pair(certificate: &file::Certificate) -> Pair {

@@ -154,8 +154,9 @@ NotifyAccess=main
 WorkingDirectory={folder}
 ExecStart=\"{program}\" up \"{file}\"{env}
 ExecReload=\"{program}\" reload --file \"{file}\"
-# Only Terrace gets SIGTERM: it stops the instances itself, in order. What is left after that is killed.
-KillMode=mixed
+# Only Terrace is signalled: it stops the instances itself, in order. Should it crash, they run on for ten seconds
+# under their shims, so that the next Terrace adopts them; nobody left alone stays.
+KillMode=process
 TimeoutStartSec=10min
 TimeoutStopSec={stop_seconds}
 Restart=on-failure
