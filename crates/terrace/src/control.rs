@@ -88,7 +88,10 @@ async fn send_lines(mut stream: LogStream, query: LogQuery, lines: mpsc::Sender<
             return;
         }
     }
-    while query.follow {
+    if !query.follow {
+        return;
+    }
+    loop {
         let text = tokio::select! {
             followed = stream.next() => match followed {
                 Some(Followed::Line(line)) => to_json(&line),

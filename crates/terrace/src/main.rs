@@ -1,7 +1,7 @@
 //! Terrace: understands the command line and hands it to whoever carries it out. What a running Terrace is made of, and
 //! how its parts are connected, is read in `running.rs`, from top to bottom.
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the binary is what speaks to a terminal")]
+#![expect(clippy::print_stderr, reason = "the binary is what speaks to a terminal")]
 
 mod compile;
 mod control;

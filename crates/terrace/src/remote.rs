@@ -2,6 +2,7 @@
 //! person.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -65,12 +66,18 @@ async fn answer(socket: &Path, ask: &Ask<'_>, global: &Global) -> Result<(), Cli
             client::request(socket, "POST", &path, Some(&json!({ "instances": instances }))).await?
         }
     };
-    if global.json {
-        println!("{value:#}");
-    } else {
-        print!("{}", text(ask, &value, Paint(global.colours_output())));
-    }
+    let _nobody_reads = say(&match global.json {
+        true => format!("{value:#}\n"),
+        false => text(ask, &value, Paint(global.colours_output())),
+    });
     Ok(())
+}
+
+/// Prints. An error means that nobody reads it any more (`terrace logs -f | head`), which is no failure of ours.
+fn say(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 fn text(ask: &Ask<'_>, value: &Value, paint: Paint) -> String {
@@ -93,9 +100,12 @@ async fn print_logs(socket: &Path, logs: &Logs, global: &Global) -> Result<(), C
     let paint = Paint(global.colours_output());
     let mut lines = client::stream(socket, &path).await?;
     while let Some(line) = lines.next().await? {
-        match serde_json::from_str::<Value>(&line) {
-            Ok(value) if !global.json => println!("{}", log_line(&value, paint)),
-            _ => println!("{line}"),
+        let shown = match serde_json::from_str::<Value>(&line) {
+            Ok(value) if !global.json => log_line(&value, paint),
+            _ => line,
+        };
+        if say(&format!("{shown}\n")).is_err() {
+            break;
         }
     }
     Ok(())

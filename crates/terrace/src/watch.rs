@@ -57,7 +57,7 @@ impl Watch {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_file_that_is_replaced_is_noticed() {
         let folder = std::env::temp_dir().join(format!("terrace-watch-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");

@@ -1,7 +1,5 @@
 //! `terrace up -- COMMAND`: a configuration without a file.
 
-use std::path::Path;
-
 use super::problem::Problems;
 use super::surroundings::Imagined;
 use super::{Resolved, load_from};
@@ -15,9 +13,11 @@ const NO_FILE: &str = "terrace.toml";
 pub(super) fn for_command(command: &[String]) -> Result<Resolved, Problems> {
     let run = toml_list(command);
     let text = format!("[terrace]\nwatch = false\n[service.app]\nrun = {run}\n");
+    // As if it lay in the working folder: an instance is given its folder by its full path.
+    let path = std::path::absolute(NO_FILE).unwrap_or_else(|_| NO_FILE.into());
     let mut world = Imagined::default();
-    world.files.insert(NO_FILE.into(), text.into_bytes());
-    let mut resolved = load_from(Path::new(NO_FILE), None, &world)?.resolved;
+    world.files.insert(path.clone(), text.into_bytes());
+    let mut resolved = load_from(&path, None, &world)?.resolved;
     resolved.watch.clear();
     Ok(resolved)
 }

@@ -111,6 +111,7 @@ fn a_command_needs_no_file() {
     let resolved = Resolved::for_command(&command).unwrap();
     let Source::Run(program) = &resolved.services["app"].source else { panic!("not run") };
     assert_eq!((program.command.as_slice(), program.instances), (command.as_slice(), 1));
+    assert!(program.folder.is_absolute(), "an instance needs its folder by its full path");
     assert!(resolved.watch.is_empty() && !resolved.terrace.watch);
     assert!(Resolved::for_command(&[]).is_err());
 }
