@@ -60,7 +60,11 @@ impl<'a> Reply<'a> {
     ) -> Result<(Sink<'a>, After), WireError> {
         match std::mem::replace(self, Self::Begun) {
             Self::Http1 { mut outgoing, client } => {
-                let (length, after) = fit_to_http1(length, client, wanted);
+                // What follows 101 is no body: it is the other protocol, as it is (RFC 9110 section 15.2.2).
+                let (length, after) = match head.status {
+                    101 => (BodyLength::UntilClose, After::Close),
+                    _ => fit_to_http1(length, client, wanted),
+                };
                 if head.status != 101 {
                     say_what_becomes_of_the_connection(head, client, after);
                 }
