@@ -335,6 +335,7 @@ impl Conversation<'_> {
         let begun = reply.begin(&mut response, BodyLength::UntilClose, After::Close);
         let (mut to_client, _) = begun.map_err(|_| Broken::Gone("client.gone"))?;
         let (mut from_endpoint, _stream_count) = answer.into_body();
+        from_endpoint.upgrade();
         body.upgrade();
         sink.upgrade();
         let _held = Held::of(self.lease, true);
