@@ -92,7 +92,8 @@ async fn attend(web: &Web, mut socket: WebSocket) {
         let message = tokio::select! {
             _ = news.changed() => Message::Text(Utf8Bytes::from(news.borrow_and_update().as_str())),
             heard_something = socket.recv() => match heard_something {
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Err(_)) | None => return,
+                // A goodbye too: it is answered when the next message is asked for, which then is none.
                 Some(Ok(_)) => {
                     heard = clock::now();
                     continue;
