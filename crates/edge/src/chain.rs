@@ -8,6 +8,7 @@
 //! 6. for a service, the body's declared length is held against its bound, the path changed, and [`forward`] sends it
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use terrace_policy::RetryBudget;
 use terrace_route::{Match, Rewrite, Strip};
 use terrace_wire::WireError;
 
-use crate::client::{self, Asker, Connected};
+use crate::client::{self, Connected};
 use crate::config::{Action, Policy, Purpose, Service};
 use crate::core::Core;
 use crate::exchange::{After, Exchange};
@@ -43,7 +44,8 @@ pub(crate) struct Way<'a> {
 pub(crate) struct Request<'a, 'e> {
     pub(crate) exchange: &'e mut Exchange<'a>,
     pub(crate) asked: Asked,
-    pub(crate) asker: Asker,
+    /// The client's address.
+    pub(crate) client: IpAddr,
 }
 
 /// Why a request's way ended without an answer of a service.
@@ -71,9 +73,9 @@ impl From<WireError> for Ending {
 pub(crate) async fn serve(way: Way<'_>, exchange: &mut Exchange<'_>) -> After {
     let mut journal = Journal::begin(&way.core.log, exchange.head);
     let asked = hop::take_from_request(exchange.head);
-    let asker = client::identify(exchange.head, way.connected, &way.listener.config.trusted_proxies);
-    journal.asked_by(asker.address, &asker.request_id);
-    let mut request = Request { exchange, asked, asker };
+    let client = client::identify(exchange.head, way.connected, &way.listener.config.trusted_proxies);
+    journal.asked_by(client, client::request_id(&exchange.head.fields));
+    let mut request = Request { exchange, asked, client };
     let ended = walk(way, &mut request, &mut journal).await;
     let after = match ended {
         Ok(after) => after,
@@ -228,7 +230,8 @@ async fn say(
     journal: &mut Journal<'_>,
 ) -> After {
     journal.answered_with(problem);
-    let (mut head, body) = problem.answer(&request.exchange.head.fields, &request.asker.request_id);
+    let fields = &request.exchange.head.fields;
+    let (mut head, body) = problem.answer(fields, client::request_id(fields));
     match answer(way, request, journal, &mut head, body).await {
         Ok(after) => after,
         Err(_) => {
@@ -307,10 +310,10 @@ impl terrace_route::Request for Seen<'_> {
 /// Answers what is no request that could be walked: a malformed head, or one that came too late.
 pub(crate) async fn refuse(way: Way<'_>, exchange: &mut Exchange<'_>, problem: &Problem) {
     let mut journal = Journal::begin(&way.core.log, exchange.head);
-    let asker = client::identify(exchange.head, way.connected, &[]);
-    journal.asked_by(asker.address, &asker.request_id);
+    let client = client::identify(exchange.head, way.connected, &[]);
+    journal.asked_by(client, client::request_id(&exchange.head.fields));
     journal.routed("none", &way.snapshot.no_route);
-    let mut request = Request { exchange, asked: Asked { close: true, ..Asked::default() }, asker };
+    let mut request = Request { exchange, asked: Asked { close: true, ..Asked::default() }, client };
     say(way, &mut request, problem, &mut journal).await;
     journal.close(&way.core.log, &way.listener.config.name);
 }

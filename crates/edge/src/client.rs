@@ -1,10 +1,10 @@
 //! Who is asking: the client's address, scheme and request id, from the connection itself, and from what proxies in
 //! front say when they are trusted. A client's own claims are removed before anybody can believe them.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use terrace_http::{Fields, Known, RequestHead, Version, tokens};
+use terrace_http::{Fields, Known, RequestHead, tokens};
 
 use crate::config::Network;
 
@@ -23,15 +23,9 @@ pub(crate) struct Connected {
     pub(crate) is_tls: bool,
 }
 
-/// Who is asking.
-#[derive(Debug, Clone)]
-pub(crate) struct Asker {
-    pub(crate) address: IpAddr,
-    pub(crate) request_id: String,
-}
-
-/// Finds out who asks, and puts what the service shall know of it into the request's fields.
-pub(crate) fn identify(head: &mut RequestHead, connected: &Connected, trusted: &[Network]) -> Asker {
+/// Finds out who asks, and puts what the service shall know of it into the request's fields. Afterwards they hold a
+/// request id, see [`request_id`].
+pub(crate) fn identify(head: &mut RequestHead, connected: &Connected, trusted: &[Network]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let peer = connected.peer.ip().to_canonical();
     let believes = is_trusted(peer);
@@ -39,9 +33,14 @@ pub(crate) fn identify(head: &mut RequestHead, connected: &Connected, trusted: &
         remove_claims(&mut head.fields);
     }
     let address = if believes { claimed_address(&head.fields, &is_trusted).unwrap_or(peer) } else { peer };
-    let request_id = request_id(&mut head.fields);
+    ensure_request_id(&mut head.fields);
     forward_addresses(head, connected, peer);
-    Asker { address, request_id }
+    address
+}
+
+/// The request's id.
+pub(crate) fn request_id(fields: &Fields) -> &str {
+    fields.text(Known::XRequestId).unwrap_or_default()
 }
 
 /// Fields that only a trusted proxy may set.
@@ -94,115 +93,127 @@ fn parse_address(text: &[u8]) -> Option<IpAddr> {
     bracketed.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-fn request_id(fields: &mut Fields) -> String {
-    let is_fit = |id: &&str| {
-        !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX && id.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    if let Some(id) = fields.text(Known::XRequestId).filter(is_fit) {
-        return id.to_owned();
+/// Keeps the id that a trusted proxy gave, when it is one that a log can hold; else gives one.
+fn ensure_request_id(fields: &mut Fields) {
+    let is_fit =
+        |id: &[u8]| !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX && id.iter().all(u8::is_ascii_graphic);
+    if !fields.get(Known::XRequestId).is_some_and(is_fit) {
+        fields.remove(Known::XRequestId);
+        fields.append_with(Known::XRequestId, push_request_id);
     }
-    let id = new_request_id();
-    fields.set(Known::XRequestId, id.as_bytes());
-    id
 }
 
 /// 128 random bits in hexadecimal.
-fn new_request_id() -> String {
+fn push_request_id(out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut id = String::with_capacity(32);
     for _ in 0..2 {
-        let mut bits = terrace_runtime::random::u64();
-        for _ in 0..16 {
-            id.push(char::from(DIGITS[(bits & 15) as usize]));
-            bits >>= 4;
-        }
+        let bits = terrace_runtime::random::u64();
+        out.extend((0..16).map(|place| DIGITS[(bits >> (4 * place)) as usize & 15]));
     }
-    id
 }
 
 /// Tells the service who asked and how: `X-Forwarded-*` and `Forwarded` (RFC 7239), `X-Real-IP`, `Via`.
 fn forward_addresses(head: &mut RequestHead, connected: &Connected, peer: IpAddr) {
-    let scheme = if connected.is_tls { "https" } else { "http" };
-    let mut text = String::with_capacity(96);
-    append_to_list(&mut head.fields, Known::XForwardedFor, |value| push_address(value, peer), &mut text);
-    if !head.fields.has(Known::XRealIp) {
-        text.clear();
-        push_address(&mut text, peer);
-        head.fields.append_known(Known::XRealIp, text.as_bytes());
+    let scheme: &[u8] = if connected.is_tls { b"https" } else { b"http" };
+    let version = head.version.number();
+    let fields = &mut head.fields;
+    append_to_list(fields, Known::XForwardedFor, |out| push_address(out, peer));
+    add_unless_there(fields, Known::XRealIp, |out| push_address(out, peer));
+    add_unless_there(fields, Known::XForwardedProto, |out| out.extend_from_slice(scheme));
+    add_unless_there(fields, Known::XForwardedPort, |out| {
+        push_number(out, u32::from(connected.local.port()))
+    });
+    let host: SmallHost = fields.get(Known::Host).unwrap_or_default().into();
+    let host = &*host;
+    add_unless_there(fields, Known::XForwardedHost, |out| out.extend_from_slice(host));
+    append_to_list(fields, Known::Forwarded, |out| push_forwarded(out, peer, scheme, host));
+    append_to_list(fields, Known::Via, |out| {
+        out.extend_from_slice(version.as_bytes());
+        out.extend_from_slice(b" terrace");
+    });
+}
+
+/// A host's bytes beside the fields that it is copied into; on the stack, as nearly every host fits.
+struct SmallHost {
+    near: [u8; SmallHost::NEAR_BYTES],
+    bytes: usize,
+    far: Vec<u8>,
+}
+
+impl SmallHost {
+    const NEAR_BYTES: usize = 64;
+}
+
+impl From<&[u8]> for SmallHost {
+    fn from(host: &[u8]) -> Self {
+        let mut small = Self { near: [0; Self::NEAR_BYTES], bytes: host.len(), far: Vec::new() };
+        match small.near.get_mut(..host.len()) {
+            Some(near) => near.copy_from_slice(host),
+            None => small.far = host.to_vec(),
+        }
+        small
     }
-    if !head.fields.has(Known::XForwardedProto) {
-        head.fields.append_known(Known::XForwardedProto, scheme.as_bytes());
+}
+
+impl std::ops::Deref for SmallHost {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.near.get(..self.bytes).unwrap_or(&self.far)
     }
-    if !head.fields.has(Known::XForwardedHost) {
-        text.clear();
-        text.push_str(head.fields.text(Known::Host).unwrap_or_default());
-        head.fields.append_known(Known::XForwardedHost, text.as_bytes());
+}
+
+fn add_unless_there(fields: &mut Fields, name: Known, write: impl FnOnce(&mut Vec<u8>)) {
+    if !fields.has(name) {
+        fields.append_with(name, write);
     }
-    if !head.fields.has(Known::XForwardedPort) {
-        text.clear();
-        push_number(&mut text, u32::from(connected.local.port()));
-        head.fields.append_known(Known::XForwardedPort, text.as_bytes());
-    }
-    let host = head.fields.text(Known::Host).unwrap_or_default().to_owned();
-    append_to_list(
-        &mut head.fields,
-        Known::Forwarded,
-        |value| push_forwarded(value, peer, scheme, &host),
-        &mut text,
-    );
-    let version = head.version;
-    append_to_list(&mut head.fields, Known::Via, |value| push_via(value, version), &mut text);
 }
 
 /// Adds an element at the end of a list, keeping what trusted proxies wrote before.
-fn append_to_list(fields: &mut Fields, name: Known, element: impl FnOnce(&mut String), text: &mut String) {
-    text.clear();
-    for value in fields.all(name).filter_map(|value| std::str::from_utf8(value).ok()) {
-        text.push_str(value);
-        text.push_str(", ");
+fn append_to_list(fields: &mut Fields, name: Known, element: impl FnOnce(&mut Vec<u8>)) {
+    if !fields.has(name) {
+        return fields.append_with(name, element);
     }
-    element(text);
-    fields.set(name, text.as_bytes());
-}
-
-fn push_via(value: &mut String, version: Version) {
-    value.push_str(version.number());
-    value.push_str(" terrace");
+    let mut list: Vec<u8> = Vec::new();
+    for value in fields.all(name) {
+        list.extend_from_slice(value);
+        list.extend_from_slice(b", ");
+    }
+    fields.remove(name);
+    fields.append_with(name, |out| {
+        out.extend_from_slice(&list);
+        element(out);
+    });
 }
 
 /// RFC 7239 section 4; an IPv6 address is bracketed and quoted (section 6.1).
-fn push_forwarded(value: &mut String, peer: IpAddr, scheme: &str, host: &str) {
-    value.push_str("for=");
+fn push_forwarded(out: &mut Vec<u8>, peer: IpAddr, scheme: &[u8], host: &[u8]) {
+    out.extend_from_slice(b"for=");
     match peer {
-        IpAddr::V4(_) => push_address(value, peer),
+        IpAddr::V4(_) => push_address(out, peer),
         IpAddr::V6(address) => {
-            let _infallible = write!(value, "\"[{address}]\"");
+            let _infallible = write!(out, "\"[{address}]\"");
         }
     }
-    value.push_str(";proto=");
-    value.push_str(scheme);
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    match host {
-        "" => {}
-        host if host.bytes().all(is_token) => {
-            value.push_str(";host=");
-            value.push_str(host);
-        }
-        host => {
-            value.push_str(";host=\"");
-            value.push_str(host);
-            value.push('"');
-        }
+    out.extend_from_slice(b";proto=");
+    out.extend_from_slice(scheme);
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if host.is_empty() {
+        return;
+    }
+    let quote: &[u8] = if host.iter().all(is_token) { b"" } else { b"\"" };
+    for part in [b";host=", quote, host, quote] {
+        out.extend_from_slice(part);
     }
 }
 
 /// IPv4 by hand, since the standard formatter costs more than all else in here together.
-fn push_address(out: &mut String, address: IpAddr) {
+fn push_address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => {
             for (index, octet) in address.octets().into_iter().enumerate() {
                 if index > 0 {
-                    out.push('.');
+                    out.push(b'.');
                 }
                 push_number(out, u32::from(octet));
             }
@@ -213,11 +224,11 @@ fn push_address(out: &mut String, address: IpAddr) {
     }
 }
 
-fn push_number(out: &mut String, number: u32) {
+fn push_number(out: &mut Vec<u8>, number: u32) {
     if number >= 10 {
         push_number(out, number / 10);
     }
-    out.push(char::from(b'0' + (number % 10) as u8));
+    out.push(b'0' + (number % 10) as u8);
 }
 
 /// Whether the request has passed so many proxies that it goes in circles.
@@ -231,7 +242,7 @@ mod tests {
 
     use super::*;
 
-    fn identified(fields: &str, peer: &str, trusted: &[(&str, u8)]) -> (RequestHead, Asker) {
+    fn identified(fields: &str, peer: &str, trusted: &[(&str, u8)]) -> (RequestHead, IpAddr) {
         let mut head = RequestHead::new();
         let text = format!("GET / HTTP/1.1\r\nHost: shop.example:8443\r\n{fields}\r\n");
         parse_request(text.as_bytes(), &Bounds::default(), &mut head).expect("valid");
@@ -252,7 +263,7 @@ mod tests {
     #[test]
     fn a_client_cannot_say_who_it_is() {
         let (head, asker) = identified(SPOOFED, "203.0.113.9", &[("10.0.0.0", 8)]);
-        assert_eq!(asker.address, "203.0.113.9".parse::<IpAddr>().expect("valid"));
+        assert_eq!(asker, "203.0.113.9".parse::<IpAddr>().expect("valid"));
         assert_eq!(head.fields.text(Known::XForwardedFor), Some("203.0.113.9"));
         assert_eq!(head.fields.text(Known::XRealIp), Some("203.0.113.9"));
         assert_eq!(head.fields.text(Known::XForwardedProto), Some("https"));
@@ -260,7 +271,7 @@ mod tests {
             head.fields.text(Known::Forwarded),
             Some("for=203.0.113.9;proto=https;host=\"shop.example:8443\"")
         );
-        assert_ne!(asker.request_id, "mine");
+        assert!(request_id(&head.fields).len() == 32, "not the client's own");
         assert_eq!(head.fields.text(Known::XForwardedPort), Some("8443"));
     }
 
@@ -268,12 +279,8 @@ mod tests {
     fn a_trusted_proxy_says_who_the_client_is() {
         let fields = "X-Forwarded-For: 6.6.6.6, 203.0.113.9, 10.0.0.7\r\nX-Request-Id: given\r\n";
         let (head, asker) = identified(fields, "::ffff:10.0.0.1", &[("10.0.0.0", 8)]);
-        assert_eq!(
-            asker.address,
-            "203.0.113.9".parse::<IpAddr>().expect("valid"),
-            "not what the client forged"
-        );
-        assert_eq!(asker.request_id, "given");
+        assert_eq!(asker, "203.0.113.9".parse::<IpAddr>().expect("valid"), "not what the client forged");
+        assert_eq!(request_id(&head.fields), "given");
         assert_eq!(head.fields.text(Known::XForwardedFor), Some("6.6.6.6, 203.0.113.9, 10.0.0.7, 10.0.0.1"));
     }
 
@@ -281,7 +288,7 @@ mod tests {
     fn rfc7239_4_forwarded_is_read_when_a_trusted_proxy_sends_it() {
         let fields = "Forwarded: for=\"[2001:db8::9]:4711\";proto=https, For=10.0.0.7\r\n";
         let (_, asker) = identified(fields, "10.0.0.1", &[("10.0.0.0", 8)]);
-        assert_eq!(asker.address, "2001:db8::9".parse::<IpAddr>().expect("valid"));
+        assert_eq!(asker, "2001:db8::9".parse::<IpAddr>().expect("valid"));
     }
 
     #[test]

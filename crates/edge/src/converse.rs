@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use terrace_http::{BodyLength, Known, Method, ResponseHead};
+use terrace_http::{BodyLength, Fields, Known, Method, ResponseHead};
 use terrace_policy::{AttemptOutcome, Deadline, Phase, TimeoutKind};
 use terrace_runtime::clock;
 use terrace_runtime::timer::{Elapsed, NEVER, Timer};
@@ -14,7 +14,7 @@ use terrace_upstream::{Answer, FailureKind, Lease, Link, Outcome, StreamLease, k
 use terrace_wire::{Body, PumpError, Side, Sink, WireError, pump};
 
 use crate::chain::{Request, Towards, Way, body_too_large};
-use crate::exchange::{After, Exchange, Reply};
+use crate::exchange::{After, Exchange, Reply, Reused};
 use crate::forward::{Failure, timed_out};
 use crate::hop;
 use crate::journal::Journal;
@@ -111,21 +111,20 @@ impl Conversation<'_> {
         let may_keep = request.exchange.may_keep(&request.asked) && !self.way.is_leaving;
         let (mut sink, mut answer) = self.begin(request, link).await?;
         let Request { exchange, asked, .. } = request;
-        let Exchange { head, length, body, reply, timers } = &mut **exchange;
+        let Exchange { head, length, body, reply, reused } = &mut **exchange;
+        let Reused { up, down, response } = &mut **reused;
         if asked.upgrade.is_some() {
-            let (down, method) = (&mut timers.down, &head.method);
-            return self.hold_upgrade(body, reply, sink, answer, method, down, journal).await;
+            let parts = UpgradeParts { body, reply, sink, answer, response };
+            return self.hold_upgrade(parts, &head.method, down, journal).await;
         }
         if asked.expects_continue && *length != BodyLength::Empty {
-            self.await_continue(&mut sink, &mut answer, reply, &mut timers.down).await?;
+            self.await_continue(&mut sink, &mut answer, reply, down).await?;
         }
-        let mut pace = self.pace_up(&mut timers.up);
+        let mut pace = self.pace_up(up);
         let ended = {
             let mut pump = pin!(pump(body, &mut sink, &mut pace));
             let mut upload = Upload::new(pump.as_mut());
-            let mut response = ResponseHead::default();
-            let down = &mut timers.down;
-            let awaited = self.await_head(&mut upload, &mut answer, &head.method, &mut response, reply, down);
+            let awaited = self.await_head(&mut upload, &mut answer, &head.method, response, reply, down);
             match awaited.await {
                 Ok(coming) => {
                     let after = self.after(may_keep, *length, &upload);
@@ -258,10 +257,19 @@ impl Conversation<'_> {
     }
 }
 
+/// The parts of an exchange that may become two streams, borrowed apart.
+struct UpgradeParts<'r, 'c, 'l> {
+    body: &'r mut Body<'c>,
+    reply: &'r mut Reply<'c>,
+    sink: Sink<'l>,
+    answer: Answer<'l>,
+    response: &'r mut ResponseHead,
+}
+
 /// A response's head on its way to the client.
 struct Delivery<'r, 'c> {
     reply: &'r mut Reply<'c>,
-    response: ResponseHead,
+    response: &'r mut ResponseHead,
     coming: BodyLength,
     after: After,
 }
@@ -270,23 +278,23 @@ impl Conversation<'_> {
     /// Sends the response to the client, while what is left of the request still goes up.
     async fn deliver(
         self,
-        asked: &terrace_http::Fields,
+        asked: &Fields,
         mut upload: Upload<'_>,
         answer: Answer<'_>,
         delivery: Delivery<'_, '_>,
         timer: &mut Timer,
         journal: &mut Journal<'_>,
     ) -> Result<Ended, Broken> {
-        let Delivery { reply, mut response, coming, after } = delivery;
-        self.judge(&response)?;
-        let keep_alive = keep_alive_time(&response);
-        let link_stays = keeps_alive(&response) && coming != BodyLength::UntilClose;
-        self.dress(&mut response, asked);
+        let Delivery { reply, response, coming, after } = delivery;
+        self.judge(response)?;
+        let keep_alive = keep_alive_time(response);
+        let link_stays = keeps_alive(response) && coming != BodyLength::UntilClose;
+        self.dress(response, asked);
         journal.status = response.status;
-        let begun = reply.begin(&mut response, coming, after);
+        let begun = reply.begin(response, coming, after);
         let (mut sink, after) = begun.map_err(|_| Broken::Gone("client.gone"))?;
         let (mut body, _stream_count) = answer.into_body();
-        let is_stream = is_stream(&response);
+        let is_stream = is_stream(response);
         let mut pace = self.pace_down(timer, is_stream);
         let _held = Held::of(self.lease, is_stream);
         let result = {
@@ -307,32 +315,26 @@ impl Conversation<'_> {
 
     /// A request to switch protocols: on 101 the two connections are joined, each direction by itself; any other answer
     /// is an ordinary one.
-    #[expect(clippy::too_many_arguments, reason = "the parts of an exchange, which are borrowed apart")]
     async fn hold_upgrade(
         self,
-        body: &mut Body<'_>,
-        reply: &mut Reply<'_>,
-        mut sink: Sink<'_>,
-        mut answer: Answer<'_>,
+        parts: UpgradeParts<'_, '_, '_>,
         method: &Method,
         timer: &mut Timer,
         journal: &mut Journal<'_>,
     ) -> Result<Ended, Broken> {
+        let UpgradeParts { body, reply, mut sink, mut answer, response } = parts;
         sink.flush().await.map_err(|error| self.endpoint_failed(&error))?;
-        let mut response = ResponseHead::default();
         let mut upload = Upload::done();
-        let awaited = self.await_head(&mut upload, &mut answer, method, &mut response, reply, timer);
+        let awaited = self.await_head(&mut upload, &mut answer, method, response, reply, timer);
         let coming = awaited.await?;
         if response.status != 101 {
             let delivery = Delivery { reply, response, coming, after: After::Close };
-            return self
-                .deliver(&terrace_http::Fields::new(), upload, answer, delivery, timer, journal)
-                .await;
+            return self.deliver(&Fields::new(), upload, answer, delivery, timer, journal).await;
         }
-        self.judge(&response)?;
-        self.dress(&mut response, &terrace_http::Fields::new());
+        self.judge(response)?;
+        self.dress(response, &Fields::new());
         journal.status = 101;
-        let begun = reply.begin(&mut response, BodyLength::UntilClose, After::Close);
+        let begun = reply.begin(response, BodyLength::UntilClose, After::Close);
         let (mut to_client, _) = begun.map_err(|_| Broken::Gone("client.gone"))?;
         let (mut from_endpoint, _stream_count) = answer.into_body();
         from_endpoint.upgrade();
@@ -370,7 +372,7 @@ impl Conversation<'_> {
     }
 
     /// Makes the endpoint's head ours: without the fields between neighbours, with what Terrace adds.
-    fn dress(&self, response: &mut ResponseHead, asked: &terrace_http::Fields) {
+    fn dress(&self, response: &mut ResponseHead, asked: &Fields) {
         hop::take_from_response(response.status, &mut response.fields);
         if let Some(sticky) = &self.to.service.sticky {
             let id = self.lease.endpoint().id();

@@ -15,14 +15,15 @@ pub(crate) struct Exchange<'a> {
     pub(crate) length: BodyLength,
     pub(crate) body: Body<'a>,
     pub(crate) reply: Reply<'a>,
-    pub(crate) timers: &'a mut Timers,
+    pub(crate) reused: &'a mut Reused,
 }
 
-/// One timer for each direction.
+/// What one request after another uses: a timer for each direction, and the memory of a response's head.
 #[derive(Debug, Default)]
-pub(crate) struct Timers {
+pub(crate) struct Reused {
     pub(crate) up: Timer,
     pub(crate) down: Timer,
+    pub(crate) response: ResponseHead,
 }
 
 /// The place for an answer; taken by the final head.

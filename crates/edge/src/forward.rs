@@ -117,7 +117,7 @@ async fn pause(
     if deadline.is_some_and(|deadline| deadline.at <= now + wait) {
         return Err(problem(&timed_out(TimeoutKind::Total), true));
     }
-    match request.exchange.timers.down.run(now + wait, std::future::pending::<()>()).await {
+    match request.exchange.reused.down.run(now + wait, std::future::pending::<()>()).await {
         Ok(()) | Err(Elapsed) => Ok(()),
     }
 }
@@ -162,7 +162,7 @@ fn pick(
 ) -> Result<Lease, Broken> {
     let head = &request.exchange.head;
     let ask = Ask {
-        hash: sticky::hash(service, head, &request.asker),
+        hash: sticky::hash(service, head, request.client),
         sticky: service.sticky.as_ref().and_then(|sticky| sticky::endpoint(sticky, &head.fields)),
         tried: &tries.tried,
     };
@@ -193,15 +193,15 @@ async fn connect(
 ) -> Result<Link, Broken> {
     let began = clock::now();
     let proxied = Proxied {
-        source: std::net::SocketAddr::new(request.asker.address, way.connected.peer.port()),
+        source: std::net::SocketAddr::new(request.client, way.connected.peer.port()),
         destination: way.connected.local,
     };
     let timeouts = &to.policy.timeouts;
     let deadline = timeouts.next(journal.began(), began, Phase::Connecting { since: began });
     let until = deadline.map_or(NEVER, |deadline| deadline.at);
-    let timers = &mut *request.exchange.timers;
-    let link = way.core.pool.link(settings, lease.endpoint(), proxied, &mut timers.up);
-    let error = match timers.down.run(until, link).await {
+    let reused = &mut *request.exchange.reused;
+    let link = way.core.pool.link(settings, lease.endpoint(), proxied, &mut reused.up);
+    let error = match reused.down.run(until, link).await {
         Ok(Ok(link)) => return Ok(link),
         Ok(Err(error)) => error,
         Err(Elapsed) => ConnectError::Timeout,

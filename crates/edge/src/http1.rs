@@ -4,24 +4,27 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use terrace_http::{BodyLength, ParseError, RequestHead, Version, request_body};
 use terrace_runtime::clock;
-use terrace_runtime::timer::Elapsed;
+use terrace_runtime::timer::{Elapsed, Timer};
 use terrace_wire::http1::{Connection, Preface};
-use terrace_wire::{Body, Io, WireError};
+use terrace_wire::{Body, Frame, Io, WireError};
 
 use crate::chain::{self, Way};
 use crate::client::Connected;
 use crate::config::Bounds;
 use crate::core::{ClientGuard, Core};
-use crate::exchange::{After, Exchange, Reply, Timers};
+use crate::exchange::{After, Exchange, Reply, Reused};
 use crate::http2;
 use crate::problem::Problem;
 
 /// What is read over after a last answer, so that the client sees it rather than a reset.
 const LINGER_BYTES_MAX: usize = 256 << 10;
-const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(2);
+/// A connection that has been silent for that long gives its memory back.
+const BUSY: Duration = Duration::from_secs(1);
 /// What of a body is read over to keep the connection.
 const LEFT_OVER_BYTES_MAX: usize = 128 << 10;
 
@@ -37,152 +40,157 @@ pub(crate) struct Session {
 /// What a connection waits for between requests.
 enum Next {
     Request,
+    Silence,
     End,
 }
 
 /// Serves a connection that may speak HTTP/1 or, where the listener has it, HTTP/2 by prior knowledge.
 pub(crate) async fn serve(session: Session, io: Io, bounds: Bounds, http2: bool) {
     let mut connection = Connection::new(io);
-    let mut timers = Timers::default();
+    let mut timer = Timer::new();
     if http2 && !session.connected.is_tls {
         let until = clock::now() + bounds.idle.min(bounds.head_time);
-        match timers.down.run(until, connection.preface()).await {
+        match timer.run(until, connection.preface()).await {
             Ok(Ok(Preface::Http2)) => return http2::serve(session, connection.into_io(), bounds).await,
             Ok(Ok(Preface::Http1)) => {}
             Ok(Ok(Preface::Closed) | Err(_)) | Err(Elapsed) => return,
         }
     }
-    while let Next::Request = next(&session, &mut connection, &mut timers, &bounds).await {
-        // On the heap, so that a connection that idles is small.
-        let served = Box::pin(serve_one(&session, &mut connection, &mut timers, &bounds)).await;
-        if served == After::Close {
+    while let Next::Request = next(&session, &mut connection, &mut timer, bounds.idle).await {
+        // On the heap, so that a connection that idles is small; and for many requests, since it is large.
+        let busy = Busy { session: &session, connection: &mut connection, bounds: &bounds };
+        if Box::pin(busy.serve()).await == After::Close {
             break;
         }
     }
-    let _elapsed = timers.down.run(clock::now() + LINGER, connection.linger(LINGER_BYTES_MAX)).await;
+    let _elapsed = timer.run(clock::now() + LINGER, connection.linger(LINGER_BYTES_MAX)).await;
 }
 
-/// Waits for the next request, for as long as a connection may idle.
-async fn next(session: &Session, connection: &mut Connection, timers: &mut Timers, bounds: &Bounds) -> Next {
-    let until = clock::now() + bounds.idle;
+/// Waits for the next request, at most that long.
+async fn next(session: &Session, connection: &mut Connection, timer: &mut Timer, patience: Duration) -> Next {
+    let until = clock::now() + patience;
     let mut readable = pin!(connection.readable());
-    let waited = timers.down.run(
+    let waited = timer.run(
         until,
         poll_fn(|cx| {
             if let Poll::Ready(result) = readable.as_mut().poll(cx) {
-                return Poll::Ready(matches!(result, Ok(true)));
+                return Poll::Ready(if matches!(result, Ok(true)) { Next::Request } else { Next::End });
             }
-            session.guard.poll_leaving(cx).map(|()| false)
+            session.guard.poll_leaving(cx).map(|()| Next::End)
         }),
     );
-    match waited.await {
-        Ok(true) => Next::Request,
-        Ok(false) | Err(Elapsed) => Next::End,
-    }
+    waited.await.unwrap_or(Next::Silence)
 }
 
-async fn serve_one(
-    session: &Session,
-    connection: &mut Connection,
-    timers: &mut Timers,
-    bounds: &Bounds,
-) -> After {
-    let mut head = RequestHead::new();
-    let until = clock::now() + bounds.head_time;
-    let read = match timers.down.run(until, connection.read_request(&bounds.head, &mut head)).await {
-        Ok(Ok(true)) => request_body(head.version, &head.fields).map_err(WireError::from),
-        Ok(Ok(false)) => return After::Close,
-        Ok(Err(error)) => Err(error),
-        Err(Elapsed) => {
-            let detail = "the request's head did not arrive within the listener's header-time";
-            return refuse(session, connection, timers, Problem::client(408, "http_request_error", detail))
-                .await;
+/// A connection while requests come.
+struct Busy<'a> {
+    session: &'a Session,
+    connection: &'a mut Connection,
+    bounds: &'a Bounds,
+}
+
+impl Busy<'_> {
+    /// Serves one request after another until none has come for a while.
+    async fn serve(mut self) -> After {
+        let mut reused = Reused::default();
+        let mut head = RequestHead::new();
+        loop {
+            if self.serve_one(&mut reused, &mut head).await == After::Close {
+                return After::Close;
+            }
+            let patience = BUSY.min(self.bounds.idle);
+            match next(self.session, self.connection, &mut reused.down, patience).await {
+                Next::Request => {}
+                Next::Silence => return After::Keep,
+                Next::End => return After::Close,
+            }
         }
-    };
-    match read {
-        Ok(length) => serve_request(session, connection, timers, bounds, &mut head, length).await,
-        Err(WireError::Head(error)) => refuse(session, connection, timers, malformed(&error)).await,
-        Err(_) => After::Close,
     }
-}
 
-fn malformed(error: &ParseError) -> Problem {
-    Problem::client(error.status(), "http_request_error", error.to_string())
-}
-
-async fn serve_request(
-    session: &Session,
-    connection: &mut Connection,
-    timers: &mut Timers,
-    bounds: &Bounds,
-    head: &mut RequestHead,
-    length: BodyLength,
-) -> After {
-    connection.begin_body(length, bounds.head.head_bytes_max);
-    let after = {
-        let snapshot = session.core.snapshot();
-        let Some(listener) = snapshot.listeners.get(&session.listener) else { return After::Close };
-        let client = head.version;
-        let (incoming, outgoing) = connection.split();
-        let body = if length == BodyLength::Empty { Body::Empty } else { Body::Http1(incoming) };
-        let mut exchange =
-            Exchange { head, length, body, reply: Reply::Http1 { outgoing, client }, timers: &mut *timers };
-        let is_leaving = session.guard.is_leaving();
-        let way = Way {
-            core: &session.core,
-            snapshot: &snapshot,
-            listener,
-            connected: &session.connected,
-            is_leaving,
+    async fn serve_one(&mut self, reused: &mut Reused, head: &mut RequestHead) -> After {
+        let bounds = self.bounds;
+        let until = clock::now() + bounds.head_time;
+        let read = match reused.down.run(until, self.connection.read_request(&bounds.head, head)).await {
+            Ok(Ok(true)) => request_body(head.version, &head.fields).map_err(WireError::from),
+            Ok(Ok(false)) => return After::Close,
+            Ok(Err(error)) => Err(error),
+            Err(Elapsed) => return self.refuse(reused, too_late()).await,
         };
-        chain::serve(way, &mut exchange).await
-    };
-    if after == After::Keep && connection.is_body_written() && read_over(connection, timers, bounds).await {
-        After::Keep
-    } else {
+        match read {
+            Ok(length) => self.serve_request(reused, head, length).await,
+            Err(WireError::Head(error)) => self.refuse(reused, malformed(&error)).await,
+            Err(_) => After::Close,
+        }
+    }
+
+    async fn serve_request(
+        &mut self,
+        reused: &mut Reused,
+        head: &mut RequestHead,
+        length: BodyLength,
+    ) -> After {
+        let session = self.session;
+        self.connection.begin_body(length, self.bounds.head.head_bytes_max);
+        let after = {
+            let snapshot = session.core.snapshot();
+            let Some(listener) = snapshot.listeners.get(&session.listener) else { return After::Close };
+            let client = head.version;
+            let (incoming, outgoing) = self.connection.split();
+            let (body, reply) = (Body::Http1(incoming), Reply::Http1 { outgoing, client });
+            let mut exchange = Exchange { head, length, body, reply, reused };
+            let (core, connected, is_leaving) =
+                (&session.core, &session.connected, session.guard.is_leaving());
+            let way = Way { core, snapshot: &snapshot, listener, connected, is_leaving };
+            chain::serve(way, &mut exchange).await
+        };
+        if after == After::Keep && self.connection.is_body_written() && self.read_over(reused).await {
+            After::Keep
+        } else {
+            After::Close
+        }
+    }
+
+    /// Reads what is left of a body that nobody wanted.
+    async fn read_over(&mut self, reused: &mut Reused) -> bool {
+        if self.connection.is_body_read() {
+            return true;
+        }
+        let (incoming, _) = self.connection.split();
+        let mut body = Body::Http1(incoming);
+        let mut left = LEFT_OVER_BYTES_MAX;
+        let until = clock::now() + self.bounds.head_time;
+        loop {
+            match reused.up.run(until, poll_fn(|cx| body.poll_frame(cx))).await {
+                Ok(Ok(None)) => return true,
+                Ok(Ok(Some(Frame::Data(bytes)))) if bytes.len() <= left => left -= bytes.len(),
+                Ok(Ok(Some(Frame::Trailers(_)))) => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// Answers what is no request, without a route, and ends the connection.
+    async fn refuse(&mut self, reused: &mut Reused, problem: Problem) -> After {
+        let session = self.session;
+        let mut head = RequestHead::new();
+        let snapshot = session.core.snapshot();
+        let reply = Reply::Http1 { outgoing: self.connection.outgoing(), client: Version::Http11 };
+        let mut exchange =
+            Exchange { head: &mut head, length: BodyLength::Empty, body: Body::Empty, reply, reused };
+        if let Some(listener) = snapshot.listeners.get(&session.listener) {
+            let (core, connected) = (&session.core, &session.connected);
+            let way = Way { core, snapshot: &snapshot, listener, connected, is_leaving: true };
+            chain::refuse(way, &mut exchange, &problem).await;
+        }
         After::Close
     }
 }
 
-/// Reads what is left of a body that nobody wanted.
-async fn read_over(connection: &mut Connection, timers: &mut Timers, bounds: &Bounds) -> bool {
-    if connection.is_body_read() {
-        return true;
-    }
-    let (incoming, _) = connection.split();
-    let mut body = Body::Http1(incoming);
-    let mut left = LEFT_OVER_BYTES_MAX;
-    let until = clock::now() + bounds.head_time;
-    loop {
-        match timers.up.run(until, poll_fn(|cx| body.poll_frame(cx))).await {
-            Ok(Ok(None)) => return true,
-            Ok(Ok(Some(terrace_wire::Frame::Data(bytes)))) if bytes.len() <= left => left -= bytes.len(),
-            Ok(Ok(Some(terrace_wire::Frame::Trailers(_)))) => {}
-            _ => return false,
-        }
-    }
+fn too_late() -> Problem {
+    let detail = "the request's head did not arrive within the listener's header-time";
+    Problem::client(408, "http_request_error", detail)
 }
 
-/// Answers what is no request, without a route, and ends the connection.
-async fn refuse(
-    session: &Session,
-    connection: &mut Connection,
-    timers: &mut Timers,
-    problem: Problem,
-) -> After {
-    let mut head = RequestHead::new();
-    let snapshot = session.core.snapshot();
-    let mut exchange = Exchange {
-        head: &mut head,
-        length: BodyLength::Empty,
-        body: Body::Empty,
-        reply: Reply::Http1 { outgoing: connection.outgoing(), client: Version::Http11 },
-        timers,
-    };
-    if let Some(listener) = snapshot.listeners.get(&session.listener) {
-        let connected = &session.connected;
-        let way = Way { core: &session.core, snapshot: &snapshot, listener, connected, is_leaving: true };
-        chain::refuse(way, &mut exchange, &problem).await;
-    }
-    After::Close
+fn malformed(error: &ParseError) -> Problem {
+    Problem::client(error.status(), "http_request_error", error.to_string())
 }

@@ -16,7 +16,7 @@ use terrace_wire::{Body, Io, http2};
 
 use crate::chain::{self, Way};
 use crate::config::Bounds;
-use crate::exchange::{Exchange, Reply, Timers};
+use crate::exchange::{Exchange, Reply, Reused};
 use crate::http1::Session;
 use crate::problem::Problem;
 
@@ -175,9 +175,9 @@ async fn serve_stream(
         read = Err(Problem::client(501, "http_request_denied", "CONNECT is not served here"));
     }
     let body = if incoming.is_done() { Body::Empty } else { Body::Http2(incoming) };
-    let mut timers = Timers::default();
+    let mut reused = Reused::default();
     let mut exchange =
-        Exchange { head: &mut head, length, body, reply: Reply::Http2(respond), timers: &mut timers };
+        Exchange { head: &mut head, length, body, reply: Reply::Http2(respond), reused: &mut reused };
     let snapshot = session.core.snapshot();
     let Some(listener) = snapshot.listeners.get(&session.listener) else { return false };
     let connected = &session.connected;

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use terrace_instruments::Meter;
 use terrace_policy::RetryBudget;
 use terrace_route::{Listener as RouteListener, Match, Problem, Rule, Table};
@@ -22,7 +23,7 @@ pub(crate) struct Snapshot {
     rules: Vec<usize>,
     pub(crate) routes: Vec<Route>,
     pub(crate) services: Vec<Service>,
-    pub(crate) listeners: HashMap<String, ListenerView>,
+    pub(crate) listeners: FxHashMap<String, ListenerView>,
     pub(crate) no_route: RouteMetrics,
 }
 

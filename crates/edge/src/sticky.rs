@@ -1,18 +1,19 @@
 //! Which endpoint a client is led back to: by a cookie of ours, or by a hash of something in the request.
 
+use std::net::IpAddr;
+
 use terrace_http::{Fields, Known, RequestHead};
 use terrace_upstream::EndpointId;
 
-use crate::client::Asker;
 use crate::config::{HashSource, Service, Sticky};
 
 /// The hash of what the service's requests are told apart by.
-pub(crate) fn hash(service: &Service, head: &RequestHead, asker: &Asker) -> Option<u64> {
+pub(crate) fn hash(service: &Service, head: &RequestHead, client: IpAddr) -> Option<u64> {
     match &service.hash {
         HashSource::None => None,
-        HashSource::Client => Some(match asker.address {
-            std::net::IpAddr::V4(address) => fnv1a(&address.octets()),
-            std::net::IpAddr::V6(address) => fnv1a(&address.octets()),
+        HashSource::Client => Some(match client {
+            IpAddr::V4(address) => fnv1a(&address.octets()),
+            IpAddr::V6(address) => fnv1a(&address.octets()),
         }),
         HashSource::Field(name) => head.fields.named(name.as_bytes()).map(fnv1a),
         HashSource::Cookie(name) => cookie(&head.fields, name).map(fnv1a),

@@ -57,6 +57,22 @@ impl Fields {
         self.push(Some(name), name.name().as_bytes(), value);
     }
 
+    /// Adds a field with a known name at the end; `write` appends its value.
+    pub fn append_with(&mut self, name: Known, write: impl FnOnce(&mut Vec<u8>)) {
+        self.append_known(name, b"");
+        let before = self.arena.len();
+        write(&mut self.arena);
+        let written = self.arena.len() - before;
+        let entry = self.entries.last_mut().expect("invariant: it was just added");
+        entry.value_bytes = u32::try_from(written).expect("invariant: heads are bounded far below 4 GiB");
+    }
+
+    /// How many bytes the fields take on the wire of HTTP/1, at most.
+    #[must_use]
+    pub fn wire_bytes(&self) -> usize {
+        self.arena.len() + 4 * self.entries.len()
+    }
+
     /// Puts `value` in the place of whatever fields of that name there are.
     pub fn set(&mut self, name: Known, value: &[u8]) {
         self.remove(name);

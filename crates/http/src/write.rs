@@ -3,9 +3,13 @@
 
 use crate::{BodyLength, Fields, Known, Method, RequestHead, ResponseHead, Version, reason};
 
+/// What a head takes beside its fields and target, generously.
+const FRAME_BYTES: usize = 96;
+
 /// Writes a request's head for a body of that length. An origin server learns of an absent body where the method
 /// would lead it to expect one (RFC 9110 section 8.6).
 pub fn write_request(head: &RequestHead, length: BodyLength, out: &mut Vec<u8>) {
+    out.reserve(head.fields.wire_bytes() + head.target().len() + FRAME_BYTES);
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(head.target().as_bytes());
@@ -22,6 +26,7 @@ pub fn write_request(head: &RequestHead, length: BodyLength, out: &mut Vec<u8>) 
 /// Writes a response's head for a body of that length, in the version the client speaks. For a message that has no body
 /// by its nature (HEAD, 304) a `Content-Length` among the fields stays, since it speaks of the body there would be.
 pub fn write_response(head: &ResponseHead, length: BodyLength, client: Version, out: &mut Vec<u8>) {
+    out.reserve(head.fields.wire_bytes() + FRAME_BYTES);
     out.extend_from_slice(if client == Version::Http10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     write_decimal(u64::from(head.status), out);
     out.push(b' ');

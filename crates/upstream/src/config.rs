@@ -89,7 +89,7 @@ pub struct Connections {
 
 impl Default for Connections {
     fn default() -> Self {
-        Self { per_endpoint_max: 1024, idle_per_core_max: 64, idle_time: Duration::from_secs(4) }
+        Self { per_endpoint_max: 1024, idle_per_core_max: 512, idle_time: Duration::from_secs(4) }
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use terrace_runtime::clock;
 use terrace_runtime::timer::Timer;
 use terrace_wire::{Io, http1};
@@ -34,7 +35,7 @@ const LENT_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Pool {
     shelf: Arc<Shelf>,
-    endpoints: RefCell<HashMap<usize, Kept>>,
+    endpoints: RefCell<FxHashMap<usize, Kept>>,
 }
 
 /// What one core keeps to one endpoint.

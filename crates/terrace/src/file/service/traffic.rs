@@ -237,7 +237,7 @@ table! {
         /// To one endpoint, over all threads.
         "max" max: u32 = 1024, within 1 to 1000000;
         /// Idle ones kept for one endpoint by each thread.
-        "idle" idle: u32 = 64, within 0 to 100000;
+        "idle" idle: u32 = 512, within 0 to 100000;
         /// How long an idle one is kept. Keep it below the endpoint's own limit, or requests race its closing.
         "idle-time" idle_time: Duration = "4s", within "100ms" to "1h";
     }

@@ -1,0 +1,404 @@
+//! One edge with one listener before one scripted origin, all on real sockets, driven from top to bottom by a test.
+//!
+//! Both ends are raw: a test writes the bytes it means and reads the bytes that came. Nothing sleeps; every read waits
+//! for its bytes and gives up only after [`PATIENCE`], which no test meets unless something hangs.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use terrace_edge::{
+    Action, Bounds, Config, Edge, HashSource, Listener, Policy, ProxyProtocol, Purpose, Route, Service,
+    Target,
+};
+use terrace_instruments::{Log, Meter};
+use terrace_policy::{RetryPolicy, Timeouts};
+use terrace_route::{Conditions, Pattern, Split};
+use terrace_runtime::clock;
+use terrace_runtime::threads::Cores;
+use terrace_upstream::{IdentityKey, Member, Upstream};
+
+use crate::message::Message;
+
+/// Whatever takes that long hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a test changes about the edge before it is built.
+pub(crate) struct Setup {
+    pub(crate) listener: Listener,
+    pub(crate) upstream: terrace_upstream::Config,
+    pub(crate) policy: Policy,
+    pub(crate) routes: Vec<Route>,
+    /// Origins published; each test talks to them by index.
+    pub(crate) origins: usize,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let mut upstream = terrace_upstream::Config::new("origin", IdentityKey::new([7; 32]));
+        upstream.connect_timeout = Some(PATIENCE);
+        // An idle connection lives for as long as a test takes, so that reuse is certain.
+        upstream.connections.idle_time = PATIENCE;
+        upstream.ejection = None;
+        Self {
+            listener: listener(),
+            upstream,
+            policy: Policy {
+                timeouts: Timeouts { first_byte: Some(PATIENCE), ..Timeouts::default() },
+                retry: RetryPolicy::default(),
+                body_bytes_max: None,
+            },
+            routes: Vec::new(),
+            origins: 1,
+        }
+    }
+}
+
+fn listener() -> Listener {
+    Listener {
+        name: "public".to_owned(),
+        purpose: Purpose::Route,
+        addresses: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        tls: None,
+        http2: true,
+        proxy_protocol: ProxyProtocol::Off,
+        trusted_proxies: Vec::new(),
+        bounds: Bounds::default(),
+    }
+}
+
+/// A route that answers by itself.
+pub(crate) fn respond(name: &str, at: &str, status: u16, body: &'static str) -> Route {
+    let body = bytes::Bytes::from_static(body.as_bytes());
+    let action = Action::Respond { status, body, content_type: "text/plain".to_owned() };
+    route(name, at, action)
+}
+
+/// A route with that action.
+pub(crate) fn route(name: &str, at: &str, action: Action) -> Route {
+    Route {
+        name: name.to_owned(),
+        at: vec![Pattern::parse(at).expect("a valid pattern")],
+        conditions: Conditions::default(),
+        listeners: Vec::new(),
+        action,
+    }
+}
+
+/// The edge and its origin.
+pub(crate) struct Rig {
+    pub(crate) address: SocketAddr,
+    pub(crate) origin: Origin,
+    /// The origins after the first.
+    pub(crate) others: Vec<Origin>,
+    pub(crate) upstream: Arc<Upstream>,
+    edge: Edge,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Rig {
+    /// The edge as it is without a word in the file.
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// The edge with something changed.
+    pub(crate) fn with(change: impl FnOnce(&mut Setup)) -> Self {
+        let mut setup = Setup::new();
+        change(&mut setup);
+        let mut origins: Vec<Origin> = (0..setup.origins).map(|_| Origin::listen()).collect();
+        let meter = Meter::new(1);
+        let upstream = Upstream::build(setup.upstream, &meter, &Log::discard()).expect("a valid upstream");
+        let member =
+            |(index, origin): (usize, &Origin)| Member::new(&format!("origin-{index}"), origin.address());
+        upstream.publish(&origins.iter().enumerate().map(member).collect::<Vec<_>>(), clock::now());
+        let cores = Cores::start(1).expect("a thread");
+        let edge = Edge::build(cores, meter, &Log::discard());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let mut routes = setup.routes;
+        routes.push(route("all", "/*", forward(setup.policy)));
+        let service = Service {
+            name: "origin".to_owned(),
+            upstream: Arc::clone(&upstream),
+            hash: HashSource::None,
+            sticky: None,
+        };
+        let config = Config { listeners: vec![setup.listener], services: vec![service], routes };
+        runtime.block_on(edge.apply(config)).expect("a valid configuration");
+        let address = edge.address("public").expect("it listens");
+        let others = origins.split_off(1);
+        let origin = origins.pop().expect("one origin at least");
+        Self { address, origin, others, upstream, edge, runtime }
+    }
+
+    /// A new connection of a client.
+    pub(crate) fn client(&self) -> Peer {
+        Peer::new(TcpStream::connect(self.address).expect("the edge accepts"))
+    }
+
+    /// A client that has sent these bytes.
+    pub(crate) fn client_that_sent(&self, bytes: impl AsRef<[u8]>) -> Peer {
+        let mut client = self.client();
+        client.send(bytes);
+        client
+    }
+
+    /// Asks every connection to end, and waits until they have.
+    pub(crate) fn drain(&self) {
+        self.runtime.block_on(self.edge.drain(PATIENCE));
+    }
+
+    /// Asks every connection to end, and does not wait.
+    pub(crate) fn begin_drain(&self) {
+        self.runtime.block_on(self.edge.drain(Duration::ZERO));
+    }
+
+    /// The bytes are refused with that status, the connection ends, and the origin hears nothing of it.
+    #[track_caller]
+    pub(crate) fn refuses(&self, bytes: impl AsRef<[u8]>, status: u16) {
+        let bytes = bytes.as_ref();
+        let mut client = self.client_that_sent(bytes);
+        let answer = client.response();
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
+        assert_eq!(answer.status(), status, "{shown:?}: {answer:?}");
+        assert_eq!(answer.field("connection"), Some("close"), "{shown:?}");
+        client.ends();
+        self.origin.heard_nothing();
+    }
+
+    /// The bytes reach the origin as one request, which is answered; what it saw is returned.
+    #[track_caller]
+    pub(crate) fn passes(&self, bytes: impl AsRef<[u8]>) -> Message {
+        let mut client = self.client_that_sent(bytes);
+        let mut origin = self.origin.accept();
+        let request = origin.request();
+        origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        let answer = client.response();
+        assert_eq!((answer.status(), answer.text()), (200, "ok"), "{answer:?}");
+        request
+    }
+}
+
+fn forward(policy: Policy) -> Action {
+    Action::Forward {
+        split: Split::new(vec![(0, 1)]).expect("one target"),
+        targets: vec![Target { service: 0, policy }],
+        strip: None,
+        rewrite: None,
+    }
+}
+
+/// A server that says exactly what a test tells it to.
+pub(crate) struct Origin(TcpListener);
+
+impl Origin {
+    fn listen() -> Self {
+        Self(TcpListener::bind(("127.0.0.1", 0)).expect("a free port"))
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("bound")
+    }
+
+    /// The next connection of the edge.
+    #[track_caller]
+    pub(crate) fn accept(&self) -> Peer {
+        // Accepting has no time of its own; waiting for readability by hand has.
+        self.0.set_nonblocking(true).expect("a socket");
+        let until = clock::now() + PATIENCE;
+        loop {
+            match self.0.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false).expect("a socket");
+                    return Peer::new(stream);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    assert!(clock::now() < until, "the edge did not connect to the origin");
+                    std::thread::yield_now();
+                }
+                Err(error) => panic!("accepting: {error}"),
+            }
+        }
+    }
+
+    /// Nobody connected. To be asked after an answer that would have come later otherwise.
+    #[track_caller]
+    pub(crate) fn heard_nothing(&self) {
+        self.0.set_nonblocking(true).expect("a socket");
+        if let Ok((stream, _)) = self.0.accept() {
+            stream.set_nonblocking(false).expect("a socket");
+            let mut peer = Peer::new(stream);
+            panic!("the origin was sent {:?}", String::from_utf8_lossy(&peer.some()));
+        }
+    }
+}
+
+/// One end of a connection, with what was read and not looked at yet.
+pub(crate) struct Peer {
+    stream: TcpStream,
+    pub(crate) unread: Vec<u8>,
+}
+
+impl Peer {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
+        stream.set_nodelay(true).expect("a socket");
+        Self { stream, unread: Vec::new() }
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).expect("the other side takes it");
+    }
+
+    /// Sends what may be refused half-way.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// Sends as much as fits the buffers between here and there; how much that was.
+    pub(crate) fn send_until_full(&mut self, bytes: &[u8], bytes_max: usize) -> usize {
+        self.stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a socket");
+        let mut sent = 0;
+        while sent < bytes_max {
+            match self.stream.write(bytes) {
+                Ok(written) => sent += written,
+                Err(_) => break,
+            }
+        }
+        self.stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
+        sent
+    }
+
+    /// Closes the writing direction.
+    pub(crate) fn half_close(&self) {
+        self.stream.shutdown(Shutdown::Write).expect("it was open");
+    }
+
+    /// Resets the connection.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a socket");
+    }
+
+    /// Reads more; 0 at the end, which a reset is too.
+    fn fill(&mut self) -> usize {
+        let mut buffer = [0; 16 << 10];
+        match self.stream.read(&mut buffer) {
+            Ok(bytes) => {
+                self.unread.extend_from_slice(&buffer[..bytes]);
+                bytes
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
+            Err(error) => {
+                panic!("nothing came: {error}; before it {:?}", String::from_utf8_lossy(&self.unread))
+            }
+        }
+    }
+
+    /// The next bytes, whatever they are; empty at the end.
+    pub(crate) fn some(&mut self) -> Vec<u8> {
+        if self.unread.is_empty() {
+            self.fill();
+        }
+        std::mem::take(&mut self.unread)
+    }
+
+    /// Exactly that many bytes.
+    #[track_caller]
+    pub(crate) fn exactly(&mut self, bytes: usize) -> Vec<u8> {
+        while self.unread.len() < bytes {
+            assert!(self.fill() > 0, "closed after {:?}", String::from_utf8_lossy(&self.unread));
+        }
+        let rest = self.unread.split_off(bytes);
+        std::mem::replace(&mut self.unread, rest)
+    }
+
+    /// The bytes up to and with `end`.
+    #[track_caller]
+    pub(crate) fn until(&mut self, end: &str) -> String {
+        loop {
+            let at = self.unread.windows(end.len()).position(|window| window == end.as_bytes());
+            if let Some(at) = at {
+                let bytes = self.exactly(at + end.len());
+                return String::from_utf8(bytes).expect("text");
+            }
+            assert!(self.fill() > 0, "closed after {:?}", String::from_utf8_lossy(&self.unread));
+        }
+    }
+
+    /// Everything until the other side closes.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        while self.fill() > 0 {}
+        std::mem::take(&mut self.unread)
+    }
+
+    /// The other side closes without another byte.
+    #[track_caller]
+    pub(crate) fn ends(&mut self) {
+        let rest = self.rest();
+        assert!(rest.is_empty(), "before the end came {:?}", String::from_utf8_lossy(&rest));
+    }
+
+    /// A head alone.
+    #[track_caller]
+    pub(crate) fn head(&mut self) -> Message {
+        let head = self.until("\r\n\r\n");
+        Message::parse(&head)
+    }
+
+    /// A request with its body.
+    #[track_caller]
+    pub(crate) fn request(&mut self) -> Message {
+        let mut request = self.head();
+        self.read_body(&mut request, false);
+        request
+    }
+
+    /// A final response with its body; interim ones are passed over.
+    #[track_caller]
+    pub(crate) fn response(&mut self) -> Message {
+        loop {
+            let mut response = self.head();
+            if response.status() == 101 || response.status() >= 200 {
+                let has_body = !matches!(response.status(), 101 | 204 | 304);
+                if has_body {
+                    self.read_body(&mut response, true);
+                }
+                return response;
+            }
+        }
+    }
+
+    #[track_caller]
+    fn read_body(&mut self, message: &mut Message, is_response: bool) {
+        let is_chunked = message.field("transfer-encoding") == Some("chunked");
+        match message.field("content-length").map(|length| length.parse::<usize>().expect("a number")) {
+            Some(length) => message.body = self.exactly(length),
+            None if is_chunked => self.read_chunks(message),
+            None if is_response => message.body = self.rest(),
+            None => {}
+        }
+    }
+
+    #[track_caller]
+    fn read_chunks(&mut self, message: &mut Message) {
+        loop {
+            let line = self.until("\r\n");
+            let size = usize::from_str_radix(line.trim_end(), 16).expect("a plain size");
+            if size == 0 {
+                break;
+            }
+            message.body.extend(self.exactly(size));
+            assert_eq!(self.exactly(2), b"\r\n");
+        }
+        loop {
+            let line = self.until("\r\n");
+            match line.trim_end().split_once(": ") {
+                Some((name, value)) => message.trailers.push((name.to_lowercase(), value.to_owned())),
+                None => break,
+            }
+        }
+    }
+}
