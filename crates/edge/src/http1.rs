@@ -49,11 +49,14 @@ pub(crate) async fn serve(session: Session, io: Io, bounds: Bounds, http2: bool)
     let mut connection = Connection::new(io);
     let mut timer = Timer::new();
     if http2 && !session.connected.is_tls {
-        let until = clock::now() + bounds.idle.min(bounds.head_time);
-        match timer.run(until, connection.preface()).await {
-            Ok(Ok(Preface::Http2)) => return http2::serve(session, connection.into_io(), bounds).await,
-            Ok(Ok(Preface::Http1)) => {}
-            Ok(Ok(Preface::Closed) | Err(_)) | Err(Elapsed) => return,
+        let Next::Request = next(&session, &mut connection, &mut timer, bounds.idle).await else { return };
+        match timer.run(clock::now() + bounds.head_time, connection.preface()).await {
+            Ok(Ok(Preface::Http2)) => {
+                return Box::pin(http2::serve(session, connection.into_io(), bounds)).await;
+            }
+            // What came too slowly to tell is told so as HTTP/1.
+            Ok(Ok(Preface::Http1)) | Err(Elapsed) => {}
+            Ok(Ok(Preface::Closed) | Err(_)) => return,
         }
     }
     while let Next::Request = next(&session, &mut connection, &mut timer, bounds.idle).await {

@@ -191,7 +191,7 @@ async fn serve(core: Rc<Core>, shared: Arc<Shared>, mut stream: TcpStream, peer:
     let Ok(mut connected) = connected(&stream, peer) else { return };
     let mut timer = Timer::new();
     let until = clock::now() + view.config.bounds.head_time;
-    let named = timer.run(until, read_proxy_header(&mut stream, &mut connected, &view.config));
+    let named = timer.run(until, Box::pin(read_proxy_header(&mut stream, &mut connected, &view.config)));
     if !matches!(named.await, Ok(Ok(()))) {
         view.metrics.failed.inc();
         return;
@@ -201,7 +201,7 @@ async fn serve(core: Rc<Core>, shared: Arc<Shared>, mut stream: TcpStream, peer:
         refuse(stream, view.config.tls.is_some()).await;
         return;
     };
-    let Ok(Some((io, speaks_http2))) = timer.run(until, secure(stream, &view.config)).await else {
+    let Ok(Some((io, speaks_http2))) = timer.run(until, Box::pin(secure(stream, &view.config))).await else {
         view.metrics.failed.inc();
         return;
     };
@@ -212,7 +212,8 @@ async fn serve(core: Rc<Core>, shared: Arc<Shared>, mut stream: TcpStream, peer:
     let session = Session { core, guard, listener: shared.name.clone(), connected };
     drop((timer, view));
     match speaks_http2 {
-        true => http2::serve(session, io, bounds).await,
+        // What only some connections need stands on the heap, so that the others do not carry room for it.
+        true => Box::pin(http2::serve(session, io, bounds)).await,
         false => http1::serve(session, io, bounds, http2).await,
     }
 }

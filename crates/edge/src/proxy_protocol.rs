@@ -141,7 +141,7 @@ pub async fn read(stream: &mut TcpStream, accepted: ProxyProtocol) -> io::Result
     // The bytes are looked at where they wait, since those after the header belong to TLS or HTTP. Nothing tells when
     // more have come than were looked at, so a header in pieces, which no proxy sends, is looked at again and again.
     const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(2);
-    let mut shown = [0; V2_BYTES_MAX];
+    let mut shown = vec![0; V2_BYTES_MAX];
     loop {
         let bytes = stream.peek(&mut shown).await?;
         if bytes == 0 {

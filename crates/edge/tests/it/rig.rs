@@ -36,7 +36,7 @@ pub(crate) struct Setup {
 
 impl Setup {
     fn new() -> Self {
-        let mut upstream = terrace_upstream::Config::new("origin", IdentityKey::new([7; 32]));
+        let mut upstream = terrace_upstream::Config::new("origin", IdentityKey([7; 16]));
         upstream.connect_timeout = Some(PATIENCE);
         // An idle connection lives for as long as a test takes, so that reuse is certain.
         upstream.connections.idle_time = PATIENCE;
@@ -339,6 +339,20 @@ impl Peer {
     pub(crate) fn ends(&mut self) {
         let rest = self.rest();
         assert!(rest.is_empty(), "before the end came {:?}", String::from_utf8_lossy(&rest));
+    }
+
+    /// The other side breaks the connection off: no end that could be taken for that of a message.
+    #[track_caller]
+    pub(crate) fn is_reset(&mut self) {
+        let mut buffer = [0; 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => panic!("the connection ended as if all were well"),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return,
+                Err(error) => panic!("no reset came: {error}"),
+            }
+        }
     }
 
     /// A head alone.

@@ -1,0 +1,7 @@
+//! The edge before clients and origins that keep to no rule: raw bytes on real sockets, a test for each trap, the
+//! section of the RFC it is about in its path.
+#![expect(clippy::tests_outside_test_module, reason = "each module of this binary is one of tests")]
+
+mod message;
+mod rfc9112;
+mod rig;
