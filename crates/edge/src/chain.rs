@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use terrace_http::{BodyLength, Known, RequestHead, ResponseHead};
+use terrace_http::{BodyLength, Known, Method, RequestHead, ResponseHead};
 use terrace_policy::RetryBudget;
 use terrace_route::{Match, Rewrite, Strip};
 use terrace_wire::WireError;
@@ -96,6 +96,9 @@ async fn walk<'a>(
 ) -> Result<After, Ending> {
     if client::goes_in_circles(&request.exchange.head.fields) {
         return Err(Problem::new(508, "proxy_loop_detected", Fault::Terrace, false, CIRCLES).into());
+    }
+    if request.exchange.head.method == Method::Connect {
+        return Err(Problem::client(501, "http_request_denied", "CONNECT is not served here").into());
     }
     if let Some(port) = way.tls_port() {
         return redirect(way, request, journal, &tls_location(request.exchange.head, port), 308).await;
@@ -277,7 +280,9 @@ impl Way<'_> {
             BodyLength::Known(bytes) => bytes <= LEFT_OVER_BYTES_MAX && !request.asked.expects_continue,
             BodyLength::Framed | BodyLength::UntilClose => request.exchange.body.is_done(),
         };
-        let may_keep = request.exchange.may_keep(&request.asked) && !self.is_leaving;
+        // After CONNECT a client may speak another protocol without waiting (RFC 9110 section 9.3.6).
+        let may_speak_on = request.exchange.head.method != Method::Connect;
+        let may_keep = may_speak_on && request.exchange.may_keep(&request.asked) && !self.is_leaving;
         if may_keep && is_small { After::Keep } else { After::Close }
     }
 }

@@ -32,6 +32,11 @@ pub(crate) fn identify(head: &mut RequestHead, connected: &Connected, trusted: &
     if !believes {
         remove_claims(&mut head.fields);
     }
+    head.fields.retain(|known, name, _| known.is_some() || !is_look_alike(name));
+    if !head.fields.has(Known::Host) {
+        // HTTP/1.0 needs none, but the service is spoken to in HTTP/1.1, which does (RFC 9112 section 3.3).
+        head.fields.append_known(Known::Host, connected.local.to_string().as_bytes());
+    }
     let address = if believes { claimed_address(&head.fields, &is_trusted).unwrap_or(peer) } else { peer };
     ensure_request_id(&mut head.fields);
     forward_addresses(head, connected, peer);
@@ -59,6 +64,11 @@ fn remove_claims(fields: &mut Fields) {
             )
         )
     });
+}
+
+/// Whether a service may take an unknown field for one that decides: `X_Forwarded_For`, `Content_Length`.
+fn is_look_alike(name: &[u8]) -> bool {
+    name.contains(&b'_') && Known::lookup_as_read(name).is_some()
 }
 
 /// The last address that no trusted proxy vouches away: read from the right, as each proxy appends what it saw.

@@ -115,7 +115,7 @@ impl Conversation<'_> {
         let Reused { up, down, response } = &mut **reused;
         if asked.upgrade.is_some() {
             let parts = UpgradeParts { body, reply, sink, answer, response };
-            return self.hold_upgrade(parts, &head.method, down, journal).await;
+            return Box::pin(self.hold_upgrade(parts, &head.method, down, journal)).await;
         }
         if asked.expects_continue && *length != BodyLength::Empty {
             self.await_continue(&mut sink, &mut answer, reply, down).await?;
@@ -503,8 +503,9 @@ async fn tunnel(
 
 /// Breaks off what cannot be completed, so that the client does not take it for whole.
 fn abort(sink: &mut Sink<'_>) {
-    if let Sink::Http2(outgoing) = sink {
-        outgoing.reset(h2::Reason::INTERNAL_ERROR);
+    match sink {
+        Sink::Http1(outgoing) => outgoing.break_off(),
+        Sink::Http2(outgoing) => outgoing.reset(h2::Reason::INTERNAL_ERROR),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use terrace_http::{BodyLength, Method, RequestHead, Version, request_body};
+use terrace_http::{BodyLength, RequestHead, Version, request_body};
 use terrace_runtime::clock;
 use terrace_runtime::timer::{Elapsed, Timer};
 use terrace_wire::{Body, Io, http2};
@@ -170,9 +170,6 @@ async fn serve_stream(
                 BodyLength::Empty
             }
         };
-    }
-    if read.is_ok() && head.method == Method::Connect {
-        read = Err(Problem::client(501, "http_request_denied", "CONNECT is not served here"));
     }
     let body = if incoming.is_done() { Body::Empty } else { Body::Http2(incoming) };
     let mut reused = Reused::default();

@@ -24,7 +24,11 @@ pub struct ChunkedDecoder {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Size { digits: u8 },
+    Size {
+        digits: u8,
+    },
+    /// Space after the size, which only an extension or the line's end may follow (section 7.1.1).
+    SizeSpace,
     Extension,
     SizeLf,
     Data,
@@ -124,9 +128,11 @@ impl ChunkedDecoder {
                 self.size_digit(digits, byte)
             }
             (State::Size { digits: 0 }, _) => Err(ChunkedError::Size),
-            (State::Size { .. } | State::Extension, b'\r') => Ok(State::SizeLf),
-            (State::Size { .. }, b';' | b' ' | b'\t') => Ok(State::Extension),
-            (State::Size { .. }, _) => Err(ChunkedError::Size),
+            (State::Size { .. } | State::SizeSpace | State::Extension, b'\r') => Ok(State::SizeLf),
+            (State::Size { .. } | State::SizeSpace, b';') => Ok(State::Extension),
+            (State::Size { .. }, b' ' | b'\t') => Ok(State::SizeSpace),
+            (State::SizeSpace, b' ' | b'\t') => self.extension_byte(byte).map(|_| State::SizeSpace),
+            (State::Size { .. } | State::SizeSpace, _) => Err(ChunkedError::Size),
             (State::Extension, byte) => self.extension_byte(byte),
             (State::SizeLf, b'\n') if self.left == 0 => Ok(State::Trailer),
             (State::SizeLf, b'\n') => Ok(State::Data),
@@ -188,18 +194,20 @@ impl ChunkedDecoder {
             return Err(ChunkedError::Trailer);
         };
         let mut fields = Fields::new();
-        for field in parsed.iter().filter(|field| may_trail(field.name)) {
+        for field in parsed.iter().filter(|field| may_trail(field.name.as_bytes())) {
             fields.append(field.name.as_bytes(), field.value);
         }
         Ok(Some(fields))
     }
 }
 
-/// RFC 9110 section 6.5.1: not for framing, routing, authentication or content handling.
-fn may_trail(name: &str) -> bool {
+/// Whether a field may stand in a trailer section: none for framing, routing, authentication or content handling, and
+/// none by which a client would say who it is (RFC 9110 section 6.5.1). Some servers merge trailers into the head.
+#[must_use]
+pub fn may_trail(name: &[u8]) -> bool {
     use crate::Known as K;
     !matches!(
-        K::lookup(name.as_bytes()),
+        K::lookup_as_read(name),
         Some(
             K::TransferEncoding
                 | K::ContentLength
@@ -219,7 +227,13 @@ fn may_trail(name: &str) -> bool {
                 | K::Cookie
                 | K::SetCookie
                 | K::Forwarded
+                | K::Via
                 | K::XForwardedFor
+                | K::XForwardedHost
+                | K::XForwardedPort
+                | K::XForwardedProto
+                | K::XRealIp
+                | K::XRequestId
         )
     )
 }
@@ -298,6 +312,7 @@ mod tests {
             (&b"\r\n"[..], Size),
             (b" 4\r\nWiki\r\n", Size),
             (b"+4\r\nWiki\r\n", Size),
+            (b"4 4\r\nWiki\r\n", Size),
             (b"0x4\r\nWiki\r\n", Size),
             (b"00000000000000004\r\nWiki\r\n", Size),
             (b"4\nWiki\r\n", Size),

@@ -118,6 +118,20 @@ impl Known {
             .find(|(_, known)| known.as_bytes().eq_ignore_ascii_case(name))
             .map(|(known, _)| *known)
     }
+
+    /// The known name that a server may take `name` for: CGI and its descendants (RFC 3875 section 4.1.18) write `-` as
+    /// `_`, and so cannot tell `X_Forwarded_For` from the field that a proxy sets.
+    #[must_use]
+    pub fn lookup_as_read(name: &[u8]) -> Option<Self> {
+        if name.len() > LONGEST || !name.contains(&b'_') {
+            return Self::lookup(name);
+        }
+        let mut as_read = [0; LONGEST];
+        let as_read = &mut as_read[..name.len()];
+        as_read.copy_from_slice(name);
+        as_read.iter_mut().filter(|byte| **byte == b'_').for_each(|byte| *byte = b'-');
+        Self::lookup(as_read)
+    }
 }
 
 #[cfg(test)]
@@ -133,6 +147,9 @@ mod tests {
             assert_eq!(Known::lookup(&name.as_bytes()[1..]), None);
         }
         assert_eq!(Known::lookup(b""), None);
+        assert_eq!(Known::lookup_as_read(b"X_Forwarded-FOR"), Some(Known::XForwardedFor));
+        assert_eq!(Known::lookup_as_read(b"x-forwarded-for"), Some(Known::XForwardedFor));
+        assert_eq!(Known::lookup_as_read(b"x_other"), None);
         assert_eq!(Known::lookup(&[b'a'; 300]), None);
     }
 }

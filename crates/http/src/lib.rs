@@ -18,7 +18,7 @@ mod path;
 mod write;
 
 pub use authority::{Authority, AuthorityError};
-pub use chunked::{ChunkedDecoder, ChunkedError, Decoded, chunk_header, end_of_chunks};
+pub use chunked::{ChunkedDecoder, ChunkedError, Decoded, chunk_header, end_of_chunks, may_trail};
 pub use fields::Fields;
 pub use framing::{BodyLength, FramingError, request_body, response_body};
 pub use head::{Method, RequestHead, ResponseHead, Version, reason};

@@ -163,6 +163,7 @@ fn complete(
             Err(ParseError::TooLong(bounds.head_bytes_max))
         }
         Ok(Status::Partial) => Ok(None),
+        Err(httparse::Error::Version) if !names_a_version(bytes) => Err(ParseError::Syntax("first line")),
         Err(error) => Err(syntax(error, bounds)),
     }
 }
@@ -181,6 +182,13 @@ fn partial_request(bytes: &[u8], bounds: &Bounds) -> Result<Head, ParseError> {
 fn only_whole_lines(head: &[u8]) -> Result<(), ParseError> {
     let is_bare = |at: usize| at == 0 || head[at - 1] != b'\r';
     if memchr::memchr_iter(b'\n', head).any(is_bare) { Err(ParseError::BareLineFeed) } else { Ok(()) }
+}
+
+/// Whether a word of the first line begins as versions of HTTP do; else the line has one word too many.
+fn names_a_version(bytes: &[u8]) -> bool {
+    let line = bytes.split(|byte| *byte == b'\r').find(|line| line.trim_ascii() != b"").unwrap_or_default();
+    let mut words = line.trim_ascii().split(|byte| *byte == b' ');
+    words.nth(2).is_some_and(|word| word.starts_with(b"HTTP/"))
 }
 
 fn syntax(error: httparse::Error, bounds: &Bounds) -> ParseError {
@@ -354,6 +362,7 @@ mod tests {
         refused("GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n", ParseError::Syntax("field name"));
         refused("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", ParseError::Syntax("first line"));
         refused("GET / HTTP/2.0\r\nHost: a\r\n\r\n", ParseError::Version);
+        refused("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", ParseError::Syntax("first line"));
     }
 
     #[test]

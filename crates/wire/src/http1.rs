@@ -179,6 +179,9 @@ impl Connection {
     /// Closes the writing direction and reads until the peer closes too, at most `bytes_max` bytes, so that a last
     /// answer is not lost to a reset (RFC 9112 section 9.6). Bound its time from outside.
     pub async fn linger(&mut self, mut bytes_max: usize) {
+        if self.outbound.state == Writing::Broken {
+            return;
+        }
         let shut = poll_fn(|cx| Pin::new(&mut *self.io.borrow_mut()).poll_shutdown(cx)).await;
         while shut.is_ok() && bytes_max > 0 {
             self.inbound.buffer.clear();
@@ -366,6 +369,8 @@ enum Writing {
     UntilClose,
     /// All was said; what remains is to close this direction.
     Closing,
+    /// Not all was said, and an orderly end would hide it.
+    Broken,
 }
 
 impl Outbound {
@@ -399,7 +404,7 @@ impl Outbound {
             Writing::Chunked if bytes.is_empty() => {}
             Writing::Chunked => chunk_header(bytes.len(), self.tail()),
             Writing::UntilClose => {}
-            Writing::Done | Writing::Closing => return Err(WireError::Length),
+            Writing::Done | Writing::Closing | Writing::Broken => return Err(WireError::Length),
         }
         let is_chunk = self.state == Writing::Chunked && !bytes.is_empty();
         self.push(bytes);
@@ -433,6 +438,7 @@ impl Outbound {
                 self.state = Writing::Done;
             }
             Writing::UntilClose | Writing::Closing => self.state = Writing::Closing,
+            Writing::Broken => return Err(WireError::Length),
         }
         Ok(())
     }
@@ -579,6 +585,15 @@ impl Outgoing<'_> {
     /// [`WireError::Length`] when it is shorter than its head said.
     pub fn end(&mut self, trailers: Option<&Fields>) -> Result<(), WireError> {
         self.outbound.end(trailers)
+    }
+
+    /// Gives up a body that cannot be completed. One that ends with the connection would look whole if the connection
+    /// ended in good order, so it ends by a reset (RFC 9112 section 8).
+    pub fn break_off(&mut self) {
+        if self.outbound.state == Writing::UntilClose {
+            self.outbound.state = Writing::Broken;
+            let _closes_in_good_order_then = self.io.borrow().tcp().set_zero_linger();
+        }
     }
 
     /// From here on the connection speaks another protocol: what is given is sent as it is, until the end.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use terrace_http::{
-    Authority, Bounds, Fields, Known, Method, ParseError, RequestHead, ResponseHead, Version,
+    Authority, Bounds, Fields, Known, Method, ParseError, RequestHead, ResponseHead, Version, may_trail,
 };
 
 use crate::{Frame, WireError};
@@ -195,7 +195,9 @@ impl Incoming {
                 Reading::Trailers => {
                     let trailers = ready!(self.stream.poll_trailers(cx))?;
                     self.state = Reading::Done;
-                    return Poll::Ready(Ok(trailers.map(|headers| Frame::Trailers(to_fields(&headers)))));
+                    return Poll::Ready(
+                        Ok(trailers.map(|headers| Frame::Trailers(trailer_fields(&headers)))),
+                    );
                 }
             }
         }
@@ -208,9 +210,10 @@ impl Incoming {
     }
 }
 
-fn to_fields(headers: &HeaderMap) -> Fields {
+fn trailer_fields(headers: &HeaderMap) -> Fields {
     let mut fields = Fields::new();
-    headers.iter().for_each(|(name, value)| fields.append(name.as_str().as_bytes(), value.as_bytes()));
+    let may_stay = headers.iter().filter(|(name, _)| may_trail(name.as_str().as_bytes()));
+    may_stay.for_each(|(name, value)| fields.append(name.as_str().as_bytes(), value.as_bytes()));
     fields
 }
 

@@ -51,7 +51,7 @@ mod section_2 {
         let rig = Rig::new();
         rig.refuses("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505);
         rig.refuses("GET / HTTP/3\r\nHost: a\r\n\r\n", 505);
-        rig.refuses("GET / http/1.1\r\nHost: a\r\n\r\n", 505);
+        rig.refuses("GET / http/1.1\r\nHost: a\r\n\r\n", 400);
         rig.refuses("GET / HTTP/1.10\r\nHost: a\r\n\r\n", 400);
         rig.refuses("GET /\r\n\r\n", 400);
     }
@@ -112,8 +112,7 @@ mod section_3 {
     #[test]
     fn section_3_2_2_the_authority_of_an_absolute_target_replaces_host() {
         let rig = Rig::with(|setup| setup.routes.push(respond("b", "b.example/*", 403, "b's")));
-        let mut client =
-            rig.client_that_sent("GET http://b.example/x HTTP/1.1\r\nHost: a.example\r\n\r\n");
+        let mut client = rig.client_that_sent("GET http://b.example/x HTTP/1.1\r\nHost: a.example\r\n\r\n");
         assert_eq!(client.response().status(), 403, "the route is that of the absolute target");
         let request = rig.passes("GET http://A.example:81/x?y HTTP/1.1\r\nHost: b.example\r\n\r\n");
         assert_eq!(request.line, "GET /x?y HTTP/1.1", "the origin gets the origin form");
@@ -229,8 +228,23 @@ mod section_6 {
     fn a_length_that_is_not_one_plain_number_is_refused() {
         let rig = Rig::new();
         for value in [
-            "+5", "-5", "5,5", "5, 5", "5 5", "0x5", "5.0", "5e0", "", "five", "\"5\"", "5;",
-            "18446744073709551616", "99999999999999999999999", "\u{665}", "5\u{a0}", "\x0b5",
+            "+5",
+            "-5",
+            "5,5",
+            "5, 5",
+            "5 5",
+            "0x5",
+            "5.0",
+            "5e0",
+            "",
+            "five",
+            "\"5\"",
+            "5;",
+            "18446744073709551616",
+            "99999999999999999999999",
+            "\u{665}",
+            "5\u{a0}",
+            "\x0b5",
         ] {
             rig.refuses(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {value}\r\n\r\nabcde"), 400);
         }
@@ -269,9 +283,21 @@ mod section_6 {
     fn codings_other_than_chunked_alone_are_refused() {
         let rig = Rig::new();
         for value in [
-            "gzip", "identity", "chunked, identity", "identity, chunked", "gzip, chunked", "chunked, chunked",
-            "chunked,", ",chunked", "xchunked", "chunkedx", "chunked;q=1", "\"chunked\"", "'chunked'",
-            "chunked\x0c", "",
+            "gzip",
+            "identity",
+            "chunked, identity",
+            "identity, chunked",
+            "gzip, chunked",
+            "chunked, chunked",
+            "chunked,",
+            ",chunked",
+            "xchunked",
+            "chunkedx",
+            "chunked;q=1",
+            "\"chunked\"",
+            "'chunked'",
+            "chunked\x0c",
+            "",
         ] {
             let bytes = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {value}\r\n\r\n0\r\n\r\n");
             let mut client = rig.client_that_sent(&bytes);
@@ -335,8 +361,11 @@ mod section_7 {
     #[test]
     fn chunks_are_read_and_written_anew_without_their_extensions() {
         let rig = Rig::new();
-        let mut client = rig.client_that_sent("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n");
-        client.send("5;ext=\"v;\";x\r\nabcde\r\n00003\r\nfgh\r\n0;last\r\nX-Sum: 1\r\nContent-Length: 3\r\n\r\n");
+        let mut client =
+            rig.client_that_sent("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n");
+        client.send(
+            "5;ext=\"v;\";x\r\nabcde\r\n00003\r\nfgh\r\n0;last\r\nX-Sum: 1\r\nContent-Length: 3\r\n\r\n",
+        );
         let mut origin = rig.origin.accept();
         let head = origin.until("\r\n\r\n");
         assert!(!head.to_lowercase().contains("content-length"), "{head}");
@@ -370,8 +399,9 @@ mod section_7 {
             "0\r\nX: y\r\n folded\r\n\r\n",
         ] {
             let rig = Rig::new();
-            let mut client =
-                rig.client_that_sent("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nxyz\r\n");
+            let mut client = rig.client_that_sent(
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nxyz\r\n",
+            );
             let mut origin = rig.origin.accept();
             origin.until("xyz\r\n");
             client.send(chunks);
@@ -386,7 +416,8 @@ mod section_7 {
     #[test]
     fn extensions_are_bounded() {
         let rig = Rig::new();
-        let mut client = rig.client_that_sent("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let mut client =
+            rig.client_that_sent("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
         client.send(format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(5_000)));
         assert_eq!(client.response().status(), 400);
         client.ends();
@@ -428,7 +459,9 @@ mod section_9 {
              GET /3 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         );
         let mut origin = rig.origin.accept();
-        for (line, body) in [("POST /1 HTTP/1.1", "first"), ("POST /2 HTTP/1.1", "second"), ("GET /3 HTTP/1.1", "")] {
+        for (line, body) in
+            [("POST /1 HTTP/1.1", "first"), ("POST /2 HTTP/1.1", "second"), ("GET /3 HTTP/1.1", "")]
+        {
             let request = origin.request();
             assert_eq!((request.line.as_str(), request.text()), (line, body));
             origin.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{line}", line.len()));
