@@ -191,6 +191,21 @@ async fn connect(
     lease: &Lease,
     journal: &Journal<'_>,
 ) -> Result<Link, Broken> {
+    if let Some(link) = way.core.pool.reuse(settings, lease.endpoint()) {
+        return Ok(link);
+    }
+    // On the heap, since it is large and rare.
+    Box::pin(dial(way, request, to, settings, lease, journal)).await
+}
+
+async fn dial(
+    way: Way<'_>,
+    request: &mut Request<'_, '_>,
+    to: Towards<'_>,
+    settings: &Settings,
+    lease: &Lease,
+    journal: &Journal<'_>,
+) -> Result<Link, Broken> {
     let began = clock::now();
     let proxied = Proxied {
         source: std::net::SocketAddr::new(request.client, way.connected.peer.port()),
@@ -200,7 +215,7 @@ async fn connect(
     let deadline = timeouts.next(journal.began(), began, Phase::Connecting { since: began });
     let until = deadline.map_or(NEVER, |deadline| deadline.at);
     let reused = &mut *request.exchange.reused;
-    let link = way.core.pool.link(settings, lease.endpoint(), proxied, &mut reused.up);
+    let link = way.core.pool.dial(settings, lease.endpoint(), proxied, &mut reused.up);
     let error = match reused.down.run(until, link).await {
         Ok(Ok(link)) => return Ok(link),
         Ok(Err(error)) => error,

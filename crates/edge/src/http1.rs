@@ -117,11 +117,11 @@ impl Busy<'_> {
             Ok(Ok(true)) => request_body(head.version, &head.fields).map_err(WireError::from),
             Ok(Ok(false)) => return After::Close,
             Ok(Err(error)) => Err(error),
-            Err(Elapsed) => return self.refuse(reused, too_late()).await,
+            Err(Elapsed) => return Box::pin(self.refuse(reused, too_late())).await,
         };
         match read {
             Ok(length) => self.serve_request(reused, head, length).await,
-            Err(WireError::Head(error)) => self.refuse(reused, malformed(&error)).await,
+            Err(WireError::Head(error)) => Box::pin(self.refuse(reused, malformed(&error))).await,
             Err(_) => After::Close,
         }
     }

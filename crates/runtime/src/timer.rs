@@ -5,11 +5,12 @@
 //! whether the deadline has moved on meanwhile and, if so, sleeps again. A connection that serves a thousand requests
 //! a second thus touches the wheel a few times a minute.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
 use crate::clock;
@@ -45,15 +46,13 @@ impl Timer {
     ///
     /// # Errors
     /// [`Elapsed`] when the moment came first; `work` is dropped.
-    pub async fn run<F: Future>(&mut self, until: Duration, work: F) -> Result<F::Output, Elapsed> {
-        let mut work = pin!(work);
-        poll_fn(|cx| {
-            if let Poll::Ready(output) = work.as_mut().poll(cx) {
-                return Poll::Ready(Ok(output));
-            }
-            self.poll_elapsed(cx, until).map(|()| Err(Elapsed))
-        })
-        .await
+    pub fn run<F: Future>(
+        &mut self,
+        until: Duration,
+        work: F,
+    ) -> impl Future<Output = Result<F::Output, Elapsed>> {
+        // Not an async function: that would keep `work` twice, once as an argument and once pinned.
+        Run { timer: self, until, work }
     }
 
     /// Ready once the moment `until` has come; otherwise the task is woken when it does, or earlier.
@@ -78,6 +77,28 @@ impl Timer {
     }
 }
 
+pin_project! {
+    /// Work with a deadline.
+    struct Run<'a, F> {
+        timer: &'a mut Timer,
+        until: Duration,
+        #[pin]
+        work: F,
+    }
+}
+
+impl<F: Future> Future for Run<'_, F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let run = self.project();
+        if let Poll::Ready(output) = run.work.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        run.timer.poll_elapsed(cx, *run.until).map(|()| Err(Elapsed))
+    }
+}
+
 impl Armed {
     fn rearm(&mut self, at: Duration) {
         self.at = at;
@@ -87,6 +108,8 @@ impl Armed {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
 
     #[tokio::test]

@@ -82,42 +82,35 @@ impl Pool {
         Self { shelf, endpoints: RefCell::default() }
     }
 
-    /// A link to `endpoint`: one that waits here, one that another core lent, or a new one.
-    ///
-    /// # Errors
-    /// [`ConnectError`] when a new one cannot be had.
-    pub async fn link(
-        &self,
-        settings: &Settings,
-        endpoint: &Arc<Endpoint>,
-        proxied: Proxied,
-        timer: &mut Timer,
-    ) -> Result<Link, ConnectError> {
+    /// A link to `endpoint` that waits here, or that another core lent.
+    #[must_use]
+    pub fn reuse(&self, settings: &Settings, endpoint: &Arc<Endpoint>) -> Option<Link> {
         if settings.config.proxy_protocol_out != ProxyProtocol::Off {
-            // Such a connection speaks for one client and cannot be kept for another.
-            return connect(settings, endpoint, proxied, timer).await;
+            // Such a connection speaks for one client and is not kept for another.
+            return None;
         }
         match settings.config.protocol {
-            Protocol::Http1 => match self.take(endpoint) {
-                Some(link) => Ok(Link::Http1(link)),
-                None => connect(settings, endpoint, proxied, timer).await,
-            },
-            Protocol::H2 => self.link_http2(settings, endpoint, proxied, timer).await,
+            Protocol::Http1 => self.take(endpoint).map(Link::Http1),
+            Protocol::H2 => self.http2_with_room(endpoint).map(Link::Http2),
         }
     }
 
-    /// A connection that nobody used before, for a request that must not meet one being closed.
+    /// A new link to `endpoint`; of HTTP/2 perhaps one that somebody else dialled meanwhile.
     ///
     /// # Errors
     /// [`ConnectError`] when it cannot be had.
-    pub async fn fresh_link(
+    pub async fn dial(
         &self,
         settings: &Settings,
         endpoint: &Arc<Endpoint>,
         proxied: Proxied,
         timer: &mut Timer,
     ) -> Result<Link, ConnectError> {
-        connect(settings, endpoint, proxied, timer).await
+        let is_private = settings.config.proxy_protocol_out != ProxyProtocol::Off;
+        match settings.config.protocol {
+            Protocol::H2 if !is_private => self.dial_http2(settings, endpoint, proxied, timer).await,
+            _ => connect(settings, endpoint, proxied, timer).await,
+        }
     }
 
     fn take(&self, endpoint: &Arc<Endpoint>) -> Option<Box<Http1Link>> {
@@ -132,16 +125,13 @@ impl Pool {
         self.shelf.borrow_from(endpoint, now)
     }
 
-    async fn link_http2(
+    async fn dial_http2(
         &self,
         settings: &Settings,
         endpoint: &Arc<Endpoint>,
         proxied: Proxied,
         timer: &mut Timer,
     ) -> Result<Link, ConnectError> {
-        if let Some(link) = self.http2_with_room(endpoint) {
-            return Ok(Link::Http2(link));
-        }
         // One dials; who waits meanwhile most likely finds room on what it brings.
         let dialing = self.with_kept(endpoint, |kept| Rc::clone(&kept.dialing));
         let _turn = dialing.lock().await;
