@@ -1,0 +1,195 @@
+//! Starting, and not starting: a clear sentence, an exit status, and nothing left half-started.
+
+use std::net::TcpListener;
+
+use terrace_testkit::{Port, Terrace, World, get, try_get, until, until_true};
+
+use crate::{shop, world};
+
+/// The fixed port of `terrace up -- COMMAND`.
+const COMMAND_PORT: u16 = 8080;
+
+#[test]
+fn one_command_without_a_file_is_served_at_port_8080() {
+    let world = world();
+    let mut arguments = vec!["up", "--"];
+    arguments.extend(world.app_words());
+    let mut terrace = world.start_with(&arguments);
+    let address = ([127, 0, 0, 1], COMMAND_PORT).into();
+    // Somebody else may have the port on this machine; then Terrace says so, and that is all there is to see.
+    let served = until("it serves or says why not", || {
+        if terrace.stderr().contains("another program listens there") {
+            return Some(false);
+        }
+        terrace.stderr().contains("\"event\":\"ready\"").then_some(true)
+    });
+    if served {
+        assert_eq!(get(address, "/").text(), "hello from app-1\n");
+        assert!(terrace.stop().success());
+    } else {
+        assert_eq!(terrace.wait().code(), Some(1));
+    }
+    nothing_is_left(&world);
+}
+
+#[test]
+fn a_file_is_served_until_terrace_is_told_to_stop() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 2);
+    let mut terrace = world.up(&file);
+    assert_eq!(get(address, "/").status, 200);
+    assert_eq!(terrace.pids("web").len(), 2);
+    assert!(terrace.command(&["stop"]).ok().contains("stopping"));
+    assert!(terrace.wait().success());
+    assert!(try_get(address, "/").is_err(), "nobody listens any more");
+    nothing_is_left(&world);
+}
+
+#[test]
+fn requests_in_flight_finish_when_terrace_stops() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 1);
+    let mut terrace = world.up(&file);
+    let held = std::thread::spawn(move || get(address, "/hold?gate=stop"));
+    until_true("the request is in flight", || world.folder.join("at-stop").exists());
+    terrace.signal(terrace_testkit::Signal::TERM);
+    terrace.event("stopping");
+    until_true("new clients are refused", || try_get(address, "/").is_err());
+    world.folder.write("gate-stop", "");
+    assert_eq!(held.join().expect("it was answered").text(), "held\n");
+    assert!(terrace.wait().success());
+    nothing_is_left(&world);
+}
+
+#[test]
+fn a_taken_port_is_told_and_nothing_is_started() {
+    let world = world();
+    let (port, _, file) = shop(&world, 1);
+    let _somebody = TcpListener::bind(port.address()).expect("the port is ours");
+    let told = refused(&world, &file);
+    assert!(told.contains(&port.to_string()) && told.contains("another program listens there"), "{told}");
+    assert!(told.contains("listener public"), "{told}");
+}
+
+#[test]
+fn a_taken_internal_or_probe_port_is_told_too() {
+    let world = world();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().map(|address| (taken, address)).expect("it is bound");
+    let (_port, _, file) = shop(&world, 1);
+    let told = refused(&world, &format!("{file}internal = \"{}\"\n", taken.1));
+    assert!(told.contains(&taken.1.to_string()), "{told}");
+    let told = refused(&world, &format!("{file}\n[admin]\nprobes = \"{}\"\n", taken.1));
+    assert!(told.contains(&taken.1.to_string()), "{told}");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_read_is_told() {
+    let world = world();
+    let (_port, _, file) = shop(&world, 1);
+    let secure = "tls = \"files\"\ncertificate = \"web.pem\"\nkey = { file = \"web.key\" }\n[service.web]";
+    let file = file.replace("[service.web]", secure);
+    let told = refused(&world, &file);
+    assert!(told.contains("web.pem") && told.contains("terrace.toml:"), "{told}");
+    world.folder.write("web.pem", "this is no certificate\n");
+    world.folder.write("web.key", "this is no key\n");
+    let told = refused(&world, &file);
+    assert!(told.contains("certificate") || told.contains("key"), "{told}");
+    assert!(!told.contains("this is no key"), "a key is never shown: {told}");
+}
+
+#[test]
+fn a_command_that_is_not_there_is_told() {
+    let world = world();
+    let port = Port::reserve();
+    let file = format!("[listen.public]\naddress = \"{port}\"\n[service.web]\nrun = \"no-such-program --fast\"\n");
+    let told = refused(&world, &file);
+    assert!(told.contains("no-such-program") && told.contains("web"), "{told}");
+}
+
+#[test]
+fn an_instance_that_ends_again_and_again_at_start_is_told_with_its_last_words() {
+    let world = world();
+    let (_port, _, file) = shop(&world, 1);
+    let restart = "restart = { from = \"10ms\", to = \"20ms\", crash-loop = 3 }\nenv = { APP_MODE = \"exit\" }\n";
+    let told = refused(&world, &format!("{file}{restart}"));
+    assert!(told.contains("service web did not start"), "{told}");
+    assert!(told.contains("the ledger is locked, giving up"), "{told}");
+}
+
+#[test]
+fn an_instance_that_never_gets_ready_is_told() {
+    let world = world();
+    let (_port, _, file) = shop(&world, 1);
+    let more = "ready = { path = \"/health\", within = \"1s\" }\nenv = { APP_MODE = \"never-ready\" }\n\
+                restart = { from = \"10ms\", to = \"20ms\", crash-loop = 2 }\nstop = { grace = \"1s\" }\n";
+    let told = refused(&world, &format!("{file}{more}"));
+    assert!(told.contains("service web did not start") && told.contains("ready"), "{told}");
+}
+
+#[test]
+fn every_fault_of_a_file_is_told_at_once_with_its_place() {
+    let world = world();
+    let told = refused(&world, "[listen.public]\nadress = \"127.0.0.1:0\"\n[service.web]\nrun = \"true\"\ninstances = \"2\"\n");
+    assert!(told.contains("terrace.toml:2:1") && told.contains("`address`"), "{told}");
+    assert!(told.contains("terrace.toml:5:"), "{told}");
+    assert!(told.contains("2 problems"), "{told}");
+    let checked = world.terrace(&["check"]);
+    assert_eq!((checked.code, checked.stderr), (Some(2), told));
+}
+
+#[test]
+fn check_prints_what_a_good_file_comes_to() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 3);
+    world.write(&file);
+    let told = world.terrace(&["check"]).ok();
+    assert!(told.contains(&address.to_string()) && told.contains("least-requests"), "{told}");
+    let explained = world.terrace(&["check", "--explain"]).ok();
+    assert!(explained.contains("built-in") && explained.contains("terrace.toml:"), "{explained}");
+    assert_eq!(world.terrace(&["check", "--quiet"]).ok(), "");
+}
+
+#[test]
+fn a_command_without_a_running_terrace_says_so() {
+    let world = world();
+    let (_port, _, file) = shop(&world, 1);
+    world.write(&file);
+    for command in ["status", "reload", "stop"] {
+        let told = world.terrace(&[command]).refused();
+        assert!(told.contains("terrace up"), "{command}: {told}");
+    }
+}
+
+#[test]
+fn a_second_terrace_in_the_same_folder_is_refused() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 1);
+    let terrace = world.up(&file);
+    let pids = terrace.pids("web");
+    let mut second = world.start_with(&["up"]);
+    assert_eq!(second.wait().code(), Some(1), "{}", second.stderr());
+    assert_eq!(get(address, "/").status, 200, "the first is not disturbed");
+    assert_eq!(terrace.pids("web"), pids);
+}
+
+/// Terrace refuses to start with this file, and nothing is left of the attempt.
+#[track_caller]
+fn refused(world: &World, file: &str) -> String {
+    let mut terrace = world.start(file);
+    let status = terrace.wait();
+    assert!(status.code().is_some_and(|code| code > 0), "{status}: {}", terrace.stderr());
+    nothing_is_left(world);
+    sentences(&terrace)
+}
+
+/// What it says to a person, without the events.
+fn sentences(terrace: &Terrace<'_>) -> String {
+    let told = terrace.stderr();
+    told.lines().filter(|line| !line.starts_with('{')).map(|line| format!("{line}\n")).collect()
+}
+
+#[track_caller]
+fn nothing_is_left(world: &World) {
+    until_true("no process is left", || world.processes().is_empty());
+}
