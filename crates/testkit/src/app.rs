@@ -170,11 +170,14 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             return;
         }
         let Ok(stream) = stream else { continue };
+        let Ok(served) = stream.try_clone() else { continue };
         shared.keep(&stream);
         let shared = Arc::clone(shared);
         std::thread::spawn(move || {
             // That a client goes away is its own affair.
-            let _client_gone = serve::connection(stream, &shared);
+            let _client_gone = serve::connection(served, &shared);
+            // What is kept of it for the app's end would hold it open.
+            let _closed_already = stream.shutdown(std::net::Shutdown::Both);
         });
     }
 }

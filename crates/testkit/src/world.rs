@@ -113,6 +113,7 @@ impl World {
     pub fn run(&self, program: &str, arguments: &[&str]) -> Done {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.env(FOLDER_VARIABLE, self.folder.path());
         let output = match command.output() {
             Ok(output) => output,
             Err(error) => panic!("{program} cannot be run ({error}); scripts/prepare.sh test installs it"),

@@ -95,7 +95,7 @@ fn a_path_that_no_route_knows_is_a_404_and_a_method_a_405() {
     assert_eq!(get(to, "/nowhere").status, 404);
     assert_eq!(get(to, "/nowhere").json()["fault"], "client");
     assert_eq!(seen("/orders/seen?x=1"), "/seen?x=1");
-    assert_eq!(seen("/orders/..%2forders/./seen"), "/seen", "a path is made plain before it is matched");
+    assert_eq!(seen("/orders/x/%2e%2e//./seen"), "/seen", "a path is made plain before it is matched");
     let refused = Request::new("DELETE", "/orders/seen").send(to);
     assert_eq!((refused.status, refused.field("allow")), (405, Some("GET")));
     assert_eq!(get(to, "/users/7/posts/seen/all").status, 200);

@@ -143,7 +143,7 @@ fn a_killed_instance_is_started_again_and_idempotent_requests_do_not_notice() {
         load.wait_for_more(gets);
     }
     load.stop().assert_nothing_lost();
-    let died = terrace.events().into_iter().filter(|event| event["event"] == "fleet.instance.ended").count();
+    let died = terrace.events().into_iter().filter(|event| event["event"] == "fleet.instance.crashed").count();
     assert!(died >= 3, "each death is told");
 }
 
