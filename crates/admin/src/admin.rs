@@ -41,7 +41,7 @@ pub enum BuildError {
         source: io::Error,
     },
     /// The address cannot be listened on; a retry helps once it is free.
-    #[error("cannot listen on {address} for {face}: {source}")]
+    #[error("cannot listen on {address} for {face}: {source}{}", advice(source))]
     Listen {
         /// `the admin API` or `probes`.
         face: &'static str,
@@ -58,6 +58,15 @@ pub enum BuildError {
         /// The one asked for.
         to: PathBuf,
     },
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another program listens there, perhaps another Terrace: choose another address in [admin]"
+        }
+        _ => "",
+    }
 }
 
 /// Where the faces listen; a port of 0 in the configuration is the true one here.
