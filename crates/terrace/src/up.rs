@@ -15,7 +15,7 @@ use crate::watch::Watch;
 
 /// Status when Terrace could not start or had to end.
 const FAILED: u8 = 1;
-/// Status when the file is wrong, as of `terrace check`.
+/// Status when the file is wrong, as of a wrong command line: trying again cannot help.
 const WRONG_FILE: u8 = 2;
 
 /// Runs `terrace up`.
