@@ -16,7 +16,7 @@ use terrace_wire::{Body, PumpError, Side, Sink, WireError, pump};
 use crate::chain::{Request, Towards, Way, body_too_large};
 use crate::exchange::{After, Exchange, Reply, Reused};
 use crate::forward::{Failure, timed_out};
-use crate::hop;
+use crate::hop::{self, Asked};
 use crate::journal::Journal;
 use crate::pace::{BodyPace, Patience};
 use crate::problem::{Fault, Problem};
@@ -127,7 +127,7 @@ impl Conversation<'_> {
             let awaited = self.await_head(&mut upload, &mut answer, &head.method, response, reply, down);
             match awaited.await {
                 Ok(coming) => {
-                    let after = self.after(may_keep, *length, &upload);
+                    let after = self.after(asked, may_keep, *length, &upload);
                     let reply = Delivery { reply, response, coming, after };
                     self.deliver(&head.fields, upload, answer, reply, down, journal).await
                 }
@@ -248,12 +248,14 @@ impl Conversation<'_> {
         }
     }
 
-    /// What becomes of the client's connection: it can stay when the request was read whole, or nearly.
-    fn after(&self, may_keep: bool, length: BodyLength, upload: &Upload<'_>) -> After {
+    /// What becomes of the client's connection: it can stay when the request was read whole, or nearly. Of a client that
+    /// was to wait for 100 nobody knows whether the rest still comes.
+    fn after(&self, asked: &Asked, may_keep: bool, length: BodyLength, upload: &Upload<'_>) -> After {
         /// So much of a body that nobody wants is read over, rather than losing the connection.
         const LEFT_OVER_BYTES_MAX: u64 = 64 << 10;
         let is_small = matches!(length, BodyLength::Known(bytes) if bytes <= LEFT_OVER_BYTES_MAX);
-        if may_keep && (upload.is_whole || is_small) { After::Keep } else { After::Close }
+        let comes_surely = is_small && !asked.expects_continue;
+        if may_keep && (upload.is_whole || comes_surely) { After::Keep } else { After::Close }
     }
 }
 
@@ -286,6 +288,9 @@ impl Conversation<'_> {
         journal: &mut Journal<'_>,
     ) -> Result<Ended, Broken> {
         let Delivery { reply, response, coming, after } = delivery;
+        if response.status == 101 {
+            return Err(self.malformed("it switched protocols without being asked to"));
+        }
         self.judge(response)?;
         let keep_alive = keep_alive_time(response);
         let link_stays = keeps_alive(response) && coming != BodyLength::UntilClose;
@@ -307,7 +312,7 @@ impl Conversation<'_> {
         };
         journal.bytes_out = pace.bytes();
         if let Err(error) = result {
-            abort(&mut sink);
+            abort(&mut sink).await;
             return Err(Broken::Gone(outcome_of_download(&error)));
         }
         Ok(Ended { after, is_link_reusable: upload.is_whole && link_stays && body.is_done(), keep_alive })
@@ -432,6 +437,18 @@ impl Conversation<'_> {
         })
     }
 
+    /// The endpoint broke the protocol in a way that no parser sees.
+    fn malformed(&self, what: &str) -> Broken {
+        self.blame(FailureKind::Malformed);
+        Broken::Endpoint(Failure {
+            outcome: AttemptOutcome::Reset,
+            blame: Some(FailureKind::Malformed),
+            error: "http_protocol_error",
+            status: 502,
+            detail: format!("endpoint {}: {what}", self.lease.endpoint().name()),
+        })
+    }
+
     fn blame(&self, kind: FailureKind) {
         let now = clock::now();
         self.lease.done(Outcome::Failure { kind, latency: now.saturating_sub(self.attempt_at) }, now);
@@ -502,9 +519,13 @@ async fn tunnel(
 }
 
 /// Breaks off what cannot be completed, so that the client does not take it for whole.
-fn abort(sink: &mut Sink<'_>) {
+async fn abort(sink: &mut Sink<'_>) {
     match sink {
-        Sink::Http1(outgoing) => outgoing.break_off(),
+        Sink::Http1(outgoing) => {
+            // What came before is shown, as far as the client takes it at once.
+            poll_fn(|cx| Poll::Ready(drop(outgoing.poll_flush(cx)))).await;
+            outgoing.break_off();
+        }
         Sink::Http2(outgoing) => outgoing.reset(h2::Reason::INTERNAL_ERROR),
     }
 }

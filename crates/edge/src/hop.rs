@@ -36,7 +36,10 @@ fn asked(head: &RequestHead) -> Asked {
     // RFC 9110 section 7.8: an upgrade counts when `Connection` names it, and never in HTTP/1.0 or HTTP/2.
     let upgrade = match head.fields.get(Known::Upgrade) {
         Some(protocol)
-            if head.version == Version::Http11 && head.method == Method::Get && says("upgrade") =>
+            if head.version == Version::Http11
+                && head.method == Method::Get
+                && says("upgrade")
+                && !has_body(&head.fields) =>
         {
             // h2c is for us to answer, not for the service.
             tokens(protocol).find(|name| !name.eq_ignore_ascii_case(b"h2c")).map(<[u8]>::to_vec)
@@ -51,6 +54,12 @@ fn asked(head: &RequestHead) -> Asked {
         expects_continue: head.version != Version::Http10
             && head.fields.get(Known::Expect).is_some_and(expects),
     }
+}
+
+/// A body beside an upgrade could be taken for the other protocol's first bytes, so there the upgrade is not asked for.
+fn has_body(fields: &Fields) -> bool {
+    fields.has(Known::TransferEncoding)
+        || fields.get(Known::ContentLength).is_some_and(|length| length != b"0")
 }
 
 /// Takes the fields between neighbours out of a response; those of an accepted upgrade stay.

@@ -3,5 +3,11 @@
 #![expect(clippy::tests_outside_test_module, reason = "each module of this binary is one of tests")]
 
 mod message;
+mod proxy_protocol;
+mod rfc3986;
+mod rfc6455;
+mod rfc7239;
+mod rfc9110;
 mod rfc9112;
+mod rfc9457;
 mod rig;

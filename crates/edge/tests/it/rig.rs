@@ -178,6 +178,17 @@ impl Rig {
         assert_eq!((answer.status(), answer.text()), (200, "ok"), "{answer:?}");
         request
     }
+
+    /// What a new client gets for these bytes, on whichever connection to the origin the edge chooses: `used` or another.
+    #[track_caller]
+    pub(crate) fn passes_somewhere(&self, bytes: &str, used: Peer) -> String {
+        drop(used);
+        let mut client = self.client_that_sent(bytes);
+        let mut origin = self.origin.accept();
+        origin.request();
+        origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        client.response().text().to_owned()
+    }
 }
 
 fn forward(policy: Policy) -> Action {
@@ -270,6 +281,11 @@ impl Peer {
         }
         self.stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
         sent
+    }
+
+    /// The same end again, for another thread to write on.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(self.stream.try_clone().expect("a descriptor"))
     }
 
     /// Closes the writing direction.
