@@ -59,11 +59,24 @@ impl Services {
                     Upstream::build(config, &Meter::new(1), &Log::discard())?;
                     Arc::clone(&existing.upstream)
                 }
-                None => Upstream::build(config, &self.meter, &self.log)?,
+                None => self.build(service, config)?,
             };
             upstreams.insert(service.name.clone(), upstream);
         }
         Ok(Prepared { upstreams })
+    }
+
+    /// A new upstream, with the endpoints that need not be looked for: the first request must find them.
+    fn build(
+        &self,
+        service: &Service,
+        config: terrace_upstream::Config,
+    ) -> Result<Arc<Upstream>, BuildError> {
+        let upstream = Upstream::build(config, &self.meter, &self.log)?;
+        if let Some(source) = compile::upstream::source(service) {
+            upstream.publish(&Discovery::build(source, &upstream).members(), clock::now());
+        }
+        Ok(upstream)
     }
 
     /// Takes the prepared upstreams into use: parameters migrate, tasks start and end.

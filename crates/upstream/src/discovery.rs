@@ -199,7 +199,8 @@ impl Discovery {
     }
 
     /// What all that is known comes to.
-    fn members(&self) -> Vec<Member> {
+    /// The endpoints as far as they are known: before [`Discovery::run`] those that are plain addresses.
+    pub fn members(&self) -> Vec<Member> {
         match &self.source.names {
             Names::Hosts(hosts) => {
                 let of = |host: &Host| self.members_of(&host.host, host.port, host.weight);
