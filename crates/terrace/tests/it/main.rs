@@ -4,8 +4,12 @@
 //! The app that Terrace runs here is this very program again, told by its environment to be one ([`app`]).
 
 mod answers;
+mod outliving;
+mod reloading;
 mod scaling;
+mod secure;
 mod starting;
+mod streaming;
 
 use std::net::SocketAddr;
 

@@ -78,7 +78,8 @@ fn a_changed_environment_is_rolled_out_without_a_gap() {
 fn a_replacement_that_never_gets_ready_leaves_the_old_ones_serving_and_says_why() {
     let world = world();
     let (_port, address, file) = shop(&world, 2);
-    let file = format!("{file}ready = {{ path = \"/health\", within = \"1s\" }}\nstop = {{ grace = \"1s\" }}\n");
+    let file =
+        format!("{file}ready = {{ path = \"/health\", within = \"1s\" }}\nstop = {{ grace = \"1s\" }}\n");
     let terrace = world.up(&file);
     let before = terrace.pids("web");
     let load = Load::start(address, MIXED);
@@ -138,12 +139,15 @@ fn a_killed_instance_is_started_again_and_idempotent_requests_do_not_notice() {
         signal(pid, Signal::KILL);
         until_true("it is back", || {
             let now = terrace.pids("web");
-            now.len() == 3 && now.iter().any(|(same, other)| *same == name && *other != pid) && is_running(&terrace)
+            now.len() == 3
+                && now.iter().any(|(same, other)| *same == name && *other != pid)
+                && is_running(&terrace)
         });
         load.wait_for_more(gets);
     }
     load.stop().assert_nothing_lost();
-    let died = terrace.events().into_iter().filter(|event| event["event"] == "fleet.instance.crashed").count();
+    let died =
+        terrace.events().into_iter().filter(|event| event["event"] == "fleet.instance.crashed").count();
     assert!(died >= 3, "each death is told");
 }
 
@@ -169,7 +173,10 @@ fn neighbours_reach_each_other_by_name_through_the_same_chain() {
     let _terrace = world.up(&format!("{file}{other}{route}"));
     let url = get(address, "/env?name=PRICE_LIST_URL").text();
     let internal: SocketAddr = url.strip_prefix("http://").and_then(|rest| rest.parse().ok()).expect("a URL");
-    assert_eq!(instances_seen(internal, 40), BTreeSet::from(["price-list-1".to_owned(), "price-list-2".to_owned()]));
+    assert_eq!(
+        instances_seen(internal, 40),
+        BTreeSet::from(["price-list-1".to_owned(), "price-list-2".to_owned()])
+    );
     assert!(get(internal, "/seen").text().contains("terrace"), "it came through the chain");
 }
 
@@ -195,7 +202,11 @@ fn ready_pids(terrace: &Terrace<'_>) -> Vec<i32> {
         (service["fleet"]["state"] == "running").then(|| service["fleet"]["instances"].clone())
     });
     let ready = instances.as_array().cloned().unwrap_or_default();
-    ready.iter().filter(|one| one["state"] == "ready").filter_map(|one| Some(one["pid"].as_i64()? as i32)).collect()
+    ready
+        .iter()
+        .filter(|one| one["state"] == "ready")
+        .filter_map(|one| Some(one["pid"].as_i64()? as i32))
+        .collect()
 }
 
 fn instances_seen(address: SocketAddr, requests: u32) -> BTreeSet<String> {
