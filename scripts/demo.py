@@ -1,0 +1,748 @@
+"""The demo: the example shop under Terrace, a short tour through it, and where to look.
+
+The tour buys something as a browser does, scales a service, breaks and changes the file, and kills an instance; the
+last three under load. It says what the load generator saw: every request is counted, and one that fails is never
+sent again. On a terminal the shop then stays up until Ctrl-C; without one the script ends: 0 when each step went
+well, 1 when one did not.
+
+Whatever it writes is under target/demo. DEMO_PORT is the shop's port (8080); `--profile debug` takes the binaries of
+another build.
+"""
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import sys
+import time
+import urllib.parse
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+FOLDER = TARGET / "demo"
+
+# Requests under way at once, and the pause of each client between two: a busy shop, not the end of the machine.
+CLIENTS = 16
+PAUSE_S = 0.01
+UPLOADERS = 2
+UPLOAD_BYTES = 256 * 1024
+SOCKETS = 4
+# Requests that have to come back after each change, before a step is over.
+SETTLED_REQUESTS = 400
+# Whoever waits longer than this for anything waits in vain.
+PATIENCE_S = 90
+REQUEST_TIMEOUT_S = 30
+
+
+class Failed(Exception):
+    """A step did not do what it should; the text says what happened instead."""
+
+
+# ---- what a person sees ----
+
+
+class Screen:
+    """Plain lines; on a terminal also colours, and one line of progress that is replaced as things go on."""
+
+    def __init__(self):
+        self.is_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self.has_colours = self.is_terminal and not os.environ.get("NO_COLOR")
+        self.progress_shown = False
+
+    def paint(self, code, text):
+        return f"\033[{code}m{text}\033[0m" if self.has_colours else text
+
+    def bold(self, text):
+        return self.paint("1", text)
+
+    def faint(self, text):
+        return self.paint("2", text)
+
+    def line(self, text=""):
+        self.clear_progress()
+        print(text, flush=True)
+
+    def title(self, number, text):
+        self.line()
+        self.line(f"{self.paint('1;36', f' {number} ')} {self.bold(text)}")
+
+    def good(self, text):
+        self.line(f"    {self.paint('32', '✓')} {text}")
+
+    def bad(self, text):
+        self.line(f"    {self.paint('31', '✗')} {text}")
+
+    def note(self, text):
+        self.line(f"      {self.faint(text)}")
+
+    def command(self, text):
+        self.line(f"    {self.paint('36', '$')} {text}")
+
+    def progress(self, text):
+        if not self.is_terminal:
+            return
+        width = shutil.get_terminal_size().columns - 1
+        mark = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"[int(time.monotonic() * 10) % 10]
+        print("\r\033[K" + self.faint(f"    {mark} {text}"[:width]), end="", flush=True)
+        self.progress_shown = True
+
+    def clear_progress(self):
+        if self.progress_shown:
+            print("\r\033[K", end="", flush=True)
+            self.progress_shown = False
+
+
+def count(number, noun):
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+async def until(condition, what, screen=None, text=None):
+    """Waits until `condition()` says yes; looks often and gives up after PATIENCE_S."""
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        found = condition()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return found
+        if time.monotonic() > give_up:
+            raise Failed(f"waited {PATIENCE_S} s for this, in vain: {what}")
+        if screen:
+            screen.progress(text() if text else what)
+        await asyncio.sleep(0.05)
+
+
+# ---- HTTP, as little as the tour needs ----
+
+
+class Cut(Exception):
+    """The connection broke; `begun` tells whether an answer had begun, `instance` whose it was."""
+
+    def __init__(self, why, begun=False, instance=None):
+        super().__init__(why)
+        self.begun, self.instance = begun, instance
+
+
+class Answer:
+    def __init__(self, status, fields, body):
+        self.status, self.fields, self.body = status, fields, body
+
+    def field(self, name):
+        return next((value for key, value in self.fields if key == name), None)
+
+    @property
+    def instance(self):
+        return self.field("x-instance")
+
+
+class Client:
+    """One HTTP/1.1 connection, kept between requests. It sends each request once: no second try hides a failure."""
+
+    def __init__(self, port):
+        self.port, self.reader, self.writer = port, None, None
+
+    async def send(self, method, path, fields=(), body=b"", pieces=1):
+        try:
+            return await asyncio.wait_for(self.exchange(method, path, fields, body, pieces), REQUEST_TIMEOUT_S)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            self.close()
+            raise Cut(str(error) or type(error).__name__) from error
+        except asyncio.TimeoutError as error:
+            self.close()
+            raise Cut(f"no answer within {REQUEST_TIMEOUT_S} s") from error
+        except BaseException:
+            self.close()
+            raise
+
+    async def exchange(self, method, path, fields, body, pieces):
+        if self.writer is None:
+            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        head = [f"{method} {path} HTTP/1.1", f"host: 127.0.0.1:{self.port}"]
+        head += [f"{name}: {value}" for name, value in fields]
+        if body or method == "POST":
+            head.append(f"content-length: {len(body)}")
+        self.writer.write(("\r\n".join(head) + "\r\n\r\n").encode())
+        step = max(1, -(-len(body) // pieces))
+        for at in range(0, len(body), step):
+            self.writer.write(body[at : at + step])
+            await self.writer.drain()
+            if pieces > 1:
+                await asyncio.sleep(PAUSE_S)
+        answer = await self.read_answer()
+        if answer.field("connection") == "close":
+            self.close()
+        return answer
+
+    async def read_answer(self):
+        status, fields = await read_head(self.reader)
+        answer = Answer(status, fields, b"")
+        try:
+            if answer.field("transfer-encoding") == "chunked":
+                answer.body = await self.read_chunks()
+            else:
+                answer.body = await self.reader.readexactly(int(answer.field("content-length") or 0))
+        except (OSError, asyncio.IncompleteReadError) as error:
+            raise Cut("cut in the middle of the answer", begun=True, instance=answer.instance) from error
+        return answer
+
+    async def read_chunks(self):
+        body = b""
+        while size := int(await self.reader.readuntil(b"\r\n"), 16):
+            body += await self.reader.readexactly(size)
+            await self.reader.readexactly(2)
+        await self.reader.readexactly(2)
+        return body
+
+    def close(self):
+        if self.writer is not None:
+            self.writer.close()
+        self.reader = self.writer = None
+
+
+async def read_head(reader):
+    lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    fields = [line.split(": ", 1) for line in lines[1:] if ": " in line]
+    return int(lines[0].split(" ")[1]), [(name.lower(), value) for name, value in fields]
+
+
+class Browser:
+    """Follows redirects, keeps cookies, and says which origin its forms come from."""
+
+    def __init__(self, port):
+        self.client, self.cookies, self.origin = Client(port), {}, f"http://127.0.0.1:{port}"
+
+    async def go(self, method, path, form=None):
+        body = urllib.parse.urlencode(form).encode() if form else b""
+        fields = [("accept", "text/html"), ("cookie", "; ".join(f"{k}={v}" for k, v in self.cookies.items()))]
+        if method == "POST":
+            fields += [("origin", self.origin), ("content-type", "application/x-www-form-urlencoded")]
+        answer = await self.client.send(method, path, fields, body)
+        for name, value in answer.fields:
+            if name == "set-cookie":
+                cookie, _, content = value.split(";")[0].partition("=")
+                self.cookies[cookie] = content
+        if answer.status in (302, 303):
+            return await self.go("GET", answer.field("location"))
+        if answer.status != 200:
+            raise Failed(f"{method} {path} was answered with {answer.status}")
+        answer.path, answer.text = path, answer.body.decode()
+        return answer
+
+
+# ---- load ----
+
+
+class Load:
+    """Clients that shop without a pause: pages, pictures, the API, uploads, and WebSockets held open."""
+
+    def __init__(self, port):
+        self.port = port
+        self.latencies, self.failures, self.by_instance = [], [], {}
+        self.uploads = self.cut_uploads = 0
+        self.sockets, self.lost_sockets = {}, []
+        self.killed = None
+        self.is_over = False
+        self.shoppers, self.listeners = [], []
+
+    async def __aenter__(self):
+        # The same walk through the shop every time.
+        jobs = [self.browse(random.Random(number)) for number in range(CLIENTS)]
+        jobs += [self.upload(random.Random(number)) for number in range(UPLOADERS)]
+        self.shoppers = [asyncio.create_task(job) for job in jobs]
+        self.listeners = [asyncio.create_task(self.listen(number)) for number in range(SOCKETS)]
+        return self
+
+    async def __aexit__(self, *_):
+        # Requests under way come back, and are counted.
+        self.is_over = True
+        ended = await asyncio.gather(*self.shoppers, return_exceptions=True)
+        for task in self.listeners:
+            task.cancel()
+        ended += await asyncio.gather(*self.listeners, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                self.failures.append(f"the load generator itself failed: {error!r}")
+
+    @property
+    def requests(self):
+        return len(self.latencies) + self.uploads + self.cut_uploads + len(self.failures)
+
+    def look(self):
+        """One line of progress."""
+        slow = f", p99 {self.percentile(0.99):.0f} ms" if self.latencies else ""
+        return f"under load: {count(self.requests, 'request')}, {len(self.failures)} failed{slow}"
+
+    def percentile(self, share):
+        ordered = sorted(self.latencies)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000
+
+    async def browse(self, chance):
+        paths = ["/", "/?page=2", "/?category=Light", "/?q=lantern", "/products/olive-tree", "/products/lavender"]
+        paths += ["/pictures/parasol.svg", "/api/catalog/products?per=4", "/assets/shop.css", "/cart"]
+        client = Client(self.port)
+        with contextlib.closing(client):
+            while not self.is_over:
+                path = chance.choice(paths)
+                begun = time.perf_counter()
+                try:
+                    answer = await client.send("GET", path)
+                    self.note(answer, path, time.perf_counter() - begun)
+                except Cut as cut:
+                    self.failures.append(f"GET {path}: {cut}")
+                await asyncio.sleep(PAUSE_S)
+
+    def note(self, answer, path, took):
+        if answer.status != 200:
+            self.failures.append(f"GET {path}: {answer.status} {answer.body[:200].decode(errors='replace')}")
+            return
+        self.latencies.append(took)
+        if answer.instance:
+            self.by_instance[answer.instance] = self.by_instance.get(answer.instance, 0) + 1
+
+    async def upload(self, chance):
+        body = chance.randbytes(UPLOAD_BYTES)
+        digest = hashlib.sha256(body).hexdigest()
+        client = Client(self.port)
+        with contextlib.closing(client):
+            while not self.is_over:
+                try:
+                    answer = await client.send("POST", "/upload", body=body, pieces=16)
+                    self.note_upload(answer, digest)
+                except Cut as cut:
+                    self.failures.append(f"POST /upload: {cut}")
+
+    def note_upload(self, answer, digest):
+        if answer.status == 201 and json.loads(answer.body)["sha256"] == digest:
+            self.uploads += 1
+        elif self.killed and answer.status == 502:
+            # It was on its way to the instance that died. Nobody may send it twice but who knows what it means.
+            self.cut_uploads += 1
+        else:
+            self.failures.append(f"POST /upload: {answer.status} {answer.body[:200].decode(errors='replace')}")
+
+    async def listen(self, number):
+        """Holds one WebSocket (RFC 6455) open and reads what the shop's ticker says."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        with contextlib.closing(writer):
+            key = base64.b64encode(random.randbytes(16)).decode()
+            head = f"GET /live HTTP/1.1\r\nhost: 127.0.0.1:{self.port}\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+            writer.write(f"{head}sec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n\r\n".encode())
+            status, fields = await read_head(reader)
+            instance = dict(fields).get("x-instance")
+            if status != 101:
+                self.lost_sockets.append(f"refused with {status}")
+                return
+            self.sockets[number] = instance
+            try:
+                await self.read_frames(reader, writer)
+            except (OSError, asyncio.IncompleteReadError):
+                if instance != self.killed:
+                    self.lost_sockets.append(f"cut, on {instance}")
+
+    async def read_frames(self, reader, writer):
+        while True:
+            kind, length = await reader.readexactly(2)
+            if length == 126:
+                length = int.from_bytes(await reader.readexactly(2), "big")
+            payload = await reader.readexactly(length)
+            if kind & 15 == 9:  # ping: answered, masked with zeros
+                writer.write(bytes([0x8A, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
+            if kind & 15 == 8:
+                raise asyncio.IncompleteReadError(payload, None)
+
+
+# ---- Terrace and the shop ----
+
+
+class Shop:
+    """The shop under Terrace, from a copy of its file."""
+
+    def __init__(self, screen, profile, port):
+        self.screen, self.port = screen, port
+        self.program = TARGET / profile / "terrace"
+        self.shop = TARGET / profile / "shop"
+        self.file = FOLDER / "terrace.toml"
+        self.log = FOLDER / "terrace.log"
+        self.process = None
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def typed(self, words):
+        """A command as one would type it here."""
+        return f"{shown(self.program)} {words} --file {shown(self.file)}"
+
+    async def ask(self, *words):
+        process = await asyncio.create_subprocess_exec(
+            self.program, *words, "--file", self.file, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        out, err = await process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+    async def status(self):
+        code, out, err = await self.ask("status", "--json")
+        if code != 0:
+            raise Failed(err.strip())
+        return json.loads(out)
+
+    async def fleet(self, service):
+        services = (await self.status())["services"]
+        return next(entry["fleet"] for entry in services if entry["name"] == service)
+
+    async def instances(self, service):
+        return (await self.fleet(service))["instances"]
+
+    async def metrics(self, name):
+        """The sum of a metric over all its labels, by label text."""
+        answer = await Client(self.probes_port).send("GET", "/metrics")
+        found = re.findall(rf"^{name}({{[^}}]*}})? (\S+)", answer.body.decode(), re.MULTILINE)
+        return {labels: float(value) for labels, value in found}
+
+    def prepare(self):
+        for program in (self.program, self.shop):
+            if not program.exists():
+                raise Failed(f"{shown(program)} is not built; `make demo` builds it")
+        if not is_free(self.port):
+            raise Failed(
+                f"port {self.port} is taken by another program. Stop it, or choose another port: "
+                f"DEMO_PORT={self.port + 1} make demo"
+            )
+        self.probes_port = 9901 if is_free(9901) else free_port()
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        FOLDER.mkdir(parents=True)
+        text = (ROOT / "examples/shop/terrace.toml").read_text()
+        text = re.sub(r'"\S*/target/\w+/shop (\w+)"', lambda found: f'["{self.shop}", "{found[1]}"]', text)
+        text = text.replace("127.0.0.1:8080", f"127.0.0.1:{self.port}")
+        text = text.replace('access = { to = "stdout" }', 'access = { to = "access.log" }')
+        self.file.write_text(f'{text}\n[admin]\nprobes = "127.0.0.1:{self.probes_port}"\n')
+
+    async def clear_the_way(self):
+        """Ends what a demo left behind that was killed."""
+        if (FOLDER / ".terrace/admin.sock").exists() and self.program.exists():
+            code, _, _ = await self.ask("stop")
+            if code == 0:
+                gone = lambda: not (FOLDER / ".terrace/admin.sock").exists()
+                await until(gone, "the shop of an earlier demo to stop", self.screen)
+
+    async def start(self):
+        with self.log.open("wb") as log:
+            # In a session of its own: Ctrl-C is for this script, which then stops Terrace in order.
+            self.process = await asyncio.create_subprocess_exec(
+                self.program, "--json", "up", self.file, stdout=log, stderr=log, start_new_session=True
+            )
+        await until(self.is_ready, "the shop to be ready", self.screen)
+
+    async def is_ready(self):
+        if self.process.returncode is not None:
+            raise Failed(f"Terrace ended with status {self.process.returncode}:\n{self.last_lines()}")
+        try:
+            return (await Client(self.probes_port).send("GET", "/readyz")).status == 200
+        except Cut:
+            return False
+
+    def last_lines(self):
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
+
+    async def stop(self):
+        if self.process is None or self.process.returncode is not None:
+            return
+        self.process.terminate()
+        while self.process.returncode is None:
+            self.screen.progress("stopping: requests under way finish first")
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self.process.wait()), 0.1)
+        self.screen.clear_progress()
+
+    def change_file(self, *changes):
+        """Saves the copy with each old text replaced by its new one."""
+        text = self.file.read_text()
+        for old, new in changes:
+            if old not in text:
+                raise Failed(f"examples/shop/terrace.toml has no {old!r} any more")
+            text = text.replace(old, new, 1)
+        partial = self.file.with_suffix(".partial")
+        partial.write_text(text)
+        partial.rename(self.file)
+
+
+def shown(path):
+    """A path as short as it can be typed in the repository."""
+    return os.path.relpath(path, ROOT) if path.is_relative_to(ROOT) else str(path)
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# ---- the tour ----
+
+
+class Tour:
+    def __init__(self, screen, shop):
+        self.screen, self.shop = screen, shop
+
+    async def walk(self):
+        steps = [
+            ("The shop, from one file and one command", self.start),
+            ("A purchase, as a browser makes it", self.buy),
+            ("More instances, under load", self.scale),
+            ("Another file, under load", self.reload),
+            ("An instance dies, under load", self.kill),
+        ]
+        for number, (title, step) in enumerate(steps, 1):
+            self.screen.title(number, title)
+            await step()
+
+    async def start(self):
+        begun = time.monotonic()
+        await self.shop.start()
+        services = (await self.shop.status())["services"]
+        instances = sum(entry["fleet"]["ready"] for entry in services)
+        took = time.monotonic() - begun
+        self.screen.good(
+            f"{count(len(services), 'service')}, {count(instances, 'instance')}, all ready after {took:.1f} s"
+        )
+        self.screen.good(f"the shop is open at {self.screen.bold(self.shop.url)}: come in while the tour goes on")
+
+    async def buy(self):
+        browser = Browser(self.shop.port)
+        begun = time.monotonic()
+        await browser.go("GET", "/")
+        person = {"name": "Ada", "email": f"ada-{random.randrange(10**9)}@example.com", "password": "correct horse"}
+        await browser.go("POST", "/register", person)
+        await browser.go("POST", "/logout", {"bye": "1"})
+        page = await browser.go("POST", "/login", {"email": person["email"], "password": person["password"]})
+        if person["email"] not in page.text:
+            raise Failed("the shop does not know Ada after she logged in")
+        self.screen.good("Ada registered, logged out and in again (auth signed her a token)")
+        await browser.go("POST", "/cart", {"product": "olive-tree"})
+        await browser.go("POST", "/cart", {"product": "string-lights"})
+        page = await browser.go("GET", "/checkout")
+        price = re.search(r"Pay\s+(€[\d.,]+)", page.text)[1]
+        self.screen.good(f"an olive tree and string lights are in her cart: {price}")
+        key = re.search(r'name="key" value="([^"]+)"', page.text)[1]
+        form = {"key": key, "name": "Ada", "address": "12 Terrace Road, Sunnyville", "card": "4242 4242 4242 4242"}
+        order = await browser.go("POST", "/checkout", form)
+        if not order.path.startswith("/orders/") or "Thank you, Ada" not in order.text:
+            raise Failed(f"the checkout led to {order.path} instead of an order")
+        took = time.monotonic() - begun
+        self.screen.good(f"order {order.path.split('/')[-1]} is paid, {took * 1000:.0f} ms after she came in")
+        self.screen.note("web asked catalog and orders, orders asked catalog and payments: all of it through Terrace")
+
+    async def scale(self):
+        async with Load(self.shop.port) as load:
+            await self.settle(load)
+            self.screen.command(self.shop.typed("scale web 4"))
+            code, out, err = await self.watched(self.shop.ask("scale", "web", "4"), load)
+            if code != 0:
+                raise Failed(err.strip())
+            load.by_instance.clear()
+            names = {f"web-{number}" for number in range(1, 5)}
+            await until(lambda: names <= load.by_instance.keys(), "all four to serve", self.screen, load.look)
+            await self.settle(load)
+        self.screen.good(f"{out.strip()}, and each of them serves: {shares(load, names)}")
+        self.report(load)
+
+    async def reload(self):
+        async with Load(self.shop.port) as load:
+            await self.settle(load)
+            await self.refuse(load)
+            await self.accept(load)
+            await self.settle(load)
+        self.report(load)
+
+    async def refuse(self, load):
+        """A file with a mistake changes nothing."""
+        self.shop.change_file(("instances = 2", "instnaces = 2"))
+        self.screen.command(f"{self.shop.typed('reload')}    {self.screen.faint('# after a slip of the pen')}")
+        code, _, err = await self.watched(self.shop.ask("reload"), load)
+        if code == 0:
+            raise Failed("the wrong file was accepted")
+        for line in err.rstrip().splitlines():
+            self.screen.line(f"      {line}")
+        await self.settle(load)
+        self.screen.good("refused whole; what ran runs on")
+
+    async def accept(self, load):
+        """A good one is taken over as soon as it is saved, and rolls the service whose environment changed."""
+        before = {entry["pid"] for entry in await self.shop.instances("catalog")}
+        greeting = '[route.hello]\nat      = "/hello"\nrespond = { body = "Hello from the file.\\n" }\n\n[log]'
+        catalog = "[service.catalog]"
+        self.shop.change_file(
+            ("instnaces = 2", "instances = 2"), ("[log]", greeting), (catalog, f'{catalog}\nenv       = {{ SEASON = "summer" }}')
+        )
+        self.screen.command(f"$EDITOR {shown(self.shop.file)}    {self.screen.faint('# mended, saved; nothing else to do')}")
+
+        async def is_there():
+            return (await Client(self.shop.port).send("GET", "/hello")).status == 200
+
+        await until(is_there, "the new route", self.screen, load.look)
+        self.screen.good("a new route answers: /hello")
+
+        async def is_rolled():
+            fleet = await self.shop.fleet("catalog")
+            now = {entry["pid"] for entry in fleet["instances"]}
+            return fleet["state"] == "running" and not now & before and fleet["ready"] == len(before)
+
+        await until(is_rolled, "the catalog to be replaced", self.screen, load.look)
+        self.screen.good("its environment changed, so every catalog instance was replaced, one by one")
+
+    async def kill(self):
+        async with Load(self.shop.port) as load:
+            await self.settle(load)
+            victim = await self.victim(load)
+            broken = await self.broken_attempts()
+            load.killed = victim["name"]
+            self.screen.command(f"kill -9 {victim['pid']}    {self.screen.faint('# ' + victim['name'])}")
+            died = time.monotonic()
+            os.kill(victim["pid"], signal.SIGKILL)
+
+            async def is_back():
+                now = next((e for e in await self.shop.instances("web") if e["name"] == victim["name"]), None)
+                return now is not None and now["pid"] != victim["pid"] and now["state"] == "ready"
+
+            await until(is_back, "the instance to come back", self.screen, load.look)
+            took = time.monotonic() - died
+            await self.settle(load)
+            broken = await self.broken_attempts() - broken
+        self.screen.good(f"{victim['name']} was started again and serves, {took:.1f} s later")
+        rescued = int(broken) - load.cut_uploads
+        if rescued > 0:
+            self.screen.good(f"{count(rescued, 'request')} found it dead and went to another one; no client noticed")
+        self.report(load)
+
+    async def victim(self, load):
+        """An instance of web, and one that holds a WebSocket, so that it hurts."""
+        ready = [entry for entry in await self.shop.instances("web") if entry["state"] == "ready"]
+        return max(ready, key=lambda entry: list(load.sockets.values()).count(entry["name"]))
+
+    async def broken_attempts(self):
+        """Attempts that ended because the instance was gone."""
+        found = await self.shop.metrics("terrace_upstream_requests_total")
+        return sum(
+            value
+            for labels, value in found.items()
+            if 'service="web"' in labels and re.search('outcome="(connect|reset)"', labels)
+        )
+
+    async def watched(self, job, load):
+        """Waits for `job` while the load is shown."""
+        task = asyncio.ensure_future(job)
+        await until(task.done, "the command", self.screen, load.look)
+        return task.result()
+
+    async def settle(self, load):
+        """Waits until that many further requests have come back."""
+        wanted = load.requests + SETTLED_REQUESTS
+        await until(lambda: load.requests >= wanted, "requests to come back", self.screen, load.look)
+
+    def report(self, load):
+        uploads = f", {load.uploads} of them uploads" if load.uploads else ""
+        figures = f"p50 {load.percentile(0.5):.1f} ms, p99 {load.percentile(0.99):.1f} ms"
+        told = f"{count(load.requests, 'request')}{uploads}, {self.screen.bold(f'{len(load.failures)} failed')}, {figures}"
+        held = [name for name in load.sockets.values() if name != load.killed]
+        if load.failures or load.lost_sockets:
+            self.screen.bad(told)
+            for why in (load.failures + load.lost_sockets)[:10]:
+                self.screen.note(why)
+            raise Failed("requests failed that should not")
+        self.screen.good(told)
+        self.screen.good(f"{count(len(held), 'WebSocket')} held open throughout, 0 cut")
+        if load.cut_uploads:
+            self.screen.note(f"{count(load.cut_uploads, 'upload')} into the killed instance got 502: not ours to send twice")
+        lost = len(load.sockets) - len(held)
+        if lost:
+            self.screen.note(f"{count(lost, 'WebSocket')} ended on the killed instance, as any connection to a dead process")
+
+
+def shares(load, names):
+    total = sum(load.by_instance.get(name, 0) for name in names)
+    return ", ".join(f"{name} {100 * load.by_instance.get(name, 0) / total:.0f} %" for name in sorted(names))
+
+
+def where_to_look(screen, shop):
+    screen.line()
+    screen.line(screen.bold("Where to look"))
+    rows = [
+        ("the shop", shop.url),
+        ("metrics", f"http://127.0.0.1:{shop.probes_port}/metrics"),
+        ("what runs", shop.typed("status")),
+        ("what it prints", shop.typed("logs -f")),
+        ("the file", f"{shown(shop.file)}  (save it: it is taken over)"),
+        ("every request", f"tail -f {shown(FOLDER / 'access.log')}"),
+    ]
+    for name, text in rows:
+        screen.line(f"    {screen.faint(f'{name:<15}')} {text}")
+    screen.line()
+    screen.line(screen.bold("Break it"))
+    for text in (shop.typed("scale orders 5"), shop.typed("restart web"), "kill -9 PID    (of any instance; see status)"):
+        screen.command(text)
+
+
+async def stay(screen, shop):
+    screen.line()
+    screen.line(f"The shop stays open at {screen.bold(shop.url)}. {screen.bold('Ctrl-C')} closes it.")
+    code = await shop.process.wait()
+    screen.line(f"Terrace ended with status {code}.")
+    return code
+
+
+async def run(arguments):
+    screen = Screen()
+    shop = Shop(screen, arguments.profile, arguments.port)
+    task = asyncio.current_task()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        await shop.clear_the_way()
+        shop.prepare()
+        await Tour(screen, shop).walk()
+        where_to_look(screen, shop)
+        if sys.stdout.isatty():
+            return await stay(screen, shop)
+        return 0
+    except (Failed, Cut) as failed:
+        screen.bad(str(failed))
+        if shop.process is not None:
+            screen.note(f"what Terrace said: {shown(shop.log)}")
+        return 1
+    except asyncio.CancelledError:
+        screen.line()
+        return 0 if screen.is_terminal else 130
+    finally:
+        await shop.stop()
+        if shop.process is not None:
+            screen.line("The shop is closed; nothing is left running.")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/demo.sh", description="The example shop under Terrace, with a tour.")
+    parser.add_argument("--profile", default="release", help="whose binaries: release (default) or debug")
+    parser.add_argument("--port", type=int, default=int(os.environ.get("DEMO_PORT", "8080")), help="the shop's port")
+    sys.exit(asyncio.run(run(parser.parse_args())))
+
+
+if __name__ == "__main__":
+    main()
