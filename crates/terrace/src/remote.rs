@@ -33,11 +33,20 @@ pub(crate) fn run(file: &Path, ask: &Ask<'_>, global: &Global) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
-            let label = if global.colours_errors() { "\x1b[1;31merror\x1b[0m" } else { "error" };
-            eprintln!("{label}: {error}");
+            print_error(&error, global);
             ExitCode::FAILURE
         }
     }
+}
+
+/// The sentence alone: what kind of refusal it was, a person sees. The problems of a file begin with their own label.
+fn print_error(error: &ClientError, global: &Global) {
+    let sentence = match error {
+        ClientError::Refused(refused) => refused.detail.clone(),
+        other => other.to_string(),
+    };
+    let label = if global.colours_errors() { "\x1b[1;31merror\x1b[0m" } else { "error" };
+    eprintln!("{label}: {}", sentence.strip_prefix("error: ").unwrap_or(&sentence).trim_end());
 }
 
 /// The socket in the state folder that the file names. A file that is wrong by now still leads there, as long as it says
