@@ -23,7 +23,7 @@ impl Scalar for Duration {
     const FORM: Form = Form { noun: "a duration", example: "250ms", pattern: "^[0-9]+(us|ms|s|m|h|d)$" };
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        let (number, unit) = quantity(text, "s")?;
+        let (number, unit) = quantity(text, "s", DURATION_UNITS)?;
         let Some((_, nanoseconds)) = DURATION_UNITS.iter().find(|(name, _)| *name == unit) else {
             return Err(unknown_unit(unit, DURATION_UNITS));
         };
@@ -62,7 +62,7 @@ impl Scalar for Size {
     const FORM: Form = Form { noun: "a size", example: "1MiB", pattern: "^[0-9]+([KMGT]i?)?B$" };
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        let (number, unit) = quantity(text, "B")?;
+        let (number, unit) = quantity(text, "B", SIZE_UNITS)?;
         let Some((_, bytes)) = SIZE_UNITS.iter().find(|(name, _)| *name == unit) else {
             return Err(unknown_unit(unit, SIZE_UNITS));
         };
@@ -112,7 +112,7 @@ impl Scalar for ByteRate {
 }
 
 /// The number and the unit of `text`. `usual`: the unit to suggest where there is none.
-fn quantity<'t>(text: &'t str, usual: &str) -> Result<(u64, &'t str), Wrong> {
+fn quantity<'t>(text: &'t str, usual: &str, units: &[(&str, u64)]) -> Result<(u64, &'t str), Wrong> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let Ok(value) = number.parse() else {
@@ -120,7 +120,10 @@ fn quantity<'t>(text: &'t str, usual: &str) -> Result<(u64, &'t str), Wrong> {
     };
     match unit {
         "" => Err(Wrong::write(format!("{number}{usual}"))),
-        unit if unit.starts_with(' ') => Err(Wrong::write(format!("{number}{}", unit.trim()))),
+        unit if unit.starts_with(' ') => Err(match units.iter().any(|(name, _)| *name == unit.trim()) {
+            true => Wrong::write(format!("{number}{}", unit.trim())),
+            false => unknown_unit(unit.trim(), units),
+        }),
         unit if unit.starts_with('.') => Err(Wrong::because("is no whole number; use a smaller unit")),
         unit => Ok((value, unit)),
     }
