@@ -1,16 +1,22 @@
 //! What one core of the data plane has for itself: the snapshot in force, its connections to endpoints, the clients
 //! connected to it. All of it is touched by one thread only.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use terrace_instruments::Log;
+use terrace_runtime::clock;
 use terrace_upstream::{Pool, Shelf};
 
-use crate::snapshot::Snapshot;
+use crate::listener::Shared;
+use crate::snapshot::{ListenerView, Snapshot};
+
+/// How long the last snapshot of a listener that went away is kept for connections that are still in its line.
+const FORMER_KEPT: Duration = Duration::from_secs(5);
 
 thread_local! {
     static HERE: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
@@ -22,6 +28,8 @@ pub(crate) struct Core {
     pub(crate) pool: Pool,
     pub(crate) log: Log,
     snapshot: RefCell<Rc<InForce>>,
+    /// The last snapshots of listeners that went away, by name, until their last connection has.
+    former: RefCell<HashMap<String, Former>>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
     next_client: Cell<u64>,
 }
@@ -29,6 +37,34 @@ pub(crate) struct Core {
 /// The snapshot in force, counted by this core for itself: no two cores write the same count for each request.
 #[derive(Debug)]
 pub(crate) struct InForce(Arc<Snapshot>);
+
+/// The last snapshot in which a listener was.
+#[derive(Debug)]
+struct Former {
+    snapshot: Rc<InForce>,
+    since: Duration,
+}
+
+/// What a connection sees of the configuration: the snapshot in force, or, when its listener has gone away, the last one
+/// that had it. Whoever was let in is served.
+#[derive(Debug)]
+pub(crate) struct Sight<'a> {
+    core: &'a Core,
+    listener: &'a str,
+    current: Rc<InForce>,
+    former: OnceCell<Option<Rc<InForce>>>,
+}
+
+impl Sight<'_> {
+    /// The snapshot and the listener in it.
+    pub(crate) fn look(&self) -> Option<(&Snapshot, &ListenerView)> {
+        if let Some(view) = self.current.listeners.get(self.listener) {
+            return Some((&self.current, view));
+        }
+        let former = self.former.get_or_init(|| self.core.former(self.listener)).as_ref()?;
+        former.listeners.get(self.listener).map(|view| (&***former, view))
+    }
+}
 
 impl std::ops::Deref for InForce {
     type Target = Snapshot;
@@ -45,6 +81,7 @@ impl Core {
             pool: Pool::new(shelf),
             log,
             snapshot: RefCell::new(Rc::new(InForce(snapshot))),
+            former: RefCell::default(),
             clients: RefCell::default(),
             next_client: Cell::new(0),
         });
@@ -57,27 +94,50 @@ impl Core {
         HERE.with_borrow(Clone::clone)
     }
 
-    /// The snapshot in force; whoever holds it keeps what it was told to the end of its request.
-    pub(crate) fn snapshot(&self) -> Rc<InForce> {
-        Rc::clone(&self.snapshot.borrow())
+    /// The snapshot in force, as a connection of `listener` sees it; whoever holds it keeps what it was told to the end
+    /// of its request.
+    pub(crate) fn sight<'a>(&'a self, listener: &'a str) -> Sight<'a> {
+        let current = Rc::clone(&self.snapshot.borrow());
+        Sight { core: self, listener, current, former: OnceCell::new() }
     }
 
     pub(crate) fn set_snapshot(&self, snapshot: Arc<Snapshot>) {
-        *self.snapshot.borrow_mut() = Rc::new(InForce(snapshot));
+        let next = Rc::new(InForce(snapshot));
+        let before = self.snapshot.replace(Rc::clone(&next));
+        let mut former = self.former.borrow_mut();
+        former.retain(|listener, _| !next.listeners.contains_key(listener));
+        for listener in before.listeners.keys().filter(|listener| !next.listeners.contains_key(*listener)) {
+            let last = Former { snapshot: Rc::clone(&before), since: clock::now() };
+            former.insert(listener.clone(), last);
+        }
+    }
+
+    fn former(&self, listener: &str) -> Option<Rc<InForce>> {
+        self.former.borrow().get(listener).map(|former| Rc::clone(&former.snapshot))
+    }
+
+    /// Lets go of the last snapshots of listeners that nobody is connected to any more.
+    pub(crate) fn forget_former(&self) {
+        let clients = self.clients.borrow();
+        let is_seen = |listener: &str| clients.values().any(|client| client.listener.name == listener);
+        let recent = clock::now().saturating_sub(FORMER_KEPT);
+        self.former.borrow_mut().retain(|listener, former| former.since > recent || is_seen(listener));
     }
 
     /// Registers a client's connection until the guard is dropped.
-    pub(crate) fn enter(self: &Rc<Self>, listener: u64) -> ClientGuard {
+    pub(crate) fn enter(self: &Rc<Self>, listener: &Arc<Shared>) -> ClientGuard {
         let id = self.next_client.get();
         self.next_client.set(id + 1);
-        let client = Rc::new(Client { listener, is_leaving: Cell::new(false), waker: RefCell::new(None) });
+        let is_leaving = Cell::new(listener.is_closing());
+        let client = Client { listener: Arc::clone(listener), is_leaving, waker: RefCell::new(None) };
+        let client = Rc::new(client);
         self.clients.borrow_mut().insert(id, Rc::clone(&client));
         ClientGuard { core: Rc::clone(self), id, client }
     }
 
     /// Asks the connections of a listener to end when their requests have.
     pub(crate) fn ask_to_leave(&self, listener: u64) {
-        for client in self.clients.borrow().values().filter(|client| client.listener == listener) {
+        for client in self.clients.borrow().values().filter(|client| client.listener.id == listener) {
             client.is_leaving.set(true);
             if let Some(waker) = client.waker.borrow_mut().take() {
                 waker.wake();
@@ -87,14 +147,14 @@ impl Core {
 
     /// How many connections of a listener are open.
     pub(crate) fn clients_of(&self, listener: u64) -> usize {
-        self.clients.borrow().values().filter(|client| client.listener == listener).count()
+        self.clients.borrow().values().filter(|client| client.listener.id == listener).count()
     }
 }
 
 /// A client's connection, as its core knows it.
 #[derive(Debug)]
 struct Client {
-    listener: u64,
+    listener: Arc<Shared>,
     is_leaving: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }

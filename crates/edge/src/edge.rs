@@ -98,6 +98,7 @@ impl Edge {
                     loop {
                         tokio::time::sleep(SWEEP).await;
                         core.pool.sweep();
+                        core.forget_former();
                     }
                 });
             });

@@ -1,5 +1,6 @@
 //! A client's connection that speaks HTTP/1: request after request, until one of the two has enough.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -25,6 +26,8 @@ const LINGER_BYTES_MAX: usize = 256 << 10;
 const LINGER: Duration = Duration::from_secs(2);
 /// A connection that has been silent for that long gives its memory back.
 const BUSY: Duration = Duration::from_secs(1);
+/// Who was let in just before a listener went away has so long to send a request: it would be told nothing else.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// What of a body is read over to keep the connection.
 const LEFT_OVER_BYTES_MAX: usize = 128 << 10;
 
@@ -35,6 +38,8 @@ pub(crate) struct Session {
     pub(crate) guard: ClientGuard,
     pub(crate) listener: String,
     pub(crate) connected: Connected,
+    /// No request has come yet.
+    pub(crate) is_new: Cell<bool>,
 }
 
 /// What a connection waits for between requests.
@@ -71,6 +76,17 @@ pub(crate) async fn serve(session: Session, io: Io, bounds: Bounds, http2: bool)
 
 /// Waits for the next request, at most that long.
 async fn next(session: &Session, connection: &mut Connection, timer: &mut Timer, patience: Duration) -> Next {
+    let waited = wait(session, connection, timer, patience).await;
+    if !(matches!(waited, Next::End) && session.is_new.get() && session.guard.is_leaving()) {
+        return waited;
+    }
+    match timer.run(clock::now() + FIRST_REQUEST, connection.readable()).await {
+        Ok(Ok(true)) => Next::Request,
+        _ => Next::End,
+    }
+}
+
+async fn wait(session: &Session, connection: &mut Connection, timer: &mut Timer, patience: Duration) -> Next {
     let until = clock::now() + patience;
     let mut readable = pin!(connection.readable());
     let waited = timer.run(
@@ -95,6 +111,7 @@ struct Busy<'a> {
 impl Busy<'_> {
     /// Serves one request after another until none has come for a while.
     async fn serve(mut self) -> After {
+        self.session.is_new.set(false);
         let mut reused = Reused::default();
         let mut head = RequestHead::new();
         loop {
@@ -135,15 +152,15 @@ impl Busy<'_> {
         let session = self.session;
         self.connection.begin_body(length, self.bounds.head.head_bytes_max);
         let after = {
-            let snapshot = session.core.snapshot();
-            let Some(listener) = snapshot.listeners.get(&session.listener) else { return After::Close };
+            let sight = session.core.sight(&session.listener);
+            let Some((snapshot, listener)) = sight.look() else { return After::Close };
             let client = head.version;
             let (incoming, outgoing) = self.connection.split();
             let (body, reply) = (Body::Http1(incoming), Reply::Http1 { outgoing, client });
             let mut exchange = Exchange { head, length, body, reply, reused };
             let (core, connected, is_leaving) =
                 (&session.core, &session.connected, session.guard.is_leaving());
-            let way = Way { core, snapshot: &snapshot, listener, connected, is_leaving };
+            let way = Way { core, snapshot, listener, connected, is_leaving };
             chain::serve(way, &mut exchange).await
         };
         if after == After::Keep && self.connection.is_body_written() && self.read_over(reused).await {
@@ -176,13 +193,13 @@ impl Busy<'_> {
     async fn refuse(&mut self, reused: &mut Reused, problem: Problem) -> After {
         let session = self.session;
         let mut head = RequestHead::new();
-        let snapshot = session.core.snapshot();
+        let sight = session.core.sight(&session.listener);
         let reply = Reply::Http1 { outgoing: self.connection.outgoing(), client: Version::Http11 };
         let mut exchange =
             Exchange { head: &mut head, length: BodyLength::Empty, body: Body::Empty, reply, reused };
-        if let Some(listener) = snapshot.listeners.get(&session.listener) {
+        if let Some((snapshot, listener)) = sight.look() {
             let (core, connected) = (&session.core, &session.connected);
-            let way = Way { core, snapshot: &snapshot, listener, connected, is_leaving: true };
+            let way = Way { core, snapshot, listener, connected, is_leaving: true };
             chain::refuse(way, &mut exchange, &problem).await;
         }
         After::Close

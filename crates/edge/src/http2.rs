@@ -175,10 +175,10 @@ async fn serve_stream(
     let mut reused = Reused::default();
     let mut exchange =
         Exchange { head: &mut head, length, body, reply: Reply::Http2(respond), reused: &mut reused };
-    let snapshot = session.core.snapshot();
-    let Some(listener) = snapshot.listeners.get(&session.listener) else { return false };
+    let sight = session.core.sight(&session.listener);
+    let Some((snapshot, listener)) = sight.look() else { return false };
     let connected = &session.connected;
-    let way = Way { core: &session.core, snapshot: &snapshot, listener, connected, is_leaving: false };
+    let way = Way { core: &session.core, snapshot, listener, connected, is_leaving: false };
     match read {
         Ok(()) => chain::serve(way, &mut exchange).await == crate::exchange::After::Close,
         Err(problem) => {

@@ -1,13 +1,14 @@
 //! Accepting connections on one core's socket of a listener: counted against the bounds, named by a proxy in front where
 //! one is asked for, secured, and handed to the engine that the client speaks.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     /// Tells listeners apart that a reload replaced.
     pub(crate) id: u64,
     pub(crate) name: String,
+    /// Whoever comes out of the line now is served once and asked to leave.
+    is_closing: AtomicBool,
     connections: AtomicUsize,
     by_client: ByClient,
 }
@@ -57,7 +60,12 @@ impl Shared {
     pub(crate) fn new(id: u64, name: &str) -> Arc<Self> {
         let by_client =
             ByClient { hasher: RandomState::new(), shards: (0..SHARDS).map(|_| Mutex::default()).collect() };
-        Arc::new(Self { id, name: name.to_owned(), connections: AtomicUsize::new(0), by_client })
+        let (name, is_closing) = (name.to_owned(), AtomicBool::new(false));
+        Arc::new(Self { id, name, is_closing, connections: AtomicUsize::new(0), by_client })
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
     }
 
     /// Counts a connection in, when the bounds have room for it.
@@ -175,6 +183,7 @@ fn exhausted(listener: &str, error: &io::Error) -> Event {
 
 /// Serves who is already in the line, and only then closes.
 async fn close(core: &Rc<Core>, shared: &Arc<Shared>, listener: TcpListener) {
+    shared.is_closing.store(true, Ordering::Relaxed);
     let _without_it_a_handshake_may_be_reset = sockets::refuse_new_handshakes(&listener);
     let mut timer = Timer::new();
     let until = clock::now() + CLOSING;
@@ -184,10 +193,8 @@ async fn close(core: &Rc<Core>, shared: &Arc<Shared>, listener: TcpListener) {
 }
 
 async fn serve(core: Rc<Core>, shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
-    let snapshot = core.snapshot();
-    let Some(view) = snapshot.listeners.get(&shared.name).cloned() else { return };
-    drop(snapshot);
-    let guard = core.enter(shared.id);
+    let Some(view) = core.sight(&shared.name).look().map(|(_, view)| view.clone()) else { return };
+    let guard = core.enter(&shared);
     let Ok(mut connected) = connected(&stream, peer) else { return };
     let mut timer = Timer::new();
     let until = clock::now() + view.config.bounds.head_time;
@@ -209,7 +216,7 @@ async fn serve(core: Rc<Core>, shared: Arc<Shared>, mut stream: TcpStream, peer:
     connected.is_tls = io.is_tls();
     let bounds = view.config.bounds;
     let http2 = view.config.http2;
-    let session = Session { core, guard, listener: shared.name.clone(), connected };
+    let session = Session { core, guard, listener: shared.name.clone(), connected, is_new: Cell::new(true) };
     drop((timer, view));
     match speaks_http2 {
         // What only some connections need stands on the heap, so that the others do not carry room for it.
