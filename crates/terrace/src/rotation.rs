@@ -19,7 +19,7 @@ pub(crate) struct Upstreams {
 
 impl Rotation for Upstreams {
     fn publish(&self, service: &str, members: Vec<Member>) {
-        let Some(upstream) = self.services.upstream(service) else { return };
+        let Some(upstream) = self.services.in_use(service) else { return };
         let member = |member: &Member| upstream::Member {
             state: MemberState::Ready,
             ..upstream::Member::new(&member.name, member.address)
@@ -29,14 +29,14 @@ impl Rotation for Upstreams {
     }
 
     fn requests_idle(&self, service: &str, instance: &str) -> BoxFuture<()> {
-        match self.services.upstream(service) {
+        match self.services.in_use(service) {
             Some(upstream) => Box::pin(upstream.wait_idle(instance)),
             None => Box::pin(std::future::ready(())),
         }
     }
 
     fn streams_idle(&self, service: &str, instance: &str) -> BoxFuture<()> {
-        match self.services.upstream(service) {
+        match self.services.in_use(service) {
             Some(upstream) => Box::pin(upstream.wait_streams_idle(instance)),
             None => Box::pin(std::future::ready(())),
         }

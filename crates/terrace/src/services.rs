@@ -18,6 +18,8 @@ pub(crate) struct Services {
     log: Log,
     identity_key: IdentityKey,
     running: Mutex<BTreeMap<String, Running>>,
+    /// Upstreams of services that the file has no more: their instances are stopped when their requests have ended.
+    leaving: Mutex<BTreeMap<String, Arc<Upstream>>>,
 }
 
 /// One service's upstream and its tasks.
@@ -36,11 +38,16 @@ pub(crate) struct Prepared {
 
 impl Services {
     pub(crate) fn new(meter: Meter, log: Log, identity_key: IdentityKey) -> Self {
-        Self { meter, log, identity_key, running: Mutex::default() }
+        Self { meter, log, identity_key, running: Mutex::default(), leaving: Mutex::default() }
     }
 
     pub(crate) fn upstream(&self, service: &str) -> Option<Arc<Upstream>> {
         self.running().get(service).map(|running| Arc::clone(&running.upstream))
+    }
+
+    /// The upstream of a service that is in force, or was until its instances have ended.
+    pub(crate) fn in_use(&self, service: &str) -> Option<Arc<Upstream>> {
+        self.upstream(service).or_else(|| self.leaving().get(service).map(Arc::clone))
     }
 
     pub(crate) fn upstreams(&self) -> Vec<Arc<Upstream>> {
@@ -53,11 +60,13 @@ impl Services {
         let mut upstreams = BTreeMap::new();
         for service in routed(resolved) {
             let config = compile::upstream::config(service, self.identity_key);
-            let upstream = match running.get(&service.name) {
+            let existing = running.get(&service.name).map(|running| Arc::clone(&running.upstream));
+            let existing = existing.or_else(|| self.leaving().get(&service.name).map(Arc::clone));
+            let upstream = match existing {
                 Some(existing) => {
                     // Built only for its errors.
                     Upstream::build(config, &Meter::new(1), &Log::discard())?;
-                    Arc::clone(&existing.upstream)
+                    existing
                 }
                 None => self.build(service, config)?,
             };
@@ -88,11 +97,29 @@ impl Services {
             let source = compile::upstream::source(service);
             let entry = match before.remove(&service.name) {
                 Some(existing) => existing.go_on(service, self.identity_key, source)?,
-                None => Running::start(Arc::clone(upstream), source),
+                None => {
+                    // One that comes back while it was leaving has another configuration by now.
+                    upstream.apply(compile::upstream::config(service, self.identity_key), clock::now())?;
+                    Running::start(Arc::clone(upstream), source)
+                }
             };
             running.insert(service.name.clone(), entry);
         }
+        self.let_go(before, &running);
         Ok(())
+    }
+
+    /// Keeps the upstreams of services that are gone until nothing is in flight on them.
+    fn let_go(&self, gone: BTreeMap<String, Running>, running: &BTreeMap<String, Running>) {
+        let mut leaving = self.leaving();
+        leaving.extend(gone.into_iter().map(|(name, running)| (name, running.upstream)));
+        let is_busy = |upstream: &Upstream| !upstream.report(clock::now()).is_empty();
+        leaving.retain(|name, upstream| !running.contains_key(name) && is_busy(upstream));
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Upstream>>> {
+        // As above.
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {

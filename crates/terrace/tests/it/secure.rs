@@ -72,7 +72,8 @@ fn dev_makes_a_certificate_and_plain_http_is_led_to_https() {
     let world = world();
     let from = Port::reserve();
     let (port, file) = secure(&world, &format!("tls = \"dev\"\nredirect-from = \"{from}\"\n"));
-    let _terrace = world.up(&file);
+    let route = "[route.shop]\nat = [\"shop.localhost/*\", \"/*\"]\nto = \"web\"\n";
+    let _terrace = world.up(&format!("{file}{route}"));
     let made = world.folder.join(".terrace/dev-certificate.pem");
     assert_eq!(curl(&world, &made, "localhost", &port, &[]).as_deref(), Ok("hello from web-1\n"));
     assert_eq!(curl(&world, &made, "shop.localhost", &port, &[]).as_deref(), Ok("hello from web-1\n"));
