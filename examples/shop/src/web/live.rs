@@ -164,7 +164,8 @@ async fn look(web: &Web, instance: &str, people: usize) -> Result<(), Problem> {
         Ok(recent) => (recent.product, recent.at_ms),
         Err(_) => (None, None), // the count is worth telling without it
     };
-    let text = json!({ "people": all, "product": product, "at": at_ms.map(clock::rfc3339) }).to_string();
+    // Whoever reads this is one, even where it was counted before they came.
+    let text = json!({ "people": all.max(1), "product": product, "at": at_ms.map(clock::rfc3339) }).to_string();
     web.live.news.send_if_modified(|news| {
         let is_new = *news != text;
         *news = text;
