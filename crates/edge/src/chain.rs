@@ -118,6 +118,9 @@ async fn walk<'a>(
         Action::Forward { split, targets, strip, rewrite } => {
             let target = *split.pick(terrace_runtime::random::u64());
             hold_against_bound(&targets[target].policy, request.exchange.length)?;
+            if !targets[target].policy.request_id {
+                request.exchange.head.fields.remove(Known::XRequestId);
+            }
             change_path(request.exchange.head, strip.as_ref(), rewrite.as_ref(), found.as_ref())?;
             let to = Towards {
                 policy: &targets[target].policy,

@@ -243,6 +243,8 @@ pub struct Policy {
     pub retry: RetryPolicy,
     /// Bytes of a request's body.
     pub body_bytes_max: Option<u64>,
+    /// Whether the service is told the request's id.
+    pub request_id: bool,
 }
 
 #[cfg(test)]

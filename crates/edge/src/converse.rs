@@ -523,7 +523,11 @@ async fn abort(sink: &mut Sink<'_>) {
     match sink {
         Sink::Http1(outgoing) => {
             // What came before is shown, as far as the client takes it at once.
-            poll_fn(|cx| Poll::Ready(drop(outgoing.poll_flush(cx)))).await;
+            poll_fn(|cx| {
+                let _as_far_as_it_goes = outgoing.poll_flush(cx);
+                Poll::Ready(())
+            })
+            .await;
             outgoing.break_off();
         }
         Sink::Http2(outgoing) => outgoing.reset(h2::Reason::INTERNAL_ERROR),

@@ -133,8 +133,14 @@ impl Edge {
         let mut opened = Vec::new();
         for key in config.listeners.iter().flat_map(addresses).filter(|key| !state.open.contains_key(key)) {
             let (listener, address) = key.clone();
-            let listening = Listening::open(address, self.0.cores.count())
-                .map_err(|error| EdgeError::Listen { listener, address, error })?;
+            // A port that is ours already may go from one listener to another, or to another address of this machine.
+            let is_ours = state.open.keys().any(|(_, open)| open.port() == address.port());
+            let open = if is_ours { Listening::open_beside } else { Listening::open };
+            let listening = open(address, self.0.cores.count()).map_err(|error| EdgeError::Listen {
+                listener,
+                address,
+                error,
+            })?;
             opened.push((key, listening));
         }
         Ok(opened)

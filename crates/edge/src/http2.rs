@@ -1,6 +1,6 @@
 //! A client's connection that speaks HTTP/2: many streams at once, each served like a request of its own.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -16,7 +16,7 @@ use terrace_wire::{Body, Io, http2};
 
 use crate::chain::{self, Way};
 use crate::config::Bounds;
-use crate::exchange::{Exchange, Reply, Reused};
+use crate::exchange::{After, Exchange, Reply, Reused};
 use crate::http1::Session;
 use crate::problem::Problem;
 
@@ -29,12 +29,23 @@ const SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
 /// The time in which resets are counted.
 const RESET_WINDOW: Duration = Duration::from_secs(10);
 
+/// Memory that one connection keeps for its next streams.
+const SPARES_MAX: usize = 16;
+
 /// What the streams of one connection share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Streams {
     open: Cell<usize>,
     resets: Cell<u32>,
     resets_since: Cell<Duration>,
+    spares: RefCell<Vec<Spare>>,
+}
+
+/// What a stream uses and leaves to the next one.
+#[derive(Debug, Default)]
+struct Spare {
+    head: RequestHead,
+    reused: Reused,
 }
 
 /// Why a connection's accept loop goes on, or ends.
@@ -53,8 +64,7 @@ pub(crate) async fn serve(session: Session, io: Io, bounds: Bounds) {
         Ok(Err(_)) | Err(Elapsed) => return,
     };
     let session = Rc::new(session);
-    let streams =
-        Rc::new(Streams { open: Cell::new(0), resets: Cell::new(0), resets_since: Cell::new(clock::now()) });
+    let streams = Rc::new(Streams { resets_since: Cell::new(clock::now()), ..Streams::default() });
     let mut is_leaving = false;
     loop {
         match next(&session, &mut connection, &mut timer, &streams, &bounds, is_leaving).await {
@@ -127,15 +137,24 @@ fn begin(
     streams.open.set(streams.open.get() + 1);
     let (session, streams) = (Rc::clone(session), Rc::clone(streams));
     tokio::task::spawn_local(async move {
-        let was_reset = serve_stream(&session, request, respond, &bounds).await;
-        streams.open.set(streams.open.get() - 1);
-        if was_reset {
-            streams.count_reset();
-        }
+        let mut spare = streams.spares.borrow_mut().pop().unwrap_or_default();
+        let was_reset = serve_stream(&session, request, respond, &bounds, &mut spare).await;
+        streams.ended(spare, was_reset);
     });
 }
 
 impl Streams {
+    fn ended(&self, spare: Spare, was_reset: bool) {
+        self.open.set(self.open.get() - 1);
+        let mut spares = self.spares.borrow_mut();
+        if spares.len() < SPARES_MAX {
+            spares.push(spare);
+        }
+        if was_reset {
+            self.count_reset();
+        }
+    }
+
     /// Counts a stream that the client broke off after we had begun to serve it: cheap for it, dear for us
     /// (CVE-2023-44487).
     fn count_reset(&self) {
@@ -154,36 +173,41 @@ async fn serve_stream(
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
     bounds: &Bounds,
+    Spare { head, reused }: &mut Spare,
 ) -> bool {
-    let (parts, stream) = request.into_parts();
-    let incoming = http2::Incoming::new(stream);
-    let mut head = RequestHead::new();
-    let mut read = http2::read_request(&parts, &bounds.head, &mut head)
-        .map_err(|error| Problem::client(error.status(), "http_request_error", error.to_string()));
-    let mut length = BodyLength::Empty;
-    if read.is_ok() && !incoming.is_done() {
-        length = match request_body(Version::Http2, &head.fields) {
-            Ok(BodyLength::Empty) => BodyLength::Framed,
-            Ok(length) => length,
-            Err(error) => {
-                read = Err(Problem::client(400, "http_request_error", error.to_string()));
-                BodyLength::Empty
-            }
-        };
-    }
-    let body = if incoming.is_done() { Body::Empty } else { Body::Http2(incoming) };
-    let mut reused = Reused::default();
-    let mut exchange =
-        Exchange { head: &mut head, length, body, reply: Reply::Http2(respond), reused: &mut reused };
+    let (read, body) = read_stream(request, bounds, head);
+    let length = *read.as_ref().unwrap_or(&BodyLength::Empty);
+    let mut exchange = Exchange { head, length, body, reply: Reply::Http2(respond), reused };
     let sight = session.core.sight(&session.listener);
     let Some((snapshot, listener)) = sight.look() else { return false };
     let connected = &session.connected;
     let way = Way { core: &session.core, snapshot, listener, connected, is_leaving: false };
     match read {
-        Ok(()) => chain::serve(way, &mut exchange).await == crate::exchange::After::Close,
+        Ok(_) => chain::serve(way, &mut exchange).await == After::Close,
         Err(problem) => {
-            chain::refuse(way, &mut exchange, &problem).await;
+            Box::pin(chain::refuse(way, &mut exchange, &problem)).await;
             false
         }
     }
+}
+
+/// The head as ours, and how long the body after it is.
+fn read_stream(
+    request: http::Request<RecvStream>,
+    bounds: &Bounds,
+    head: &mut RequestHead,
+) -> (Result<BodyLength, Problem>, Body<'static>) {
+    let (parts, stream) = request.into_parts();
+    let incoming = http2::Incoming::new(stream);
+    let refused = |status, error: String| Problem::client(status, "http_request_error", error);
+    let read = http2::read_request(&parts, &bounds.head, head)
+        .map_err(|error| refused(error.status(), error.to_string()));
+    if incoming.is_done() {
+        return (read.map(|()| BodyLength::Empty), Body::Empty);
+    }
+    let length = read.and_then(|()| match request_body(Version::Http2, &head.fields) {
+        Ok(BodyLength::Empty) => Ok(BodyLength::Framed),
+        length => length.map_err(|error| refused(400, error.to_string())),
+    });
+    (length, Body::Http2(incoming))
 }

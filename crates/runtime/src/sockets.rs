@@ -32,6 +32,14 @@ impl Listening {
         if address.port() != 0 {
             drop(bound(address, false)?);
         }
+        Self::open_beside(address, cores)
+    }
+
+    /// [`Listening::open`] where this program may listen on the same port already, and nobody else does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_beside(address: SocketAddr, cores: usize) -> io::Result<Self> {
         let first = listening(address)?;
         let address = first.local_addr()?;
         let mut sockets = vec![first];

@@ -37,7 +37,9 @@ impl Control for Remote {
     fn reload(&self) -> Answer<'_, Value> {
         Box::pin(async {
             let changes = self.0.reload().await.map_err(refused)?;
-            Ok(json!({ "summary": file::summary(&changes), "changes": changes.iter().map(ToString::to_string).collect::<Vec<_>>() }))
+            Ok(
+                json!({ "summary": file::summary(&changes), "changes": changes.iter().map(ToString::to_string).collect::<Vec<_>>() }),
+            )
         })
     }
 
@@ -154,7 +156,8 @@ async fn status(running: &Running) -> Value {
         .values()
         .map(|service| {
             let internal = in_force.internal.get(&service.name).map(ToString::to_string);
-            let endpoints = running.services.upstream(&service.name).map(|upstream| upstream.report(clock::now()));
+            let endpoints =
+                running.services.upstream(&service.name).map(|upstream| upstream.report(clock::now()));
             json!({
                 "name": service.name,
                 "kind": kind(&service.source),
@@ -188,7 +191,8 @@ fn kind(source: &Source) -> &'static str {
 
 fn listener(listener: &file::Listener) -> Value {
     let scheme = if listener.tls == Tls::Off { "http" } else { "https" };
-    let urls: Vec<String> = listener.addresses.iter().map(|address| format!("{scheme}://{address}")).collect();
+    let urls: Vec<String> =
+        listener.addresses.iter().map(|address| format!("{scheme}://{address}")).collect();
     json!({ "name": listener.name, "urls": urls })
 }
 

@@ -113,7 +113,11 @@ pub(crate) struct Tasks {
 }
 
 /// Builds every component, connects them and takes the configuration into use. When it fails, nothing was started.
-pub(crate) async fn start(origin: Origin, style: Style, stop: Drainer) -> Result<(Arc<Running>, Tasks), UpError> {
+pub(crate) async fn start(
+    origin: Origin,
+    style: Style,
+    stop: Drainer,
+) -> Result<(Arc<Running>, Tasks), UpError> {
     let resolved = origin.read()?;
     let folder = &resolved.terrace.state_folder;
     let refused = |error| UpError::State { folder: folder.clone(), error };
@@ -167,9 +171,15 @@ fn build_fleet(
 }
 
 impl Running {
-    fn build_admin(self: &Arc<Self>, resolved: &Resolved, telemetry: &Telemetry, log: &Log) -> Result<Admin, UpError> {
+    fn build_admin(
+        self: &Arc<Self>,
+        resolved: &Resolved,
+        telemetry: &Telemetry,
+        log: &Log,
+    ) -> Result<Admin, UpError> {
         let config = compile::admin::config(&resolved.admin, self.state.folder())?;
-        let admin = Admin::build(config, Arc::new(Remote(Arc::clone(self))), telemetry.handle(), log.clone())?;
+        let admin =
+            Admin::build(config, Arc::new(Remote(Arc::clone(self))), telemetry.handle(), log.clone())?;
         let _set_once = self.admin.set(admin.handle());
         Ok(admin)
     }
@@ -187,7 +197,8 @@ impl Running {
         self.fleet.check(&compile::fleet::services(&resolved, &internal))?;
         let prepared = self.services.prepare(&resolved)?;
         let certificates = self.certificates(&resolved)?;
-        let parts = Parts { upstreams: &prepared.upstreams, certificates: &certificates, internal: &internal };
+        let parts =
+            Parts { upstreams: &prepared.upstreams, certificates: &certificates, internal: &internal };
         self.edge.apply(compile::edge::config(&resolved, &parts)).await?;
         self.services.commit(&resolved, prepared)?;
         let in_force = Arc::new(InForce { resolved, internal });
@@ -204,6 +215,7 @@ impl Running {
         let _one_at_a_time = self.changing.lock().await;
         let resolved = self.origin.read()?;
         let changes = file::diff(&self.in_force().resolved, &resolved);
+        self.warn_of_what_needs_a_restart(&resolved);
         let admin = compile::admin::config(&resolved.admin, self.state.folder())?;
         self.serve(resolved.clone()).await?;
         self.telemetry.apply(compile::telemetry::config(&resolved.log, self.style))?;
@@ -215,6 +227,20 @@ impl Running {
         Ok(changes)
     }
 
+    /// What was chosen at the start stays until the next one.
+    fn warn_of_what_needs_a_restart(&self, resolved: &Resolved) {
+        let now = &self.in_force().resolved.terrace;
+        for (key, changed) in [
+            ("terrace.threads", now.threads != resolved.terrace.threads),
+            ("terrace.state", now.state_folder != resolved.terrace.state_folder),
+        ] {
+            if changed {
+                let event = Event::new(Level::Warn, "reload.needs_restart").field("key", key);
+                self.log.emit(event.message("takes effect when Terrace is started anew"));
+            }
+        }
+    }
+
     /// The certificates of every listener that has some; those that exist already get their new contents.
     fn certificates(&self, resolved: &Resolved) -> Result<BTreeMap<String, Arc<Certificates>>, UpError> {
         let mut held = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
@@ -223,14 +249,17 @@ impl Running {
             if let Some(pairs) = self.pairs(resolved, listener)? {
                 // Built for its errors first: a bad pair must not leave some listeners changed and others not.
                 let built = Certificates::build(&pairs, listener.http2);
-                let refused = |error| UpError::Tls { listener: listener.name.clone(), error: Box::new(error) };
+                let refused =
+                    |error| UpError::Tls { listener: listener.name.clone(), error: Box::new(error) };
                 pairs_of.push((listener, pairs, built.map_err(refused)?));
             }
         }
         let mut certificates = BTreeMap::new();
         for (listener, pairs, built) in pairs_of {
             let kept = match held.remove(&listener.name) {
-                Some(kept) if kept.http2 == listener.http2 && kept.certificates.replace(&pairs).is_ok() => kept,
+                Some(kept) if kept.http2 == listener.http2 && kept.certificates.replace(&pairs).is_ok() => {
+                    kept
+                }
                 _ => Held { http2: listener.http2, certificates: Arc::new(built) },
             };
             certificates.insert(listener.name.clone(), kept);
@@ -276,7 +305,8 @@ impl Running {
         let lines = self.fleet.logs(Some(&service.name), None).recent(20);
         let output = lines.iter().map(|line| format!("\n  | {}", line.text)).collect();
         let last_exit = service.instances.iter().find_map(|instance| instance.last_exit.clone());
-        let reason = service.reason.clone().or(last_exit).unwrap_or_else(|| service.state.as_str().to_owned());
+        let reason =
+            service.reason.clone().or(last_exit).unwrap_or_else(|| service.state.as_str().to_owned());
         UpError::NotReady { service: service.name.clone(), reason, output }
     }
 
@@ -284,7 +314,9 @@ impl Running {
     pub(crate) fn not_available(&self) -> Vec<String> {
         let upstreams = self.services.upstreams();
         let waiting = upstreams.iter().filter(|upstream| !upstream.is_available());
-        waiting.map(|upstream| format!("service {} has no endpoint that is ready", upstream.service())).collect()
+        waiting
+            .map(|upstream| format!("service {} has no endpoint that is ready", upstream.service()))
+            .collect()
     }
 
     /// Says where clients can connect.
@@ -306,7 +338,9 @@ impl Running {
             admin.set_draining();
         }
         self.log.emit(Event::new(Level::Info, "stopping").message("requests in flight finish first"));
+        let until = clock::now() + drain;
         self.edge.drain(drain).await;
+        let _ended_already = self.fleet.stop_all(until.saturating_sub(clock::now())).await;
         tasks.end(&self.log).await;
     }
 }
@@ -326,7 +360,8 @@ fn pair(certificate: &file::Certificate) -> Pair {
 /// This machine's own names, and those that routes name.
 fn dev_names(resolved: &Resolved) -> Vec<String> {
     let own = ["localhost", "*.localhost", "127.0.0.1", "::1"].map(str::to_owned);
-    let routed = resolved.routes.values().flat_map(|route| &route.at).filter_map(terrace_route::Pattern::host);
+    let routed =
+        resolved.routes.values().flat_map(|route| &route.at).filter_map(terrace_route::Pattern::host);
     let mut names: Vec<String> = own.into_iter().chain(routed).collect();
     names.sort();
     names.dedup();

@@ -60,7 +60,7 @@ async fn serve(origin: Origin, global: &Global) -> ExitCode {
 
 /// Serves until asked to stop; reloads when asked, or when the file changes.
 async fn stay(running: &Arc<Running>, signals: &mut Signals, stopped: &mut Drain) {
-    let mut watch = watch(running);
+    let mut watch = Watch::new(running.in_force().resolved.watch.clone());
     loop {
         tokio::select! {
             () = stopped.requested() => return,
@@ -77,12 +77,8 @@ async fn stay(running: &Arc<Running>, signals: &mut Signals, stopped: &mut Drain
                 }
             }
         }
-        watch = self::watch(running);
+        watch.follow(running.in_force().resolved.watch.clone());
     }
-}
-
-fn watch(running: &Running) -> Watch {
-    Watch::new(running.in_force().resolved.watch.clone())
 }
 
 async fn reload(running: &Arc<Running>, cause: &'static str) {

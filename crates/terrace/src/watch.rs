@@ -38,6 +38,15 @@ impl Watch {
         Self { seen: versions(&paths), paths }
     }
 
+    /// Watches these instead. What is watched already is compared with what was last seen of it, so that a change in the
+    /// meantime is not missed.
+    pub(crate) fn follow(&mut self, paths: Vec<PathBuf>) {
+        let known = |path: &PathBuf| self.paths.iter().position(|known| known == path);
+        let seen = |path: &PathBuf| known(path).map_or_else(|| version(path), |at| self.seen[at].clone());
+        self.seen = paths.iter().map(seen).collect();
+        self.paths = paths;
+    }
+
     /// Resolves when one of them has changed, and stands still.
     pub(crate) async fn changed(&mut self) {
         let mut before = self.seen.clone();

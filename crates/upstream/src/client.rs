@@ -51,6 +51,7 @@ pub struct Http2Link {
 struct Http2State {
     streams: Cell<usize>,
     is_closed: Cell<bool>,
+    is_tls: bool,
 }
 
 impl Http1Link {
@@ -62,6 +63,7 @@ impl Http1Link {
 impl Http2Link {
     /// Agrees on HTTP/2 and drives the connection on this thread until it ends.
     pub(crate) async fn open(io: Io, permit: ConnectionPermit) -> Result<Self, h2::Error> {
+        let is_tls = io.is_tls();
         let (send, connection) = h2::client::Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW_BYTES)
@@ -69,7 +71,7 @@ impl Http2Link {
             .max_header_list_size(HEAD_BYTES_MAX)
             .handshake::<_, Bytes>(io)
             .await?;
-        let state = Rc::new(Http2State::default());
+        let state = Rc::new(Http2State { is_tls, ..Http2State::default() });
         let watched = Rc::clone(&state);
         tokio::task::spawn_local(async move {
             let _how_it_ended_is_told_to_each_stream = connection.await;
@@ -154,7 +156,7 @@ impl Http2Link {
         length: BodyLength,
         is_upgrade: bool,
     ) -> Result<(Sink<'static>, Answer<'static>), WireError> {
-        let scheme = "http";
+        let scheme = if self.state.is_tls { "https" } else { "http" };
         let mut request = http2::request(head, scheme)?;
         if is_upgrade {
             http2::make_extended_connect(&mut request, head);

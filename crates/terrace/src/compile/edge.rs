@@ -12,8 +12,8 @@ use terrace_route::Split;
 use terrace_upstream::Upstream;
 
 use crate::file::{
-    Action, Balance, Bounds, HashKey, Listener, PathChange, Policies, ProxyProtocolIn, Resolved, Retry, RetryOn, Route,
-    Service, Target,
+    Action, Balance, Bounds, HashKey, Listener, PathChange, Policies, ProxyProtocolIn, Resolved, Retry,
+    RetryOn, Route, Service, Target,
 };
 
 /// What the edge needs beside the file.
@@ -168,7 +168,8 @@ fn action(action: &Action, index: &impl Fn(&str) -> Option<usize>) -> edge::Acti
                 PathChange::Rewrite(rewrite) => (None, Some(rewrite.clone())),
             };
             edge::Action::Forward {
-                split: Split::new(weights).expect("invariant: the file's check leaves a target with a weight"),
+                split: Split::new(weights)
+                    .expect("invariant: the file's check leaves a target with a weight"),
                 targets: to.iter().map(|found| target(found, index)).collect(),
                 strip,
                 rewrite,
@@ -185,7 +186,8 @@ fn action(action: &Action, index: &impl Fn(&str) -> Option<usize>) -> edge::Acti
 
 fn target(target: &Target, index: &impl Fn(&str) -> Option<usize>) -> edge::Target {
     edge::Target {
-        service: index(&target.service).expect("invariant: the file's check knows every service that a route names"),
+        service: index(&target.service)
+            .expect("invariant: the file's check knows every service that a route names"),
         policy: policy(&target.policies),
     }
 }
@@ -201,6 +203,7 @@ fn policy(policies: &Policies) -> edge::Policy {
         },
         retry: policies.retry.as_ref().map_or_else(RetryPolicy::off, retry),
         body_bytes_max: policies.body_bytes_max,
+        request_id: policies.request_id,
     }
 }
 

@@ -58,7 +58,8 @@ fn environment(
     internal: &BTreeMap<String, SocketAddr>,
 ) -> Vec<(String, fleet::Value)> {
     let neighbours = internal.iter().filter(|(name, _)| **name != service.name);
-    let urls = neighbours.map(|(name, address)| (url_variable(name), fleet::Value::Plain(format!("http://{address}"))));
+    let urls = neighbours
+        .map(|(name, address)| (url_variable(name), fleet::Value::Plain(format!("http://{address}"))));
     let own = program.env.iter().map(|(name, value)| (name.clone(), variable(value)));
     let merged: BTreeMap<String, fleet::Value> = urls.chain(own).collect();
     merged.into_iter().collect()
@@ -95,7 +96,19 @@ fn signal(signal: Signal) -> i32 {
         Signal::Int => 2,
         Signal::Quit => 3,
         Signal::Term => 15,
-        Signal::Usr1 => if cfg!(target_os = "macos") { 30 } else { 10 },
-        Signal::Usr2 => if cfg!(target_os = "macos") { 31 } else { 12 },
+        Signal::Usr1 => {
+            if cfg!(target_os = "macos") {
+                30
+            } else {
+                10
+            }
+        }
+        Signal::Usr2 => {
+            if cfg!(target_os = "macos") {
+                31
+            } else {
+                12
+            }
+        }
     }
 }

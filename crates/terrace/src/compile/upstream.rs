@@ -7,7 +7,8 @@ use terrace_upstream as upstream;
 use terrace_upstream::{Host, IdentityKey, Names};
 
 use crate::file::{
-    Balance, DnsName, Eject, Endpoint, Health, HealthProbe, Protocol, ProxyProtocolOut, Service, Source, UpstreamTls,
+    Balance, DnsName, Eject, Endpoint, Health, HealthProbe, Protocol, ProxyProtocolOut, Service, Source,
+    UpstreamTls,
 };
 
 /// How the service's endpoints are chosen, watched and connected to.
@@ -70,7 +71,13 @@ fn health(health: &Health) -> upstream::HealthCheck {
             status: (healthy.from, healthy.to),
         },
     };
-    upstream::HealthCheck { probe, interval: health.every, timeout: health.timeout, up: health.up, down: health.down }
+    upstream::HealthCheck {
+        probe,
+        interval: health.every,
+        timeout: health.timeout,
+        up: health.up,
+        down: health.down,
+    }
 }
 
 fn tls(tls: &UpstreamTls) -> upstream::TlsConfig {
