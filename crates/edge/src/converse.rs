@@ -367,12 +367,19 @@ impl Conversation<'_> {
         if !is_retryable {
             return Ok(());
         }
+        // Asked before the answer is given up: where nothing may be tried again, it is the best there is.
+        let permit = self.to.budget.try_begin_retry(now);
+        self.to.service.upstream.count_retry(permit.is_some());
+        if permit.is_none() {
+            return Ok(());
+        }
         Err(Broken::Endpoint(Failure {
             outcome: AttemptOutcome::Status(status),
             blame: None,
             error: "http_response_incomplete",
             status: 502,
             detail: format!("endpoint {} answered {status}", self.lease.endpoint().name()),
+            permit,
         }))
     }
 
@@ -434,6 +441,7 @@ impl Conversation<'_> {
             error: error_type,
             status: 502,
             detail: format!("endpoint {}: {error}", self.lease.endpoint().name()),
+            permit: None,
         })
     }
 
@@ -446,6 +454,7 @@ impl Conversation<'_> {
             error: "http_protocol_error",
             status: 502,
             detail: format!("endpoint {}: {what}", self.lease.endpoint().name()),
+            permit: None,
         })
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Failure {
     pub(crate) error: &'static str,
     pub(crate) status: u16,
     pub(crate) detail: String,
+    /// The retry that the budget was charged for already.
+    pub(crate) permit: Option<RetryPermit>,
 }
 
 /// What is known of the attempts so far.
@@ -52,13 +54,13 @@ pub(crate) async fn forward<'a>(
     let mut tries = Tries { tried: Vec::new(), number: 1, unsent: 0, is_method_allowed, permit: None };
     to.budget.admit(clock::now());
     loop {
-        let failure = match attempt(way, request, to, &mut tries, journal).await {
+        let mut failure = match attempt(way, request, to, &mut tries, journal).await {
             Ok(after) => return Ok(after),
             Err(Broken::Gone(outcome)) => return Err(Ending::Gone(outcome)),
             Err(Broken::Client(problem)) => return Err(Ending::Problem(problem)),
             Err(Broken::Endpoint(failure)) => failure,
         };
-        let retry = decide(request, to, &mut tries, &failure);
+        let retry = decide(request, to, &mut tries, &mut failure);
         match retry {
             Some(wait) => pause(request, to, journal, wait).await?,
             None => return Err(problem(&failure, tries.is_method_allowed).into()),
@@ -71,7 +73,7 @@ fn decide(
     request: &Request<'_, '_>,
     to: Towards<'_>,
     tries: &mut Tries,
-    failure: &Failure,
+    failure: &mut Failure,
 ) -> Option<Duration> {
     let attempt = Attempt {
         number: tries.number,
@@ -87,9 +89,11 @@ fn decide(
             Some(Duration::ZERO)
         }
         Verdict::Retry { wait } => {
-            tries.permit = None;
-            tries.permit = to.budget.try_begin_retry(clock::now());
-            to.service.upstream.count_retry(tries.permit.is_some());
+            tries.permit = failure.permit.take();
+            if tries.permit.is_none() {
+                tries.permit = to.budget.try_begin_retry(clock::now());
+                to.service.upstream.count_retry(tries.permit.is_some());
+            }
             tries.number += 1;
             tries.permit.as_ref().map(|_| wait)
         }
@@ -242,7 +246,7 @@ fn connect_failure(lease: &Lease, error: &ConnectError) -> Failure {
         ConnectError::Tls(_) => ("tls_protocol_error", 502, Some(FailureKind::Connect)),
     };
     let detail = format!("endpoint {}: {error}", lease.endpoint().name());
-    Failure { outcome: AttemptOutcome::ConnectFailed, blame, error: error_type, status, detail }
+    Failure { outcome: AttemptOutcome::ConnectFailed, blame, error: error_type, status, detail, permit: None }
 }
 
 /// The failure of a deadline of that kind.
@@ -260,6 +264,7 @@ pub(crate) fn timed_out(kind: TimeoutKind) -> Failure {
         error,
         status: 504,
         detail: format!("the endpoint took longer than the timeout {what} ({})", kind.as_str()),
+        permit: None,
     }
 }
 
