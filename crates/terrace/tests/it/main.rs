@@ -4,10 +4,12 @@
 //! The app that Terrace runs here is this very program again, told by its environment to be one ([`app`]).
 
 mod answers;
+mod balancing;
 mod outliving;
 mod reloading;
 mod scaling;
 mod secure;
+mod seeing;
 mod starting;
 mod streaming;
 

@@ -169,7 +169,7 @@ fn a_reload_does_not_readmit_an_endpoint_that_was_taken_out() {
     let terrace = world.up(&file);
     world.folder.write("failing-bad", "");
     until_true("the bad one is out", || {
-        get(port.address(), "/");
+        let _answer = get(port.address(), "/");
         terrace.stderr().contains("upstream.endpoint.ejected")
     });
     world.folder.remove("failing-bad");

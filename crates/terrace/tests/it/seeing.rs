@@ -1,0 +1,313 @@
+//! What an operator sees: the access log, metrics, probes, the admin API, who changed what, and no secret anywhere.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::Value;
+use terrace_testkit::{Request, Signal, Terrace, WebSocket, get, post, until, until_true};
+
+use crate::{shop, world};
+
+const TOKEN: &str = "a-token-that-nobody-guesses";
+
+fn probes(terrace: &Terrace<'_>) -> SocketAddr {
+    terrace.status()["probes"].as_str().and_then(|text| text.parse().ok()).expect("probes are on")
+}
+
+#[test]
+fn each_request_is_a_line_of_json_in_the_access_log() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 1);
+    let terrace = world.up(&file);
+    see(address, "/seen?q=\"quoted\"");
+    let _answer = post(address, "/upload", "12345");
+    see(address, "/garbage?kind=text");
+    let socket = WebSocket::open(address, "/ws").expect("it opens");
+    socket.close().expect("it closes");
+    let lines = until("four lines are there", || Some(terrace.access()).filter(|lines| lines.len() >= 4));
+    let of = |path: &str| {
+        lines
+            .iter()
+            .find(|line| line["path"].as_str().is_some_and(|text| text.starts_with(path)))
+            .expect("it is there")
+    };
+    let seen = of("/seen");
+    assert_eq!(
+        (&seen["status"], &seen["method"], &seen["route"]),
+        (&200.into(), &"GET".into(), &"web".into())
+    );
+    assert_eq!((&seen["instance"], &seen["client"]), (&"web-1".into(), &"127.0.0.1".into()));
+    assert_eq!((&of("/upload")["bytes_in"], &of("/ws")["status"]), (&5.into(), &101.into()));
+    let garbage = of("/garbage");
+    assert_eq!((&garbage["status"], &garbage["service"]), (&502.into(), &"web".into()));
+    assert!(garbage["outcome"].as_str().is_some_and(|text| text.starts_with("upstream.")), "{garbage}");
+    assert!(lines.iter().all(|line| line["request_id"].as_str().is_some_and(|id| id.len() == 32)));
+}
+
+#[test]
+fn the_access_log_goes_to_a_file_that_can_be_moved_away() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 1);
+    let terrace = world.up(&format!("{file}[log]\naccess = {{ to = \"access.log\" }}\n"));
+    see(address, "/first");
+    until_true("it is written", || world.folder.read("access.log").contains("/first"));
+    std::fs::rename(world.folder.join("access.log"), world.folder.join("access.log.1")).expect("it is there");
+    terrace.signal(Signal::HUP);
+    terrace.event("reload.done");
+    see(address, "/second");
+    until_true("a new file is begun", || world.folder.read("access.log").contains("/second"));
+    assert!(!world.folder.read("access.log.1").contains("/second"));
+    assert_eq!(terrace.stdout(), "");
+}
+
+#[test]
+fn metrics_are_what_prometheus_reads() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 2);
+    let terrace = world.up(&file);
+    let probes = probes(&terrace);
+    for _ in 0..10 {
+        see(address, "/");
+    }
+    see(address, "/status?code=404");
+    let value = |name: &str| sample(&get(probes, "/metrics").text(), name);
+    until_true("they are counted", || {
+        value("terrace_requests_total{route=\"web\",class=\"2xx\"}") == Some(10.0)
+    });
+    assert_eq!(value("terrace_requests_total{route=\"web\",class=\"4xx\"}"), Some(1.0));
+    assert_eq!(value("terrace_fleet_instances{service=\"web\",state=\"ready\"}"), Some(2.0));
+    assert_eq!(value("terrace_upstream_endpoints_available{service=\"web\"}"), Some(2.0));
+    well_formed(&get(probes, "/metrics").text());
+    // What a client invents makes no new series.
+    let before = get(probes, "/metrics").text().lines().count();
+    for number in 0..50 {
+        see(address, &format!("/invented/{number}"));
+    }
+    assert_eq!(get(probes, "/metrics").text().lines().count(), before);
+}
+
+fn sample(metrics: &str, name: &str) -> Option<f64> {
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+/// Every line is a comment or a sample of a family that was declared before (Prometheus text format 0.0.4).
+#[track_caller]
+fn well_formed(metrics: &str) {
+    let (mut families, mut series) = (BTreeSet::new(), BTreeSet::new());
+    for line in
+        metrics.lines().filter(|line| !line.is_empty() && !line.starts_with("# HELP ") && *line != "# EOF")
+    {
+        if let Some(declared) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = declared.split_once(' ').expect("a name and a kind");
+            assert!(matches!(kind, "counter" | "gauge" | "histogram"), "{line}");
+            assert!(families.insert(name.to_owned()), "declared twice: {line}");
+            continue;
+        }
+        let (name, number) = line.rsplit_once(' ').expect("a name and a value");
+        assert!(number.parse::<f64>().is_ok(), "{line}");
+        assert!(series.insert(name.to_owned()), "twice: {line}");
+        let family = name.split('{').next().unwrap_or_default();
+        let stems = ["", "_bucket", "_sum", "_count"].map(|end| family.strip_suffix(end));
+        assert!(stems.iter().flatten().any(|stem| families.contains(*stem)), "not declared: {line}");
+    }
+}
+
+#[test]
+fn probes_say_that_it_lives_and_whether_it_is_ready() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 1);
+    let terrace = world.up(&format!("{file}panic = false\n"));
+    let probes = probes(&terrace);
+    assert_eq!((get(probes, "/livez").status, get(probes, "/readyz").status), (200, 200));
+    world.folder.write("unwell", "");
+    let answer =
+        until("it is not ready", || Some(get(probes, "/readyz")).filter(|answer| answer.status == 503));
+    assert!(answer.text().contains("web"), "{}", answer.text());
+    assert_eq!(get(probes, "/livez").status, 200, "but alive");
+    world.folder.remove("unwell");
+    until_true("it is ready again", || get(probes, "/readyz").status == 200);
+    assert_eq!(Request::get("/metrics").with("Host", "evil.example").send(probes).status, 403);
+    // While it stops it says so, so that nobody sends more.
+    let held = std::thread::spawn(move || get(address, "/hold?gate=stop"));
+    until_true("a request is in flight", || world.folder.join("at-stop").exists());
+    terrace.signal(Signal::TERM);
+    until_true("it says that it stops", || get(probes, "/readyz").text().contains("stopping"));
+    world.folder.write("gate-stop", "");
+    assert_eq!(held.join().expect("it was answered").status, 200);
+}
+
+#[test]
+fn the_admin_api_lets_nobody_in_who_is_not_meant() {
+    let world = world();
+    let (_port, _, file) = shop(&world, 1);
+    let api = terrace_testkit::Port::reserve();
+    world.folder.write("token", TOKEN);
+    let admin = format!("[admin]\nprobes = false\naddress = \"{api}\"\ntoken = {{ file = \"token\" }}\n");
+    let terrace = world.up(&format!("{file}{admin}"));
+    let ask = |host: &str, token: &str| {
+        let request = Request::get("/v1/status").with("Host", host);
+        request.with("Authorization", &format!("Bearer {token}"))
+    };
+    let host = api.to_string();
+    let status = |request: Request| request.send(api.address()).status;
+    assert_eq!(status(ask(&host, TOKEN)), 200);
+    assert_eq!(status(Request::get("/v1/status").with("Host", &host)), 401);
+    assert_eq!(status(ask(&host, "another-token-altogether")), 401);
+    assert_eq!(status(ask("evil.example", TOKEN)), 403);
+    assert_eq!(status(ask(&host, TOKEN).with("Origin", "https://evil.example")), 403);
+    assert_eq!(status(ask(&host, TOKEN).with("Sec-Fetch-Site", "cross-site")), 403);
+    let change = |kind: &str| {
+        let request = Request::post("/v1/services/web/scale", "{\"instances\":2}").with("Host", &host);
+        request.with("Authorization", &format!("Bearer {TOKEN}")).with("Content-Type", kind)
+    };
+    assert_eq!(status(change("text/plain")), 415, "a form of a web page cannot do it");
+    assert_eq!(status(change("application/json")), 200);
+    assert_eq!(terrace.pids("web").len(), 2);
+    let refused = terrace.events().iter().filter(|event| event["event"] == "admin.refused").count();
+    assert!(refused >= 5, "{refused} refusals are told");
+}
+
+#[test]
+fn who_changed_what_is_on_record() {
+    let world = world();
+    let (_port, _, file) = shop(&world, 1);
+    let terrace = world.up(&file);
+    terrace.command(&["scale", "web", "2"]).ok();
+    terrace.reload_with("[service.web]\nrum = \"x\"\n").refused();
+    world.write(&file);
+    terrace.command(&["restart", "web"]).ok();
+    let text = world.folder.read(".terrace/audit.log");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let told: Vec<_> = lines.iter().map(|line| (line["action"].as_str(), line["outcome"].as_str())).collect();
+    assert_eq!(
+        told,
+        [(Some("scale"), Some("done")), (Some("reload"), Some("refused")), (Some("restart"), Some("done"))]
+    );
+    assert_eq!(lines[0]["instances"], 2);
+    assert!(lines.iter().all(|line| line["who"]["uid"].is_u64() && line["who"]["pid"].is_u64()));
+    assert_eq!(mode(&world.folder.join(".terrace/audit.log")), 0o600);
+}
+
+#[test]
+fn secrets_appear_nowhere() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 1);
+    let secrets = ["s3cret-of-a-file", "s3cret-of-an-env-file", "s3cret-in-the-clear", TOKEN];
+    world.folder.write("password", secrets[0]);
+    world.folder.write("app.env", &format!("API_KEY={}\n", secrets[1]));
+    world.folder.write("token", TOKEN);
+    let api = terrace_testkit::Port::reserve();
+    let env = format!(
+        "env = {{ PASSWORD = {{ file = \"password\" }}, PLAIN = \"{}\" }}\nenv-file = \"app.env\"\n\
+         [admin]\nprobes = \"127.0.0.1:0\"\naddress = \"{api}\"\ntoken = {{ file = \"token\" }}\n",
+        secrets[2]
+    );
+    let terrace = world.up(&format!("{file}{env}"));
+    assert_eq!(get(address, "/env?name=PASSWORD").text(), secrets[0]);
+    assert_eq!(get(address, "/env?name=API_KEY").text(), secrets[1]);
+    let config = Request::get("/v1/config").with("Host", &api.to_string());
+    let config = config.with("Authorization", &format!("Bearer {TOKEN}")).send(api.address());
+    assert_eq!(config.status, 200);
+    let mut shown = vec![
+        ("/v1/config".to_owned(), config.text()),
+        ("metrics".to_owned(), get(probes(&terrace), "/metrics").text()),
+    ];
+    for words in [
+        &["status"][..],
+        &["status", "--json"],
+        &["check"],
+        &["check", "--json"],
+        &["check", "--explain"],
+        &["logs", "web"],
+    ] {
+        shown.push((words.join(" "), terrace.command(words).ok()));
+    }
+    // Wrong in a line of its own, and in the line of a secret.
+    let wrong =
+        format!("{file}{env}").replace("env-file", "env-fil").replace("PLAIN =", "NUMBER = 7, PLAIN =");
+    shown.push(("a refused reload".to_owned(), terrace.reload_with(&wrong).refused()));
+    shown.push(("standard error".to_owned(), terrace.stderr()));
+    shown.push(("standard output".to_owned(), terrace.stdout()));
+    shown.extend(texts(&world.folder.join(".terrace")));
+    for (place, text) in shown {
+        // What stands in the file itself is no secret to who may read the file.
+        let hidden = if place.starts_with("check") || place == "/v1/config" {
+            [secrets[0], secrets[1], TOKEN].to_vec()
+        } else {
+            secrets.to_vec()
+        };
+        for secret in hidden {
+            assert!(!text.contains(secret), "{secret} stands in {place}:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn the_state_folder_is_for_its_owner_alone() {
+    let world = world();
+    let (_port, _, file) = shop(&world, 1);
+    let _terrace = world.up(&file);
+    assert_eq!(mode(&world.folder.join(".terrace")), 0o700);
+    for entry in walk(&world.folder.join(".terrace")) {
+        assert_eq!(mode(&entry) & 0o077, 0, "{} can be read by others", entry.display());
+    }
+}
+
+#[test]
+fn logs_are_followed_line_by_line() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 2);
+    let terrace = world.up(&file);
+    see(address, "/print?line=before");
+    until_true("it is known", || terrace.command(&["logs", "web"]).ok().contains("before"));
+    let following = world.start_with(&["logs", "web", "-f", "--json"]);
+    until_true("the past comes first", || following.stdout().contains("before"));
+    see(address, "/print?line=after");
+    let line =
+        until("the present follows", || following.access().into_iter().find(|line| line["line"] == "after"));
+    assert!(line["instance"].as_str().is_some_and(|name| name.starts_with("web-")), "{line}");
+    assert_eq!((&line["service"], &line["stream"]), (&"web".into(), &"stdout".into()));
+    let told = terrace.event("app.output");
+    assert_eq!(told["service"], "web");
+}
+
+#[test]
+fn status_is_something_that_a_person_can_read() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 2);
+    let terrace = world.up(&file);
+    let told = terrace.command(&["status"]).ok();
+    assert!(told.contains(&format!("http://{address}")), "{told}");
+    assert!(told.contains("2 of 2 ready") && told.contains("web-1") && told.contains("web-2"), "{told}");
+    let whole = terrace.status();
+    assert_eq!(whole["pid"], terrace.pid());
+    assert_eq!(whole["not_ready"], serde_json::json!([]));
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::symlink_metadata(path).expect("it is there").permissions().mode() & 0o777
+}
+
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("it can be read").flatten();
+    entries
+        .flat_map(|entry| {
+            let path = entry.path();
+            let inner = if path.is_dir() { walk(&path) } else { Vec::new() };
+            std::iter::once(path).chain(inner)
+        })
+        .collect()
+}
+
+fn texts(folder: &Path) -> Vec<(String, String)> {
+    let files = walk(folder).into_iter().filter(|path| path.is_file());
+    let text = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
+    files.map(|path| (path.display().to_string(), text(&path))).collect()
+}
+
+/// Asks for it; what comes is not what the test is about.
+fn see(address: SocketAddr, target: &str) {
+    let _answer = get(address, target);
+}
