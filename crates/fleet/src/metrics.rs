@@ -1,4 +1,5 @@
-//! What the fleet counts.
+//! What the fleet counts: instances by state, restarts, roll-outs by how they ended. Handles are resolved when a service
+//! is first seen, so that counting later costs no lookup.
 
 use terrace_instruments::{Counter, Family, Gauge, Kind, Meter};
 

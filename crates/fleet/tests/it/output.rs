@@ -1,4 +1,5 @@
-//! What apps print.
+//! What an app prints: every line reaches the log with its service and instance, a flood of it blocks nobody, and no
+//! secret is among it.
 
 use terrace_fleet::Followed;
 use terrace_instruments::Value as Field;

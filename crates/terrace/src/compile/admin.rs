@@ -1,4 +1,5 @@
-//! `[admin]` for the admin API.
+//! `[admin]` for the admin API: where it listens and which token opens it. An address or token that would open it to
+//! strangers is refused here, by the admin crate's own types.
 
 use std::path::Path;
 

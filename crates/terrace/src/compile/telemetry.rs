@@ -1,4 +1,5 @@
-//! `[log]` for telemetry.
+//! `[log]` for telemetry: where events and access lines go. How they look on a terminal is not the file's business, it
+//! comes from the command line.
 
 use terrace_instruments::{AccessSettings, Level};
 use terrace_telemetry::{Config, Destination, Rotation, Style};

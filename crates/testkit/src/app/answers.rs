@@ -1,4 +1,5 @@
-//! What the app answers.
+//! What the app answers: each path is one behaviour of an app that a proxy must cope with, from a plain page to a
+//! response that breaks off.
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};

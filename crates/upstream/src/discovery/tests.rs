@@ -1,3 +1,6 @@
+//! Discovery against a DNS server of our own on loopback, whose answers, lifetimes and silences the tests decide.
+//! No name of this machine or of the network is looked up.
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 

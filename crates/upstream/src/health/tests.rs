@@ -1,3 +1,6 @@
+//! Active checks against endpoints of our own on loopback that answer, fail and fall silent as told. Thresholds are
+//! counted in checks, never in time.
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
 

@@ -1,3 +1,6 @@
+//! An upstream through publications, reloads and failures, as picks see it. Time and randomness are handed in, so that
+//! an ejection of minutes passes at once.
+
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::atomic::AtomicBool;
