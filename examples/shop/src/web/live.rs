@@ -165,7 +165,8 @@ async fn look(web: &Web, instance: &str, people: usize) -> Result<(), Problem> {
         Err(_) => (None, None), // the count is worth telling without it
     };
     // Whoever reads this is one, even where it was counted before they came.
-    let text = json!({ "people": all.max(1), "product": product, "at": at_ms.map(clock::rfc3339) }).to_string();
+    let text =
+        json!({ "people": all.max(1), "product": product, "at": at_ms.map(clock::rfc3339) }).to_string();
     web.live.news.send_if_modified(|news| {
         let is_new = *news != text;
         *news = text;
