@@ -283,22 +283,32 @@ impl Running {
         }
     }
 
-    /// Waits until every service that Terrace runs is ready, and says which one cannot get there: its first instances
-    /// ended, or were not ready in time, and none came before them.
+    /// Waits until every service that Terrace runs is ready, and says which one cannot get there: in a crash loop, or not
+    /// ready within its own time. One that ends because its neighbour is not up yet is started again, as later too.
     pub(crate) async fn all_ready(&self) -> Result<(), UpError> {
+        /// How often the time is looked at.
+        const LOOK: Duration = Duration::from_millis(200);
         let mut changes = self.fleet.changes();
         loop {
             let services = self.fleet.status().await.services;
-            if let Some(failed) = services.iter().find(|service| is_failing(service)) {
+            if let Some(failed) = services.iter().find(|service| self.has_failed_to_start(service)) {
                 return Err(self.not_ready(failed));
             }
             if services.iter().all(|service| service.state == ServiceState::Running) {
                 return Ok(());
             }
-            if changes.changed().await.is_err() {
-                return Ok(());
-            }
+            let _looked_again = tokio::time::timeout(LOOK, changes.changed()).await;
         }
+    }
+
+    fn has_failed_to_start(&self, service: &ServiceStatus) -> bool {
+        let is_stuck = matches!(service.state, ServiceState::RolloutFailed | ServiceState::CrashLoop);
+        let within = match self.in_force().resolved.services.get(&service.name).map(|found| &found.source) {
+            Some(file::Source::Run(program)) => program.ready.within,
+            _ => Duration::MAX,
+        };
+        let is_late = clock::now().saturating_sub(self.started_at) > within;
+        service.ready == 0 && service.desired > 0 && (is_stuck || is_late)
     }
 
     fn not_ready(&self, service: &ServiceStatus) -> UpError {
@@ -343,11 +353,6 @@ impl Running {
         let _ended_already = self.fleet.stop_all(until.saturating_sub(clock::now())).await;
         tasks.end(&self.log).await;
     }
-}
-
-fn is_failing(service: &ServiceStatus) -> bool {
-    let is_stuck = matches!(service.state, ServiceState::RolloutFailed | ServiceState::CrashLoop);
-    service.ready == 0 && service.desired > 0 && (is_stuck || service.reason.is_some())
 }
 
 fn pair(certificate: &file::Certificate) -> Pair {
