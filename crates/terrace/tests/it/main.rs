@@ -5,7 +5,9 @@
 
 mod answers;
 mod balancing;
+mod heavy;
 mod outliving;
+mod peers;
 mod reloading;
 mod scaling;
 mod secure;
