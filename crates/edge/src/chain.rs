@@ -48,6 +48,9 @@ pub(crate) struct Request<'a, 'e> {
     pub(crate) client: IpAddr,
 }
 
+/// The outcome of a request whose client went away.
+pub(crate) const CLIENT_GONE: &str = "client.gone";
+
 /// Why a request's way ended without an answer of a service.
 #[derive(Debug)]
 pub(crate) enum Ending {
@@ -65,7 +68,7 @@ impl From<Problem> for Ending {
 
 impl From<WireError> for Ending {
     fn from(_: WireError) -> Self {
-        Self::Gone("client.gone")
+        Self::Gone(CLIENT_GONE)
     }
 }
 
@@ -82,7 +85,7 @@ pub(crate) async fn serve(way: Way<'_>, exchange: &mut Exchange<'_>) -> After {
         Err(Ending::Problem(problem)) => say(way, &mut request, &problem, &mut journal).await,
         Err(Ending::Gone(outcome)) => {
             journal.ended(outcome);
-            After::Close
+            if outcome == CLIENT_GONE { After::Gone } else { After::Close }
         }
     };
     journal.close(&way.core.log, &way.listener.config.name);
@@ -241,8 +244,8 @@ async fn say(
     match answer(way, request, journal, &mut head, body).await {
         Ok(after) => after,
         Err(_) => {
-            journal.ended("client.gone");
-            After::Close
+            journal.ended(CLIENT_GONE);
+            After::Gone
         }
     }
 }

@@ -13,7 +13,7 @@ use terrace_runtime::timer::{Elapsed, NEVER, Timer};
 use terrace_upstream::{Answer, FailureKind, Lease, Link, Outcome, StreamLease, keeps_alive};
 use terrace_wire::{Body, PumpError, Side, Sink, WireError, pump};
 
-use crate::chain::{Request, Towards, Way, body_too_large};
+use crate::chain::{CLIENT_GONE, Request, Towards, Way, body_too_large};
 use crate::exchange::{After, Exchange, Reply, Reused};
 use crate::forward::{Failure, timed_out};
 use crate::hop::{self, Asked};
@@ -145,19 +145,27 @@ impl Conversation<'_> {
         link: &'l mut Link,
     ) -> Result<(Sink<'l>, Answer<'l>), Broken> {
         let exchange = &mut *request.exchange;
+        if matches!(link, Link::Http2(_)) {
+            // HTTP/2 has no Upgrade (RFC 9113 section 8.6): such an endpoint answers as if none were asked for.
+            request.asked.upgrade = None;
+        }
         if request.asked.expects_continue && matches!(link, Link::Http2(_)) {
             // HTTP/2 endpoints are not asked: their window bounds what comes anyway.
             exchange.head.fields.remove(Known::Expect);
             request.asked.expects_continue = false;
             self.say_continue(&mut exchange.reply).await?;
         }
-        let is_upgrade = request.asked.upgrade.is_some();
-        let begun = link.begin(exchange.head, exchange.length, is_upgrade).await;
-        begun.map_err(|error| self.endpoint_failed(&error))
+        link.begin(exchange.head, exchange.length).await.map_err(|error| match error {
+            WireError::Head(error) => {
+                let detail = format!("the request cannot be said in HTTP/2: {error}");
+                Broken::Client(Problem::client(400, "http_request_error", detail))
+            }
+            error => self.endpoint_failed(&error),
+        })
     }
 
     async fn say_continue(&self, reply: &mut Reply<'_>) -> Result<(), Broken> {
-        reply.interim(&ResponseHead::new(100)).await.map_err(|_| Broken::Gone("client.gone"))
+        reply.interim(&ResponseHead::new(100)).await.map_err(|_| Broken::Gone(CLIENT_GONE))
     }
 
     /// Leaves the word on whether the body may come to the endpoint, but not for long.
@@ -207,7 +215,7 @@ impl Conversation<'_> {
         .await?;
         match (result, refused) {
             (Ok(length), _) => Ok(length),
-            (Err(Interrupted::Client), _) => Err(Broken::Gone("client.gone")),
+            (Err(Interrupted::Client), _) => Err(Broken::Gone(CLIENT_GONE)),
             // What it said when it stopped taking the request says more than that nothing came after.
             (Err(Interrupted::Endpoint(_)), Some(error)) => Err(self.endpoint_failed(&error)),
             (Err(Interrupted::Endpoint(error)), None) => Err(self.endpoint_failed(&error)),
@@ -236,7 +244,7 @@ impl Conversation<'_> {
                 let detail = format!("the body is not in the chunked coding: {error}");
                 Err(Broken::Client(Problem::client(400, "http_request_error", detail)))
             }
-            PumpError::Source(_) => Err(Broken::Gone("client.gone")),
+            PumpError::Source(_) => Err(Broken::Gone(CLIENT_GONE)),
             PumpError::Stalled(Side::Source) => {
                 let detail = "the body came slower than the listener's body-rate";
                 Err(Broken::Client(Problem::client(408, "http_request_error", detail)))
@@ -297,7 +305,7 @@ impl Conversation<'_> {
         self.dress(response, asked);
         journal.status = response.status;
         let begun = reply.begin(response, coming, after);
-        let (mut sink, after) = begun.map_err(|_| Broken::Gone("client.gone"))?;
+        let (mut sink, after) = begun.map_err(|_| Broken::Gone(CLIENT_GONE))?;
         let (mut body, _stream_count) = answer.into_body();
         let is_stream = is_stream(response);
         let mut pace = self.pace_down(timer, is_stream);
@@ -340,7 +348,7 @@ impl Conversation<'_> {
         self.dress(response, &Fields::new());
         journal.status = 101;
         let begun = reply.begin(response, BodyLength::UntilClose, After::Close);
-        let (mut to_client, _) = begun.map_err(|_| Broken::Gone("client.gone"))?;
+        let (mut to_client, _) = begun.map_err(|_| Broken::Gone(CLIENT_GONE))?;
         let (mut from_endpoint, _stream_count) = answer.into_body();
         from_endpoint.upgrade();
         body.upgrade();
@@ -485,7 +493,14 @@ async fn final_head(
     reply: &mut Reply<'_>,
 ) -> Result<BodyLength, Interrupted> {
     loop {
-        let length = answer.head(method, head).await.map_err(Interrupted::Endpoint)?;
+        let length = {
+            let mut next = pin!(answer.head(method, head));
+            poll_fn(|cx| match next.as_mut().poll(cx) {
+                Poll::Ready(result) => Poll::Ready(result.map_err(Interrupted::Endpoint)),
+                Poll::Pending => reply.poll_gone(cx).map(|()| Err(Interrupted::Client)),
+            })
+            .await?
+        };
         if !head.is_interim() {
             return Ok(length);
         }
@@ -549,7 +564,7 @@ fn outcome_of_download(error: &PumpError) -> &'static str {
         PumpError::Source(_) => "upstream.http_response_incomplete",
         PumpError::Stalled(Side::Source) => "upstream.connection_read_timeout",
         PumpError::Stalled(Side::Sink) => "client.too_slow",
-        PumpError::Sink(_) | PumpError::TooLarge => "client.gone",
+        PumpError::Sink(_) | PumpError::TooLarge => CLIENT_GONE,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The client's side of one request, the same for every version of HTTP: a head, a body, and the place for an answer.
 
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use h2::server::SendResponse;
 use terrace_http::{BodyLength, Known, Method, RequestHead, ResponseHead, Version};
@@ -45,6 +47,8 @@ pub(crate) enum After {
     Keep,
     /// It ends.
     Close,
+    /// The client went away, or broke its stream off, before the answer was complete.
+    Gone,
 }
 
 impl<'a> Reply<'a> {
@@ -83,7 +87,7 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Passes an interim response on where the client's version of HTTP has them and our engine can send them.
+    /// Passes an interim response on where the client's version of HTTP has them.
     ///
     /// # Errors
     /// [`WireError`] when the client is gone.
@@ -93,10 +97,17 @@ impl<'a> Reply<'a> {
                 outgoing.interim(head);
                 outgoing.flush().await
             }
-            Self::Http2(respond) if head.status != 100 => {
-                Ok(respond.send_informational(http2::response(head)?)?)
-            }
+            Self::Http2(respond) => Ok(respond.send_informational(http2::response(head)?)?),
             _ => Ok(()),
+        }
+    }
+
+    /// Ready when the client broke off the stream on which it waits for an answer. Of an HTTP/1 client nobody knows: it
+    /// may close its direction and still listen (RFC 9112 section 9.6).
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http2(respond) => respond.poll_reset(cx).map(drop),
+            Self::Http1 { .. } | Self::Begun => Poll::Pending,
         }
     }
 }
@@ -160,7 +171,7 @@ fn fit_to_http1(length: BodyLength, client: Version, wanted: After) -> (BodyLeng
 
 fn say_what_becomes_of_the_connection(head: &mut ResponseHead, client: Version, after: After) {
     match (client, after) {
-        (_, After::Close) => head.fields.append_known(Known::Connection, b"close"),
+        (_, After::Close | After::Gone) => head.fields.append_known(Known::Connection, b"close"),
         (Version::Http10, After::Keep) => head.fields.append_known(Known::Connection, b"keep-alive"),
         (_, After::Keep) => {}
     }

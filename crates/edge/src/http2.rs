@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,12 +32,17 @@ const RESET_WINDOW: Duration = Duration::from_secs(10);
 /// Memory that one connection keeps for its next streams.
 const SPARES_MAX: usize = 16;
 
+/// How long a client that was told to leave may take to hear it, once its last stream has ended.
+const LEAVING: Duration = Duration::from_secs(2);
+
 /// What the streams of one connection share.
 #[derive(Debug, Default)]
 struct Streams {
     open: Cell<usize>,
     resets: Cell<u32>,
     resets_since: Cell<Duration>,
+    /// The connection's own task, whose idle time begins with the last stream's end.
+    when_idle: RefCell<Option<Waker>>,
     spares: RefCell<Vec<Spare>>,
 }
 
@@ -111,18 +116,18 @@ async fn next(
             Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Event::Ended),
             Poll::Pending => {}
         }
-        if is_leaving {
-            return Poll::Pending;
-        }
+        let (patience, then) =
+            if is_leaving { (LEAVING, Event::Ended) } else { (bounds.idle, Event::Leaving) };
         if streams.open.get() > 0 {
             idle_since = None;
+            streams.wake_when_idle(cx);
         } else {
             let since = *idle_since.get_or_insert_with(clock::now);
-            if timer.poll_elapsed(cx, since + bounds.idle).is_ready() {
-                return Poll::Ready(Event::Leaving);
+            if timer.poll_elapsed(cx, since + patience).is_ready() {
+                return Poll::Ready(then);
             }
         }
-        session.guard.poll_leaving(cx).map(|()| Event::Leaving)
+        if is_leaving { Poll::Pending } else { session.guard.poll_leaving(cx).map(|()| Event::Leaving) }
     })
     .await
 }
@@ -131,9 +136,15 @@ async fn next(
 fn begin(
     session: &Rc<Session>,
     streams: &Rc<Streams>,
-    (request, respond): (http::Request<RecvStream>, SendResponse<Bytes>),
+    (request, mut respond): (http::Request<RecvStream>, SendResponse<Bytes>),
     bounds: Bounds,
 ) {
+    // A stream that was reset makes room for another at once, while what was begun for it may take a moment to end.
+    if streams.open.get() >= 2 * bounds.streams_max as usize {
+        respond.send_reset(Reason::REFUSED_STREAM);
+        streams.count_reset();
+        return;
+    }
     streams.open.set(streams.open.get() + 1);
     let (session, streams) = (Rc::clone(session), Rc::clone(streams));
     tokio::task::spawn_local(async move {
@@ -144,6 +155,13 @@ fn begin(
 }
 
 impl Streams {
+    fn wake_when_idle(&self, cx: &mut Context<'_>) {
+        let mut waker = self.when_idle.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
     fn ended(&self, spare: Spare, was_reset: bool) {
         self.open.set(self.open.get() - 1);
         let mut spares = self.spares.borrow_mut();
@@ -152,6 +170,11 @@ impl Streams {
         }
         if was_reset {
             self.count_reset();
+        }
+        if self.open.get() == 0
+            && let Some(waker) = self.when_idle.take()
+        {
+            waker.wake();
         }
     }
 
@@ -183,7 +206,7 @@ async fn serve_stream(
     let connected = &session.connected;
     let way = Way { core: &session.core, snapshot, listener, connected, is_leaving: false };
     match read {
-        Ok(_) => chain::serve(way, &mut exchange).await == After::Close,
+        Ok(_) => chain::serve(way, &mut exchange).await == After::Gone,
         Err(problem) => {
             Box::pin(chain::refuse(way, &mut exchange, &problem)).await;
             false

@@ -136,7 +136,6 @@ impl Link {
         &mut self,
         head: &RequestHead,
         length: BodyLength,
-        is_upgrade: bool,
     ) -> Result<(Sink<'_>, Answer<'_>), WireError> {
         match self {
             Self::Http1(link) => {
@@ -144,7 +143,7 @@ impl Link {
                 outgoing.request(head, length);
                 Ok((Sink::Http1(outgoing), Answer::Http1(incoming)))
             }
-            Self::Http2(link) => link.begin(head, length, is_upgrade).await,
+            Self::Http2(link) => link.begin(head, length).await,
         }
     }
 }
@@ -154,15 +153,13 @@ impl Http2Link {
         &mut self,
         head: &RequestHead,
         length: BodyLength,
-        is_upgrade: bool,
     ) -> Result<(Sink<'static>, Answer<'static>), WireError> {
         let scheme = if self.state.is_tls { "https" } else { "http" };
-        let mut request = http2::request(head, scheme)?;
-        if is_upgrade {
-            http2::make_extended_connect(&mut request, head);
-        }
-        let mut send = self.send.clone().ready().await?;
-        let is_empty = length == BodyLength::Empty && !is_upgrade;
+        let request = http2::request(head, scheme)?;
+        let ready = self.send.clone().ready().await;
+        // After GOAWAY the connection serves what was begun and nothing new: the next request looks for another.
+        let mut send = ready.inspect_err(|_| self.state.is_closed.set(true))?;
+        let is_empty = length == BodyLength::Empty;
         let (future, stream) = send.send_request(request, is_empty)?;
         self.state.streams.set(self.state.streams.get() + 1);
         let count = StreamCount(Rc::clone(&self.state));

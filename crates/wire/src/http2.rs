@@ -1,10 +1,12 @@
 //! HTTP/2 (RFC 9113) through the `h2` crate: its heads turned into ours and back, its streams into bodies and sinks.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use terrace_http::{
     Authority, Bounds, Fields, Known, Method, ParseError, RequestHead, ResponseHead, Version, may_trail,
@@ -33,7 +35,7 @@ pub fn read_request(
     if head.method == Method::Connect && parts.uri.path_and_query().is_none() {
         return Ok(());
     }
-    let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     head.read_path(target, bounds)
 }
 
@@ -75,10 +77,14 @@ fn read_fields(headers: &HeaderMap, fields: &mut Fields) {
 /// Our head as a request of HTTP/2.
 ///
 /// # Errors
-/// [`ParseError`] when a field that HTTP/1 allows is none in HTTP/2.
+/// [`ParseError`] when a field, a target or a host that HTTP/1 allows is none in HTTP/2.
 pub fn request(head: &RequestHead, scheme: &str) -> Result<http::Request<()>, ParseError> {
     let host = head.fields.text(Known::Host).unwrap_or_else(|| head.host());
-    let uri = http::Uri::builder().scheme(scheme).authority(host).path_and_query(head.target());
+    let target = match PathAndQuery::try_from(head.target()) {
+        Ok(target) => target,
+        Err(_) => PathAndQuery::try_from(encoded(head.target())).map_err(|_| ParseError::Target)?,
+    };
+    let uri = http::Uri::builder().scheme(scheme).authority(host).path_and_query(target);
     let mut request = http::Request::new(());
     *request.method_mut() = http::Method::from_bytes(head.method.as_str().as_bytes())
         .map_err(|_| ParseError::Syntax("method"))?;
@@ -88,11 +94,18 @@ pub fn request(head: &RequestHead, scheme: &str) -> Result<http::Request<()>, Pa
     Ok(request)
 }
 
-/// Makes a request the extended CONNECT that carries what `Upgrade` asks for in HTTP/1 (RFC 8441 section 4).
-pub fn make_extended_connect(request: &mut http::Request<()>, head: &RequestHead) {
-    let protocol = head.fields.text(Known::Upgrade).unwrap_or("websocket").to_ascii_lowercase();
-    *request.method_mut() = http::Method::CONNECT;
-    request.extensions_mut().insert(h2::ext::Protocol::from(protocol.as_str()));
+/// A target as HTTP/2 wants it: what HTTP/1 lets pass although no URI has it (`<`, `"`, `^`) is encoded.
+fn encoded(target: &str) -> String {
+    let mut encoded = String::with_capacity(target.len() + 16);
+    for byte in target.bytes() {
+        match byte {
+            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 0x80.. => {
+                let _infallible = write!(encoded, "%{byte:02X}");
+            }
+            _ => encoded.push(char::from(byte)),
+        }
+    }
+    encoded
 }
 
 /// Our head as a response of HTTP/2.
@@ -104,6 +117,10 @@ pub fn response(head: &ResponseHead) -> Result<http::Response<()>, ParseError> {
     *response.status_mut() =
         http::StatusCode::from_u16(head.status).map_err(|_| ParseError::Syntax("status"))?;
     write_fields(&head.fields, response.headers_mut())?;
+    if head.status == 204 || head.status < 200 {
+        // RFC 9110 section 8.6: such a response has no length, not even one that there would be.
+        response.headers_mut().remove(http::header::CONTENT_LENGTH);
+    }
     Ok(response)
 }
 

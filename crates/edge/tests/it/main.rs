@@ -2,6 +2,7 @@
 //! section of the RFC it is about in its path.
 #![expect(clippy::tests_outside_test_module, reason = "each module of this binary is one of tests")]
 
+mod frames;
 mod message;
 mod proxy_protocol;
 mod rfc3986;
@@ -9,5 +10,6 @@ mod rfc6455;
 mod rfc7239;
 mod rfc9110;
 mod rfc9112;
+mod rfc9113;
 mod rfc9457;
 mod rig;

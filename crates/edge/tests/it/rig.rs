@@ -48,6 +48,7 @@ impl Setup {
                 timeouts: Timeouts { first_byte: Some(PATIENCE), ..Timeouts::default() },
                 retry: RetryPolicy::default(),
                 body_bytes_max: None,
+                request_id: true,
             },
             routes: Vec::new(),
             origins: 1,
@@ -329,6 +330,16 @@ impl Peer {
         }
         let rest = self.unread.split_off(bytes);
         std::mem::replace(&mut self.unread, rest)
+    }
+
+    /// Exactly that many bytes, or none when the other side ends before.
+    pub(crate) fn exactly_or_end(&mut self, bytes: usize) -> Option<Vec<u8>> {
+        while self.unread.len() < bytes {
+            if self.fill() == 0 {
+                return None;
+            }
+        }
+        Some(self.exactly(bytes))
     }
 
     /// The bytes up to and with `end`.
