@@ -187,7 +187,10 @@ impl Pool {
     /// Closes what is too old or leads to an endpoint that takes no more requests, and lends what was not needed for a
     /// while. To be called about once a second.
     pub fn sweep(&self) {
-        let now = clock::now();
+        self.sweep_at(clock::now());
+    }
+
+    fn sweep_at(&self, now: Duration) {
         let mut lendable = Vec::new();
         self.endpoints.borrow_mut().retain(|_, kept| {
             if !kept.endpoint.is_accepting() {
@@ -265,4 +268,154 @@ impl Shelf {
 /// Whether the endpoint neither closed nor sent anything.
 fn is_quiet(tcp: &std::net::TcpStream) -> bool {
     matches!(tcp.peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use terrace_instruments::{Log, Meter};
+    use terrace_wire::WireError;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::id::IdentityKey;
+    use crate::lease::Lease;
+    use crate::live::Ask;
+    use crate::roster::Member;
+    use crate::upstream::Upstream;
+
+    /// An endpoint that accepts and says nothing, and the upstream that leads there.
+    struct World {
+        listener: TcpListener,
+        upstream: Arc<Upstream>,
+    }
+
+    impl World {
+        async fn new(change: impl FnOnce(&mut Config)) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let mut config = Config::new("orders", IdentityKey([0; 16]));
+            change(&mut config);
+            let upstream = Upstream::build(config, &Meter::new(1), &Log::discard()).expect("valid");
+            let member = Member::new("orders-1", listener.local_addr().expect("bound"));
+            upstream.publish(&[member], clock::now());
+            Self { listener, upstream }
+        }
+
+        fn lease(&self) -> Lease {
+            self.upstream.pick(&Ask::default(), clock::now(), &mut || 0).expect("an endpoint")
+        }
+
+        async fn dial(&self, pool: &Pool) -> (Link, TcpStream) {
+            let lease = self.lease();
+            let settings = self.upstream.settings();
+            let mut timer = Timer::new();
+            let (link, accepted) = tokio::join!(
+                pool.dial(&settings, lease.endpoint(), proxied(), &mut timer),
+                self.listener.accept()
+            );
+            (link.expect("connected"), accepted.expect("accepted").0)
+        }
+
+        fn reuse(&self, pool: &Pool) -> Option<Link> {
+            pool.reuse(&self.upstream.settings(), self.lease().endpoint())
+        }
+
+        fn connections(&self) -> u32 {
+            self.lease().endpoint().connections()
+        }
+    }
+
+    fn proxied() -> Proxied {
+        let any: SocketAddr = ([127, 0, 0, 1], 1).into();
+        Proxied { source: any, destination: any }
+    }
+
+    /// Waits until the event loop has learnt that the endpoint closed.
+    async fn until_closed(link: &mut Link) {
+        let Link::Http1(link) = link else { panic!("HTTP/1 was asked for") };
+        let ended: Result<bool, WireError> = link.connection.readable().await;
+        assert!(matches!(ended, Ok(false)));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_kept_is_used_for_the_next_request() {
+        let world = World::new(|_| {}).await;
+        let pool = Pool::new(Shelf::new(1));
+        assert!(world.reuse(&pool).is_none());
+        let (link, _peer) = world.dial(&pool).await;
+        assert!(!link.is_reused());
+        pool.keep(&world.upstream.settings(), link, None);
+        assert!(world.reuse(&pool).expect("kept").is_reused());
+        assert_eq!(world.connections(), 0, "one that is dropped no longer counts");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_endpoint_closed_is_not_used_again() {
+        let world = World::new(|_| {}).await;
+        let pool = Pool::new(Shelf::new(1));
+        let (mut link, peer) = world.dial(&pool).await;
+        drop(peer);
+        until_closed(&mut link).await;
+        pool.keep(&world.upstream.settings(), link, None);
+        assert!(world.reuse(&pool).is_none());
+    }
+
+    #[tokio::test]
+    async fn no_more_connections_are_kept_and_opened_than_the_bounds_say() {
+        let world = World::new(|config| {
+            config.connections.idle_per_core_max = 1;
+            config.connections.per_endpoint_max = 2;
+        })
+        .await;
+        let pool = Pool::new(Shelf::new(1));
+        let (first, _one) = world.dial(&pool).await;
+        let (second, _two) = world.dial(&pool).await;
+        let settings = world.upstream.settings();
+        let lease = world.lease();
+        let third = pool.dial(&settings, lease.endpoint(), proxied(), &mut Timer::new()).await;
+        assert!(matches!(third, Err(ConnectError::Full)));
+        pool.keep(&settings, first, None);
+        pool.keep(&settings, second, None);
+        assert_eq!(lease.endpoint().connections(), 1, "the second had no place and was closed");
+    }
+
+    #[tokio::test]
+    async fn what_one_core_does_not_need_another_may_use() {
+        let world = World::new(|_| {}).await;
+        let shelf = Shelf::new(2);
+        let (one, other) = (Pool::new(Arc::clone(&shelf)), Pool::new(shelf));
+        let (link, _peer) = world.dial(&one).await;
+        one.keep(&world.upstream.settings(), link, None);
+        one.sweep();
+        assert!(world.reuse(&other).is_none(), "not before it has been idle for a while");
+        one.sweep_at(clock::now() + 2 * LEND_AFTER);
+        assert!(world.reuse(&one).is_some_and(|link| link.is_reused()), "its own core may take it back");
+        let (link, _peer) = world.dial(&one).await;
+        one.keep(&world.upstream.settings(), link, None);
+        one.sweep_at(clock::now() + 2 * LEND_AFTER);
+        assert!(world.reuse(&other).is_some_and(|link| link.is_reused()));
+    }
+
+    #[tokio::test]
+    async fn connections_to_an_endpoint_that_goes_away_are_let_go() {
+        let world = World::new(|_| {}).await;
+        let pool = Pool::new(Shelf::new(1));
+        let (link, _peer) = world.dial(&pool).await;
+        let endpoint = Arc::clone(world.lease().endpoint());
+        pool.keep(&world.upstream.settings(), link, None);
+        world.upstream.publish(&[], clock::now());
+        pool.sweep();
+        assert_eq!(endpoint.connections(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_speaks_for_one_client_is_not_kept_for_another() {
+        let world = World::new(|config| config.proxy_protocol_out = ProxyProtocol::V2).await;
+        let pool = Pool::new(Shelf::new(1));
+        let (link, _peer) = world.dial(&pool).await;
+        pool.keep(&world.upstream.settings(), link, None);
+        assert!(world.reuse(&pool).is_none());
+    }
 }
