@@ -178,7 +178,7 @@ fn push_service(out: &mut String, service: &Value, paint: Paint) {
 
 fn push_instance(out: &mut String, instance: &Value, endpoint: Option<&Value>, paint: Paint) {
     let name = instance["name"].as_str().unwrap_or_default();
-    let state = paint.state(instance["state"].as_str().unwrap_or_default());
+    let state = paint.state(&format!("{:<9}", shown_state(instance, endpoint)));
     let uptime = duration(instance["uptime_seconds"].as_u64().unwrap_or_default());
     let pid = instance["pid"].as_u64().map_or_else(String::new, |pid| format!("pid {pid}"));
     let port = instance["port"].as_u64().map_or_else(String::new, |port| format!("port {port}"));
@@ -188,9 +188,19 @@ fn push_instance(out: &mut String, instance: &Value, endpoint: Option<&Value>, p
         count => format!(", restarted {count}×"),
     };
     let _infallible =
-        writeln!(out, "  {name:<14} {state:<8} {pid:<11} {port:<11} up {uptime}{restarts}{load}");
+        writeln!(out, "  {name:<14} {state} {pid:<11} {port:<11} up {uptime}{restarts}{load}");
     if let Some(exit) = instance["last_exit"].as_str() {
         let _infallible = writeln!(out, "    {}", paint.faint(&format!("last exit: {exit}")));
+    }
+}
+
+/// What matters of an instance: that it runs, or why it gets no requests although it does.
+fn shown_state<'a>(instance: &'a Value, endpoint: Option<&'a Value>) -> &'a str {
+    let state = instance["state"].as_str().unwrap_or_default();
+    match endpoint {
+        Some(endpoint) if state == "ready" && endpoint["ejected_for_seconds"].is_number() => "ejected",
+        Some(endpoint) if state == "ready" && endpoint["health"] == "down" => "unhealthy",
+        _ => state,
     }
 }
 
@@ -206,6 +216,8 @@ fn push_endpoint(out: &mut String, endpoint: &Value, paint: Paint) {
 
 fn load(endpoint: &Value) -> String {
     let mut text = match endpoint["latency_ms"].as_f64() {
+        // What the balancer expects: a failure counts as slow.
+        Some(latency) if latency >= 1e3 => format!(", expected {:.1} s", latency / 1e3),
         Some(latency) => format!(", {latency:.1} ms"),
         None => String::new(),
     };
@@ -252,9 +264,9 @@ impl Paint {
     }
 
     fn state(self, state: &str) -> String {
-        let code = match state {
+        let code = match state.trim_end() {
             "ready" | "running" => "32",
-            "crash-loop" | "rollout-failed" => "31",
+            "crash-loop" | "rollout-failed" | "ejected" | "unhealthy" => "31",
             _ => "33",
         };
         self.with(code, state)
