@@ -40,7 +40,8 @@ impl Authority {
     pub fn sign(&self, file: &str, hosts: &[&str]) -> Leaf {
         let names: Vec<String> = hosts.iter().map(|host| format!("DNS:{host}")).collect();
         let names = format!("subjectAltName={}", names.join(","));
-        let extensions = ["-CA", "authority.pem", "-CAkey", "authority.key", "-addext", &names];
+        let signer = ["-CA", "authority.pem", "-CAkey", "authority.key"];
+        let extensions = [&signer[..], &["-addext", "basicConstraints=CA:FALSE", "-addext", &names]].concat();
         let subject = format!("/CN={}", hosts[0]);
         make(&self.folder, file, &subject, &extensions)
     }

@@ -57,7 +57,7 @@ table! {
         "uri-bytes" uri_bytes: Size = "8KiB", within "64B" to "256KiB";
         /// Until a request's head is complete.
         "header-time" header_time: Duration = "10s", within "10ms" to "10m";
-        /// Slowest request body, as an average after a grace of `header-time`. `"0B/s"`: any.
+        /// Slowest request body, as an average after a grace of ten seconds. `"0B/s"`: any.
         "body-rate" body_rate: ByteRate = "256B/s";
         /// A connection without a request is closed after this.
         "idle" idle: Duration = "75s", within "10ms" to "1d";

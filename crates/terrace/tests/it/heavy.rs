@@ -118,11 +118,12 @@ impl Changing<'_> {
     }
 
     fn kill(&mut self) -> String {
-        let pids = self.terrace.pids("web");
-        let (instance, pid) = pids[self.random(pids.len() as u64) as usize].clone();
+        // One that serves: a replacement that ends before it does is a roll-out that failed, which is another test.
+        let serving = until("somebody serves", || Some(self.serving()).filter(|serving| !serving.is_empty()));
+        let (instance, pid) = serving[self.random(serving.len() as u64) as usize].clone();
         let from = now();
         signal(pid, Signal::KILL);
-        until("all are there again", || {
+        until(&format!("all are there again after the kill of {instance}\n{}", self.story), || {
             let service = self.terrace.service("web");
             let instances = service["fleet"]["instances"].as_array().cloned().unwrap_or_default();
             let is_gone = instances.iter().all(|other| other["pid"] != pid);
@@ -130,6 +131,15 @@ impl Changing<'_> {
         });
         self.killed.push(Killed { instance: instance.clone(), from, to: now() });
         format!("kill of {instance}, pid {pid}")
+    }
+
+    fn serving(&self) -> Vec<(String, i32)> {
+        let service = self.terrace.service("web");
+        let instances = service["fleet"]["instances"].as_array().cloned().unwrap_or_default();
+        let ready = instances.iter().filter(|one| one["state"] == "ready");
+        ready
+            .filter_map(|one| Some((one["name"].as_str()?.to_owned(), one["pid"].as_i64()? as i32)))
+            .collect()
     }
 
     /// Whether it was on an instance that was killed while it was on it.

@@ -5,6 +5,7 @@
 
 mod answers;
 mod balancing;
+mod bounds;
 mod heavy;
 mod outliving;
 mod peers;

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
-use terrace_testkit::{Done, Port, World, until_true};
+use terrace_testkit::{Authority, Done, Port, World, get, until_true};
 
 use crate::{shop, world};
 
 const WEBSOCKETS: &str = include_str!("peers/websockets.py");
 const GRPC: &str = include_str!("peers/grpc.py");
+/// nginx's listener with TLS, in the place of the plain one.
+const SECURE: &str =
+    "listen 127.0.0.1:PORT ssl http2; ssl_certificate inner.pem; ssl_certificate_key inner.key;";
 const NGINX: &str = include_str!("peers/nginx.conf");
 
 /// The interpreter with the packages that `scripts/prepare.sh test` installs.
@@ -58,6 +61,36 @@ fn nginx_is_served_to_curl() {
         "1048576"
     );
     assert_eq!(curl(&["--compressed", &url("/page.html")]), "<h1>a page</h1>\n");
+}
+
+#[test]
+fn nginx_is_reached_by_tls_and_http_2_and_believed_only_with_the_right_certificate() {
+    let world = world();
+    let authority = Authority::new(world.folder.path());
+    authority.sign("inner", &["inner.example"]);
+    let secure = NGINX.replace("listen 127.0.0.1:PORT;", SECURE);
+    world.folder.write("nginx.conf", &secure);
+    world.folder.write("pages/page.html", "<h1>a page</h1>\n");
+    let port = Port::reserve();
+    for (name, protocol, status) in
+        [("inner.example", "h2", 200), ("inner.example", "http1", 200), ("other.example", "h2", 502)]
+    {
+        let (_, file) = nginx(&world, "");
+        world.folder.write("nginx.conf", &secure);
+        let (_, service) = file.split_once("[service.pages]").expect("it is there");
+        let service =
+            service.replace("health = { path = \"/\", every = \"500ms\" }", "ready = { tcp = true }");
+        let mut terrace = world.up(&format!(
+            "[listen.public]\naddress = \"{port}\"\n[service.pages]{service}protocol = \"{protocol}\"\n\
+             tls = {{ ca = \"authority.pem\", name = \"{name}\" }}\n"
+        ));
+        let answer = get(port.address(), "/page.html");
+        assert_eq!(answer.status, status, "{name} {protocol}: {}", answer.text());
+        if status == 502 {
+            assert_eq!(answer.json()["error"], "tls_protocol_error");
+        }
+        assert!(terrace.stop().success());
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use terrace_testkit::{Kind, Load, Signal, Terrace, get, signal, until, until_true};
+use terrace_testkit::{Kind, Load, Signal, Terrace, WebSocket, get, is_alive, signal, until, until_true};
 
 use crate::{shop, world};
 
@@ -149,6 +149,25 @@ fn a_killed_instance_is_started_again_and_idempotent_requests_do_not_notice() {
     let died =
         terrace.events().into_iter().filter(|event| event["event"] == "fleet.instance.crashed").count();
     assert!(died >= 3, "each death is told");
+}
+
+#[test]
+fn an_instance_that_is_replaced_finishes_what_it_has_and_keeps_its_websockets_for_a_while() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 1);
+    let terrace = world.up(&format!("{file}stop = {{ streams = \"1s\" }}\n"));
+    let old = terrace.pids("web")[0].1;
+    let mut socket = WebSocket::open(address, "/ws").expect("it opens");
+    let held = std::thread::spawn(move || get(address, "/hold?gate=drain"));
+    until_true("a request is in flight", || world.folder.join("at-drain").exists());
+    terrace.command(&["restart", "web"]).ok();
+    assert_ne!(ready_pids(&terrace), [old]);
+    socket.echo("still the old one").expect("it is open");
+    world.folder.write("gate-drain", "");
+    assert_eq!(held.join().expect("it was answered").text(), "held\n");
+    // Nobody closes the socket, and so its time runs out.
+    assert!(socket.receive().is_err());
+    until_true("the old one is ended", || !is_alive(old));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use terrace_testkit::{Port, Terrace, World, get, try_get, until_true};
+use terrace_testkit::{Port, Signal, Terrace, WebSocket, World, get, try_get, until_true};
 
 use crate::{shop, world};
 
@@ -47,12 +47,39 @@ fn requests_in_flight_finish_when_terrace_stops() {
     let mut terrace = world.up(&file);
     let held = std::thread::spawn(move || get(address, "/hold?gate=stop"));
     until_true("the request is in flight", || world.folder.join("at-stop").exists());
-    terrace.signal(terrace_testkit::Signal::TERM);
+    terrace.signal(Signal::TERM);
     terrace.event("stopping");
     until_true("new clients are refused", || try_get(address, "/").is_err());
     world.folder.write("gate-stop", "");
     assert_eq!(held.join().expect("it was answered").text(), "held\n");
     assert!(terrace.wait().success());
+    nothing_is_left(&world);
+}
+
+#[test]
+fn an_open_websocket_holds_the_end_up_for_as_long_as_drain_says() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 1);
+    let mut terrace = world.up(&format!("{file}[terrace]\nwatch = false\ndrain = \"1s\"\n"));
+    let mut socket = WebSocket::open(address, "/ws").expect("it opens");
+    terrace.signal(Signal::TERM);
+    terrace.event("stopping");
+    socket.echo("one last word").expect("it is open");
+    assert!(terrace.wait().success());
+    assert!(socket.receive().is_err());
+    nothing_is_left(&world);
+}
+
+#[test]
+fn asked_twice_it_ends_at_once_and_leaves_nothing() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 1);
+    let mut terrace = world.up(&format!("{file}[terrace]\nwatch = false\ndrain = \"10m\"\n"));
+    let _socket = WebSocket::open(address, "/ws").expect("it opens");
+    terrace.signal(Signal::TERM);
+    terrace.event("stopping");
+    terrace.signal(Signal::TERM);
+    assert_eq!(terrace.wait().code(), Some(1));
     nothing_is_left(&world);
 }
 
@@ -146,6 +173,37 @@ fn check_prints_what_a_good_file_comes_to() {
     let explained = world.terrace(&["check", "--explain"]).ok();
     assert!(explained.contains("built-in") && explained.contains("terrace.toml:"), "{explained}");
     assert_eq!(world.terrace(&["check", "--quiet"]).ok(), "");
+}
+
+#[test]
+fn every_command_explains_itself_with_examples() {
+    let world = world();
+    for command in [
+        "up",
+        "check",
+        "status",
+        "reload",
+        "scale",
+        "restart",
+        "logs",
+        "stop",
+        "schema",
+        "install",
+        "completions",
+    ] {
+        let told = world.terrace(&[command, "--help"]).ok();
+        assert!(told.contains(&format!("terrace {command}")) && told.contains("xample"), "{command}: {told}");
+    }
+    let schema = world.terrace(&["schema"]).ok();
+    let schema: serde_json::Value = serde_json::from_str(&schema).expect("the schema is JSON");
+    assert!(schema["properties"]["service"].is_object());
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(world.terrace(&["completions", shell]).ok().contains("restart"), "{shell}");
+    }
+    let (_port, _, file) = shop(&world, 1);
+    world.write(&file);
+    let unit = world.terrace(&["install", "--print"]).ok();
+    assert!(unit.contains("[Service]") && unit.contains("ExecStart="), "{unit}");
 }
 
 #[test]
