@@ -85,6 +85,22 @@ fn dev_makes_a_certificate_and_plain_http_is_led_to_https() {
 }
 
 #[test]
+fn the_dev_certificate_learns_the_name_of_a_new_route() {
+    let world = world();
+    let (port, file) = secure(&world, "tls = \"dev\"\n");
+    let terrace = world.up(&file);
+    let made = world.folder.join(".terrace/dev-certificate.pem");
+    assert!(curl(&world, &made, "shop.example", &port, &[]).is_err());
+    let route = |host: &str| format!("{file}[route.shop]\nat = \"{host}/*\"\nto = \"web\"\n");
+    terrace.reload_with(&route("shop.example")).ok();
+    assert_eq!(curl(&world, &made, "shop.example", &port, &[]).as_deref(), Ok("hello from web-1\n"));
+    let first = world.folder.read(".terrace/dev-certificate.pem");
+    terrace.reload_with(&route("localhost")).ok();
+    terrace.reload_with(&route("shop.example")).ok();
+    assert_eq!(world.folder.read(".terrace/dev-certificate.pem"), first, "browsers need not be told again");
+}
+
+#[test]
 fn the_app_is_told_that_the_client_came_by_tls() {
     let world = world();
     let (port, file) = secure(&world, "tls = \"dev\"\n");

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::Value;
-use terrace_testkit::{Request, Signal, Terrace, WebSocket, get, post, until, until_true};
+use terrace_testkit::{Port, Request, Signal, Terrace, WebSocket, World, get, post, until, until_true};
 
 use crate::{shop, world};
 
@@ -142,7 +142,7 @@ fn probes_say_that_it_lives_and_whether_it_is_ready() {
 fn the_admin_api_lets_nobody_in_who_is_not_meant() {
     let world = world();
     let (_port, _, file) = shop(&world, 1);
-    let api = terrace_testkit::Port::reserve();
+    let api = Port::reserve();
     world.folder.write("token", TOKEN);
     let admin = format!("[admin]\nprobes = false\naddress = \"{api}\"\ntoken = {{ file = \"token\" }}\n");
     let terrace = world.up(&format!("{file}{admin}"));
@@ -190,58 +190,65 @@ fn who_changed_what_is_on_record() {
     assert_eq!(mode(&world.folder.join(".terrace/audit.log")), 0o600);
 }
 
+/// In a file, in an env-file, as the admin token, and in the clear in `terrace.toml`.
+const SECRETS: [&str; 4] = ["s3cret-of-a-file", "s3cret-of-an-env-file", TOKEN, "s3cret-in-the-clear"];
+
 #[test]
 fn secrets_appear_nowhere() {
     let world = world();
     let (_port, address, file) = shop(&world, 1);
-    let secrets = ["s3cret-of-a-file", "s3cret-of-an-env-file", "s3cret-in-the-clear", TOKEN];
-    world.folder.write("password", secrets[0]);
-    world.folder.write("app.env", &format!("API_KEY={}\n", secrets[1]));
-    world.folder.write("token", TOKEN);
-    let api = terrace_testkit::Port::reserve();
-    let env = format!(
-        "env = {{ PASSWORD = {{ file = \"password\" }}, PLAIN = \"{}\" }}\nenv-file = \"app.env\"\n\
-         [admin]\nprobes = \"127.0.0.1:0\"\naddress = \"{api}\"\ntoken = {{ file = \"token\" }}\n",
-        secrets[2]
-    );
-    let terrace = world.up(&format!("{file}{env}"));
-    assert_eq!(get(address, "/env?name=PASSWORD").text(), secrets[0]);
-    assert_eq!(get(address, "/env?name=API_KEY").text(), secrets[1]);
+    let api = Port::reserve();
+    let file = with_secrets(&world, &file, &api);
+    let terrace = world.up(&file);
+    assert_eq!(get(address, "/env?name=PASSWORD").text(), SECRETS[0]);
+    assert_eq!(get(address, "/env?name=API_KEY").text(), SECRETS[1]);
+    let mut shown = commands(&terrace);
     let config = Request::get("/v1/config").with("Host", &api.to_string());
     let config = config.with("Authorization", &format!("Bearer {TOKEN}")).send(api.address());
     assert_eq!(config.status, 200);
-    let mut shown = vec![
-        ("/v1/config".to_owned(), config.text()),
-        ("metrics".to_owned(), get(probes(&terrace), "/metrics").text()),
-    ];
-    for words in [
-        &["status"][..],
-        &["status", "--json"],
-        &["check"],
-        &["check", "--json"],
-        &["check", "--explain"],
-        &["logs", "web"],
-    ] {
-        shown.push((words.join(" "), terrace.command(words).ok()));
-    }
-    // Wrong in a line of its own, and in the line of a secret.
-    let wrong =
-        format!("{file}{env}").replace("env-file", "env-fil").replace("PLAIN =", "NUMBER = 7, PLAIN =");
+    shown.push(("/v1/config".to_owned(), config.text()));
+    shown.push(("metrics".to_owned(), get(probes(&terrace), "/metrics").text()));
+    // Wrong in a line of its own, and in the line of a secret; then right, with another one.
+    let wrong = file.replace("env-file", "env-fil").replace("PLAIN =", "NUMBER = 7, PLAIN =");
     shown.push(("a refused reload".to_owned(), terrace.reload_with(&wrong).refused()));
+    shown.push(("a reload".to_owned(), terrace.reload_with(&file.replace("clear\"", "clear-2\"")).ok()));
+    terrace.event("fleet.rollout.done");
     shown.push(("standard error".to_owned(), terrace.stderr()));
     shown.push(("standard output".to_owned(), terrace.stdout()));
     shown.extend(texts(&world.folder.join(".terrace")));
     for (place, text) in shown {
-        // What stands in the file itself is no secret to who may read the file.
-        let hidden = if place.starts_with("check") || place == "/v1/config" {
-            [secrets[0], secrets[1], TOKEN].to_vec()
-        } else {
-            secrets.to_vec()
-        };
-        for secret in hidden {
+        // What stands in the file itself is no secret to whom the file's own content is shown.
+        let is_the_file = place.starts_with("check") || place == "/v1/config";
+        for secret in &SECRETS[..if is_the_file { 3 } else { 4 }] {
             assert!(!text.contains(secret), "{secret} stands in {place}:\n{text}");
         }
     }
+}
+
+fn with_secrets(world: &World, file: &str, api: &Port) -> String {
+    world.folder.write("password", SECRETS[0]);
+    world.folder.write("app.env", &format!("API_KEY={}\n", SECRETS[1]));
+    world.folder.write("token", SECRETS[2]);
+    format!(
+        "{file}env = {{ PASSWORD = {{ file = \"password\" }}, PLAIN = \"{}\" }}\nenv-file = \"app.env\"\n\
+         [admin]\nprobes = \"127.0.0.1:0\"\naddress = \"{api}\"\ntoken = {{ file = \"token\" }}\n",
+        SECRETS[3]
+    )
+}
+
+/// What the commands print that show something.
+fn commands(terrace: &Terrace<'_>) -> Vec<(String, String)> {
+    let commands = [
+        "status",
+        "status --json",
+        "check",
+        "check --json",
+        "check --explain",
+        "logs web",
+        "logs web --json",
+    ];
+    let print = |command: &str| terrace.command(&command.split(' ').collect::<Vec<_>>()).ok();
+    commands.map(|command| (command.to_owned(), print(command))).to_vec()
 }
 
 #[test]
