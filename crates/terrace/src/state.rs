@@ -17,6 +17,7 @@ const IDENTITY_KEY: &str = "identity.key";
 const INTERNAL_ADDRESSES: &str = "internal.json";
 const DEV_CERTIFICATE: &str = "dev-certificate.pem";
 const DEV_KEY: &str = "dev-key.pem";
+const DEV_NAMES: &str = "dev-names.json";
 
 /// The state folder.
 #[derive(Debug, Clone)]
@@ -77,15 +78,24 @@ impl State {
         text.into_iter().filter_map(|(name, address)| Some((name, address.parse().ok()?))).collect()
     }
 
-    /// A self-signed certificate for development, kept so that browsers need to be told only once.
-    pub(crate) fn dev_pair(&self, names: Vec<String>) -> Result<Pair, Box<dyn std::error::Error>> {
-        let (certificate, key) = (self.folder.join(DEV_CERTIFICATE), self.folder.join(DEV_KEY));
-        if let (Ok(certificates_pem), Ok(key_pem)) = (fs::read(certificate), fs::read(key)) {
+    /// A self-signed certificate for development, kept so that browsers need to be told only once. A name that it does
+    /// not hold yet makes a new one, which holds the former names too: a route that comes and goes makes no third.
+    pub(crate) fn dev_pair(&self, mut names: Vec<String>) -> Result<Pair, Box<dyn std::error::Error>> {
+        let read = |name| fs::read(self.folder.join(name));
+        let held: Vec<String> =
+            serde_json::from_slice(&read(DEV_NAMES).unwrap_or_default()).unwrap_or_default();
+        if let (Ok(certificates_pem), Ok(key_pem)) = (read(DEV_CERTIFICATE), read(DEV_KEY))
+            && names.iter().all(|name| held.contains(name))
+        {
             return Ok(Pair { certificates_pem, key_pem });
         }
-        let pair = terrace_edge::dev_pair(names)?;
+        names.extend(held);
+        names.sort();
+        names.dedup();
+        let pair = terrace_edge::dev_pair(names.clone())?;
         self.write(DEV_CERTIFICATE, &pair.certificates_pem)?;
         self.write(DEV_KEY, &pair.key_pem)?;
+        self.write(DEV_NAMES, &serde_json::to_vec(&names)?)?;
         Ok(pair)
     }
 
