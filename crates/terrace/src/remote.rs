@@ -187,8 +187,7 @@ fn push_instance(out: &mut String, instance: &Value, endpoint: Option<&Value>, p
         0 => String::new(),
         count => format!(", restarted {count}×"),
     };
-    let _infallible =
-        writeln!(out, "  {name:<14} {state} {pid:<11} {port:<11} up {uptime}{restarts}{load}");
+    let _infallible = writeln!(out, "  {name:<14} {state} {pid:<11} {port:<11} up {uptime}{restarts}{load}");
     if let Some(exit) = instance["last_exit"].as_str() {
         let _infallible = writeln!(out, "    {}", paint.faint(&format!("last exit: {exit}")));
     }
