@@ -428,11 +428,12 @@ class Shop:
 
     async def clear_the_way(self):
         """Ends what a demo left behind that was killed."""
-        if (FOLDER / ".terrace/admin.sock").exists() and self.program.exists():
-            code, _, _ = await self.ask("stop")
-            if code == 0:
-                gone = lambda: not (FOLDER / ".terrace/admin.sock").exists()
-                await until(gone, "the shop of an earlier demo to stop", self.screen)
+        if not (FOLDER / ".terrace/admin.sock").exists() or not self.program.exists():
+            return
+        with contextlib.suppress(Failed):
+            left = Path(f"/proc/{(await self.status())['pid']}")
+            await self.ask("stop")
+            await until(lambda: not left.exists(), "the shop of an earlier demo to stop", self.screen)
 
     async def start(self):
         with self.log.open("wb") as log:
