@@ -39,7 +39,7 @@ pub(crate) fn identify(head: &mut RequestHead, connected: &Connected, trusted: &
     }
     let address = if believes { claimed_address(&head.fields, &is_trusted).unwrap_or(peer) } else { peer };
     ensure_request_id(&mut head.fields);
-    forward_addresses(head, connected, peer);
+    forward_addresses(head, connected, peer, address);
     address
 }
 
@@ -123,12 +123,14 @@ fn push_request_id(out: &mut Vec<u8>) {
 }
 
 /// Tells the service who asked and how: `X-Forwarded-*` and `Forwarded` (RFC 7239), `X-Real-IP`, `Via`.
-fn forward_addresses(head: &mut RequestHead, connected: &Connected, peer: IpAddr) {
+///
+/// The lists get the neighbour, `X-Real-IP` the client: that is what it is read for.
+fn forward_addresses(head: &mut RequestHead, connected: &Connected, peer: IpAddr, client: IpAddr) {
     let scheme: &[u8] = if connected.is_tls { b"https" } else { b"http" };
     let version = head.version.number();
     let fields = &mut head.fields;
     append_to_list(fields, Known::XForwardedFor, |out| push_address(out, peer));
-    add_unless_there(fields, Known::XRealIp, |out| push_address(out, peer));
+    add_unless_there(fields, Known::XRealIp, |out| push_address(out, client));
     add_unless_there(fields, Known::XForwardedProto, |out| out.extend_from_slice(scheme));
     add_unless_there(fields, Known::XForwardedPort, |out| {
         push_number(out, u32::from(connected.local.port()))
@@ -292,6 +294,7 @@ mod tests {
         assert_eq!(asker, "203.0.113.9".parse::<IpAddr>().expect("valid"), "not what the client forged");
         assert_eq!(request_id(&head.fields), "given");
         assert_eq!(head.fields.text(Known::XForwardedFor), Some("6.6.6.6, 203.0.113.9, 10.0.0.7, 10.0.0.1"));
+        assert_eq!(head.fields.text(Known::XRealIp), Some("203.0.113.9"), "the client, not the proxy");
     }
 
     #[test]

@@ -52,7 +52,7 @@ table! {
         /// All fields of a request's head together.
         "header-bytes" header_bytes: Size = "32KiB", within "1KiB" to "1MiB";
         /// Fields of a request's head.
-        "header-count" header_count: u32 = 100, within 1 to 1000;
+        "header-count" header_count: u32 = 100, within 1 to 256;
         /// Path and query.
         "uri-bytes" uri_bytes: Size = "8KiB", within "64B" to "256KiB";
         /// Until a request's head is complete.
