@@ -9,7 +9,7 @@
 //! | `/health` | 200; 503 while a file `unwell` or `unwell-NAME` is in the folder |
 //! | `/seen` | tells as JSON what it was asked, how, and by whom |
 //! | `/upload` | reads the body and tells its length and [`fingerprint`] |
-//! | `/pattern` | reads the body and tells its length and whether it is [`pattern`](wire::pattern) all through |
+//! | `/pattern?gate=X` | reads the body, when there is a file `gate-X`, and tells its length and whether it is [`pattern`](wire::pattern) |
 //! | `/mirror` | sends the body back, chunked, with its length in a trailer |
 //! | `/download?bytes=N` | sends so many bytes |
 //! | `/status?code=N` | answers so |

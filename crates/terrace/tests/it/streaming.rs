@@ -1,7 +1,11 @@
 //! Bodies both ways: large, slow, in pieces, with trailers, with leave and without.
 
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use terrace_testkit::{
-    Connection, Request, Terrace, Upload, WebSocket, fingerprint, get, pattern, peak_memory_bytes, post,
+    Connection, Request, Response, Signal, Terrace, Upload, WebSocket, fingerprint, get, pattern,
+    peak_memory_bytes, post, signal, until, until_true,
 };
 
 use crate::{shop, world};
@@ -11,22 +15,44 @@ const UPLOAD_BYTES: u64 = 200 << 20;
 const FLAT_BYTES: u64 = 24 << 20;
 
 #[test]
-fn a_large_upload_streams_through_with_flat_memory() {
+fn a_large_upload_streams_through_with_flat_memory_even_when_the_app_does_not_read_it_yet() {
     let world = world();
     let (_port, address, file) = shop(&world, 1);
     let terrace = world.up(&format!("{file}body-max = \"1GiB\"\n"));
     assert_eq!(get(address, "/").status, 200);
     let before = peak_memory_bytes(terrace.pid());
-    let block = pattern(0, 1 << 20);
+    let written = AtomicU64::new(0);
+    let told = std::thread::scope(|scope| {
+        let uploading = scope.spawn(|| upload(address, "/pattern?gate=read", &written));
+        until_stalled(&written);
+        world.folder.write("gate-read", "");
+        uploading.join().expect("it is answered").json()
+    });
+    assert_eq!((&told["bytes"], &told["matches"]), (&UPLOAD_BYTES.into(), &true.into()));
+    flat(&terrace, before);
+}
+
+fn upload(address: SocketAddr, target: &str, written: &AtomicU64) -> Response {
+    let block = pattern(0, 1 << 16);
     let mut connection = Connection::open(address).expect("it is served");
-    let head = format!("POST /pattern HTTP/1.1\r\nHost: localhost\r\nContent-Length: {UPLOAD_BYTES}\r\n\r\n");
+    let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {UPLOAD_BYTES}\r\n\r\n");
     connection.write(head.as_bytes()).expect("the head is taken");
     for _ in 0..UPLOAD_BYTES / block.len() as u64 {
         connection.write(&block).expect("the body is taken");
+        written.fetch_add(block.len() as u64, Ordering::SeqCst);
     }
-    let told = connection.read("POST").expect("it is answered").json();
-    assert_eq!((&told["bytes"], &told["matches"]), (&UPLOAD_BYTES.into(), &true.into()));
-    flat(&terrace, before);
+    connection.read("POST").expect("it is answered")
+}
+
+/// Waits until something was written and no more is, look after look; too early is no harm, only less of a test.
+fn until_stalled(written: &AtomicU64) {
+    let (mut seen, mut looks) = (0, 0);
+    until_true("the upload stalls", || {
+        let now = written.load(Ordering::SeqCst);
+        looks = if now == seen && now > 0 { looks + 1 } else { 0 };
+        seen = now;
+        looks > 20
+    });
 }
 
 #[test]
@@ -171,10 +197,9 @@ fn a_websocket_ends_when_its_instance_does_and_an_upgrade_can_be_refused() {
     let mut socket = WebSocket::open(address, "/ws").expect("it opens");
     assert_eq!(socket.instance, "web-1");
     socket.echo("over and over").expect("it comes back");
-    terrace_testkit::signal(terrace.pids("web")[0].1, terrace_testkit::Signal::KILL);
+    signal(terrace.pids("web")[0].1, Signal::KILL);
     assert!(socket.receive().is_err(), "the other end is gone");
     let answer = Request::get("/ws").with("Connection", "upgrade").with("Upgrade", "websocket");
-    let answer =
-        terrace_testkit::until("it is back", || answer.try_send(address).ok().filter(|a| a.status != 503));
+    let answer = until("it is back", || answer.try_send(address).ok().filter(|a| a.status != 503));
     assert_eq!(answer.status, 426);
 }

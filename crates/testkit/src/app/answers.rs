@@ -35,7 +35,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>, asked: &Asked) -> Usable {
         _ if turn.app.is_told("failing") => turn.send(500, "text/plain", b"failing\n"),
         "/seen" => turn.seen(asked),
         "/upload" => turn.upload(),
-        "/pattern" => turn.check_pattern(),
+        "/pattern" => turn.check_pattern(gate),
         "/mirror" => turn.mirror(),
         "/download" => turn.download(number("bytes")),
         "/status" => turn.send(number("code") as u16, "text/plain", b"as told\n"),
@@ -111,7 +111,10 @@ impl Turn<'_> {
         self.send(200, "application/json", told.to_string().as_bytes())
     }
 
-    fn check_pattern(&mut self) -> Usable {
+    fn check_pattern(&mut self, gate: &str) -> Usable {
+        if !gate.is_empty() {
+            self.wait(gate);
+        }
         let (mut bytes, mut matches) = (0_u64, true);
         let expected = wire::pattern(0, 1 << 20);
         while let Some(piece) = self.wire.chunk()? {
