@@ -26,8 +26,9 @@ const LINGER_BYTES_MAX: usize = 256 << 10;
 const LINGER: Duration = Duration::from_secs(2);
 /// A connection that has been silent for that long gives its memory back.
 const BUSY: Duration = Duration::from_secs(1);
-/// Who was let in just before a listener went away has so long to send a request: it would be told nothing else.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// So long is waited for a request that may be on its way while a listener goes away: from who was just let in, or asks
+/// one after the other. It is answered, and told that it was the last; a connection closed meanwhile would be a failure.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 /// What of a body is read over to keep the connection.
 const LEFT_OVER_BYTES_MAX: usize = 128 << 10;
 
@@ -38,8 +39,8 @@ pub(crate) struct Session {
     pub(crate) guard: ClientGuard,
     pub(crate) listener: String,
     pub(crate) connected: Connected,
-    /// No request has come yet.
-    pub(crate) is_new: Cell<bool>,
+    /// A request may be on its way: none has come yet, or one just now.
+    pub(crate) may_ask: Cell<bool>,
 }
 
 /// What a connection waits for between requests.
@@ -77,10 +78,10 @@ pub(crate) async fn serve(session: Session, io: Io, bounds: Bounds, http2: bool)
 /// Waits for the next request, at most that long.
 async fn next(session: &Session, connection: &mut Connection, timer: &mut Timer, patience: Duration) -> Next {
     let waited = wait(session, connection, timer, patience).await;
-    if !(matches!(waited, Next::End) && session.is_new.get() && session.guard.is_leaving()) {
+    if !(matches!(waited, Next::End) && session.may_ask.get() && session.guard.is_leaving()) {
         return waited;
     }
-    match timer.run(clock::now() + FIRST_REQUEST, connection.readable()).await {
+    match timer.run(clock::now() + LAST_REQUEST, connection.readable()).await {
         Ok(Ok(true)) => Next::Request,
         _ => Next::End,
     }
@@ -111,7 +112,7 @@ struct Busy<'a> {
 impl Busy<'_> {
     /// Serves one request after another until none has come for a while.
     async fn serve(mut self) -> After {
-        self.session.is_new.set(false);
+        self.session.may_ask.set(true);
         let mut reused = Reused::default();
         let mut head = RequestHead::new();
         loop {
@@ -121,7 +122,10 @@ impl Busy<'_> {
             let patience = BUSY.min(self.bounds.idle);
             match next(self.session, self.connection, &mut reused.down, patience).await {
                 Next::Request => {}
-                Next::Silence => return After::Keep,
+                Next::Silence => {
+                    self.session.may_ask.set(false);
+                    return After::Keep;
+                }
                 Next::End => return After::Close,
             }
         }

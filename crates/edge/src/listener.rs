@@ -216,7 +216,7 @@ async fn serve(core: Rc<Core>, shared: Arc<Shared>, mut stream: TcpStream, peer:
     connected.is_tls = io.is_tls();
     let bounds = view.config.bounds;
     let http2 = view.config.http2;
-    let session = Session { core, guard, listener: shared.name.clone(), connected, is_new: Cell::new(true) };
+    let session = Session { core, guard, listener: shared.name.clone(), connected, may_ask: Cell::new(true) };
     drop((timer, view));
     match speaks_http2 {
         // What only some connections need stands on the heap, so that the others do not carry room for it.
