@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use terrace_edge::Edge;
 use terrace_fleet::{BoxFuture, Member, Rotation};
-use terrace_runtime::clock;
 use terrace_upstream as upstream;
 use terrace_upstream::MemberState;
 
@@ -19,13 +18,12 @@ pub(crate) struct Upstreams {
 
 impl Rotation for Upstreams {
     fn publish(&self, service: &str, members: Vec<Member>) {
-        let Some(upstream) = self.services.in_use(service) else { return };
         let member = |member: &Member| upstream::Member {
             state: MemberState::Ready,
             ..upstream::Member::new(&member.name, member.address)
         };
         let members: Vec<_> = members.iter().map(member).collect();
-        upstream.publish(&members, clock::now());
+        self.services.publish_instances(service, &members);
     }
 
     fn requests_idle(&self, service: &str, instance: &str) -> BoxFuture<()> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use terrace_instruments::{Log, Meter};
 use terrace_runtime::clock;
 use terrace_runtime::drain::{self, Drain, Drainer};
-use terrace_upstream::{BuildError, Discovery, IdentityKey, Source, Upstream};
+use terrace_upstream::{BuildError, Discovery, IdentityKey, Member, Source, Upstream};
 
 use crate::compile;
 use crate::file::{Resolved, Service};
@@ -48,6 +48,21 @@ impl Services {
     /// The upstream of a service that is in force, or was until its instances have ended.
     pub(crate) fn in_use(&self, service: &str) -> Option<Arc<Upstream>> {
         self.upstream(service).or_else(|| self.leaving().get(service).map(Arc::clone))
+    }
+
+    /// Takes the instances of a service that Terrace runs as its endpoints. One that has hosts or a name by now has its
+    /// endpoints from there, and the instances that still end are none of them.
+    pub(crate) fn publish_instances(&self, service: &str, members: &[Member]) {
+        let running = self.running();
+        match running.get(service) {
+            Some(found) if found.source.is_some() => {}
+            Some(found) => found.upstream.publish(members, clock::now()),
+            None => {
+                if let Some(upstream) = self.leaving().get(service) {
+                    upstream.publish(members, clock::now());
+                }
+            }
+        }
     }
 
     pub(crate) fn upstreams(&self) -> Vec<Arc<Upstream>> {

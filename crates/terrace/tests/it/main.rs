@@ -4,6 +4,7 @@
 //! The app that Terrace runs here is this very program again, told by its environment to be one ([`app`]).
 
 mod answers;
+mod audit;
 mod balancing;
 mod bounds;
 mod heavy;

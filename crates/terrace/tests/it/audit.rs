@@ -1,0 +1,53 @@
+//! Changes that are rare but plausible, each of which somebody will make one day under load.
+
+use std::thread;
+
+use terrace_testkit::{App, Connection, Kind, Load, Port, Request, get, until_true};
+
+use crate::{shop, world};
+
+#[test]
+fn a_service_goes_over_from_instances_to_hosts_and_back_under_load() {
+    let world = world();
+    let port = Port::reserve();
+    let outside = App::start("outside", world.folder.path());
+    let listen = format!("[listen.public]\naddress = \"{port}\"\n");
+    let run = format!("{listen}[service.web]\nrun = {}\ninstances = 2\n", world.app());
+    let hosts = format!("{listen}[service.web]\nhosts = [\"{}\"]\n", outside.address());
+    let terrace = world.up(&run);
+    let load = Load::start(port.address(), &[(Kind::Get, 4)]);
+    load.wait_for_more(&[(Kind::Get, 100)]);
+
+    terrace.reload_with(&hosts).ok();
+    assert_eq!(get(port.address(), "/").instance(), "outside");
+    until_true("the instances have ended", || {
+        terrace.service("web")["endpoints"].as_array().is_some_and(|endpoints| endpoints.len() == 1)
+    });
+    load.wait_for_more(&[(Kind::Get, 100)]);
+    assert_eq!(get(port.address(), "/").instance(), "outside");
+
+    terrace.reload_with(&run).ok();
+    until_true("an instance answers", || get(port.address(), "/").instance() != "outside");
+    load.wait_for_more(&[(Kind::Get, 100)]);
+    load.stop().assert_nothing_lost();
+}
+
+#[test]
+fn a_client_that_asks_on_is_told_that_its_listener_goes_away() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 1);
+    let terrace = world.up(&file);
+    let mut connection = Connection::open(address).expect("it is let in");
+    let asked_on = thread::spawn(move || {
+        loop {
+            let answer = connection.exchange(&Request::get("/")).expect("it is answered, not cut off");
+            assert_eq!(answer.status, 200);
+            if answer.field("connection") == Some("close") {
+                return;
+            }
+        }
+    });
+    terrace.reload_with(&file.replace("[listen.public]", "[listen.renamed]")).ok();
+    asked_on.join().expect("its last answer said so");
+    assert_eq!(get(address, "/").status, 200);
+}
