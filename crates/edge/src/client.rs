@@ -71,14 +71,21 @@ fn is_look_alike(name: &[u8]) -> bool {
     name.contains(&b'_') && Known::lookup_as_read(name).is_some()
 }
 
-/// The last address that no trusted proxy vouches away: read from the right, as each proxy appends what it saw.
+/// The last address that no trusted proxy vouches away: read from the right, as each proxy appends what it saw. What is
+/// no address ends the reading, for nobody vouches for what stands left of it: there a client may have written anything.
 fn claimed_address(fields: &Fields, is_trusted: &impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
-    let chain: Vec<IpAddr> = match fields.has(Known::XForwardedFor) {
-        true => fields.all(Known::XForwardedFor).flat_map(tokens).map_while(parse_address).collect(),
-        false => fields.all(Known::Forwarded).flat_map(tokens).filter_map(forwarded_for).collect(),
+    let chain: Vec<Option<IpAddr>> = match fields.has(Known::XForwardedFor) {
+        true => fields.all(Known::XForwardedFor).flat_map(tokens).map(parse_address).collect(),
+        false => fields.all(Known::Forwarded).flat_map(tokens).map(forwarded_for).collect(),
     };
-    let first_untrusted = chain.iter().rev().find(|address| !is_trusted(**address));
-    first_untrusted.or_else(|| chain.first()).copied()
+    let mut last = None;
+    for address in chain.into_iter().rev().map_while(|address| address) {
+        last = Some(address);
+        if !is_trusted(address) {
+            break;
+        }
+    }
+    last
 }
 
 /// The `for` of one element of `Forwarded` (RFC 7239 section 4).
@@ -295,6 +302,21 @@ mod tests {
         assert_eq!(request_id(&head.fields), "given");
         assert_eq!(head.fields.text(Known::XForwardedFor), Some("6.6.6.6, 203.0.113.9, 10.0.0.7, 10.0.0.1"));
         assert_eq!(head.fields.text(Known::XRealIp), Some("203.0.113.9"), "the client, not the proxy");
+    }
+
+    #[test]
+    fn a_client_cannot_hide_behind_something_that_is_no_address() {
+        let trusted = [("10.0.0.0", 8)];
+        for fields in [
+            "X-Forwarded-For: 1.1.1.1, junk, 203.0.113.9\r\n",
+            "X-Forwarded-For: junk, 203.0.113.9, 10.0.0.7\r\n",
+            "Forwarded: for=1.1.1.1, for=_hidden, for=203.0.113.9\r\n",
+        ] {
+            let (_, asker) = identified(fields, "10.0.0.1", &trusted);
+            assert_eq!(asker, "203.0.113.9".parse::<IpAddr>().expect("valid"), "{fields}");
+        }
+        let (_, asker) = identified("Forwarded: for=1.1.1.1, for=unknown\r\n", "10.0.0.1", &trusted);
+        assert_eq!(asker, "10.0.0.1".parse::<IpAddr>().expect("valid"), "nobody vouches for what is before it");
     }
 
     #[test]
