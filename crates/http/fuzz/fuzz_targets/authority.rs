@@ -1,4 +1,5 @@
-//! See `entries::authority`.
+//! Hosts and ports from a client: whatever the bytes, an answer or a refusal. The property is in
+//! `entries::authority`.
 #![no_main]
 
 #[path = "../entries.rs"]

@@ -1,4 +1,5 @@
-//! See `entries::chunked`.
+//! Chunked bodies in pieces of any size: the decoder must find the same body however it is cut. The property is in
+//! `entries::chunked`.
 #![no_main]
 
 #[path = "../entries.rs"]

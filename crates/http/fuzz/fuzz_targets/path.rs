@@ -1,4 +1,5 @@
-//! See `entries::path`.
+//! Paths from a client: the normal form must be its own normal form and hold no dot segment. The property is in
+//! `entries::path`.
 #![no_main]
 
 #[path = "../entries.rs"]

@@ -1,4 +1,5 @@
-//! See `entries::request`.
+//! Heads of requests: what is accepted and written again must be read as the same. The property is in
+//! `entries::request`.
 #![no_main]
 
 #[path = "../entries.rs"]

@@ -1,4 +1,5 @@
-//! See `entries::response`.
+//! Heads of responses: what is accepted and written again must be read as the same. The property is in
+//! `entries::response`.
 #![no_main]
 
 #[path = "../entries.rs"]

@@ -1,4 +1,5 @@
-//! See `entries::pattern`.
+//! Patterns of routes: parsed or refused with a place, never a panic. The property is in
+//! `entries::pattern`.
 #![no_main]
 
 #[path = "../entries.rs"]

@@ -1,4 +1,5 @@
-//! See `entries::table`.
+//! Tables of any routes asked with any request: the answer must be the one of the naive matcher. The property is in
+//! `entries::table`.
 #![no_main]
 
 #[path = "../entries.rs"]

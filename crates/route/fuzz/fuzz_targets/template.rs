@@ -1,4 +1,5 @@
-//! See `entries::template`.
+//! Templates of rewrites and redirects, expanded with any request: no line end may come out. The property is in
+//! `entries::template`.
 #![no_main]
 
 #[path = "../entries.rs"]

@@ -1,4 +1,5 @@
-//! See `entries::file`.
+//! Whole files of any bytes: a configuration or a list of problems with places. The property is in
+//! `entries::file`.
 #![no_main]
 
 #[path = "../entries.rs"]
