@@ -137,9 +137,10 @@ async fn attempt<'a>(
     let began = clock::now();
     let lease = pick(request, service, tries, began)?;
     journal.sent_to(&service.name, lease.endpoint().name());
+    // Also when no connection is had: a dead endpoint has the fewest requests in flight, and would be picked again.
+    tries.tried.push(lease.endpoint().id());
     let settings = service.upstream.settings();
     let mut link = connect(way, request, to, &settings, &lease, journal).await?;
-    tries.tried.push(lease.endpoint().id());
     let conversation = converse::Conversation {
         way,
         to,
