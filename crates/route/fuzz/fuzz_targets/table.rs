@@ -1,5 +1,5 @@
-//! Tables of any routes asked with any request: the answer must be the one of the naive matcher. The property is in
-//! `entries::table`.
+//! Tables of any routes asked with any path: what is found is a rule of the table, and captures are pieces of the path.
+//! The property is in `entries::table`.
 #![no_main]
 
 #[path = "../entries.rs"]
