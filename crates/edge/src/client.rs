@@ -316,7 +316,7 @@ mod tests {
             assert_eq!(asker, "203.0.113.9".parse::<IpAddr>().expect("valid"), "{fields}");
         }
         let (_, asker) = identified("Forwarded: for=1.1.1.1, for=unknown\r\n", "10.0.0.1", &trusted);
-        assert_eq!(asker, "10.0.0.1".parse::<IpAddr>().expect("valid"), "nobody vouches for what is before it");
+        assert_eq!(asker, "10.0.0.1".parse::<IpAddr>().expect("valid"), "nobody vouches for the rest");
     }
 
     #[test]
