@@ -126,6 +126,23 @@ fn what_was_never_sent_is_sent_elsewhere_whatever_it_is() {
 }
 
 #[test]
+fn a_dead_endpoint_is_not_tried_twice_though_nothing_is_in_flight_on_it() {
+    let world = world();
+    let gone = Port::reserve();
+    let hosts =
+        hosts(&world, &["a"], "balance = \"least-requests\"\neject = false\nretry = { budget = \"100%\" }\n");
+    let file = hosts.file.replace("hosts = [", &format!("hosts = [\"{gone}\", "));
+    let _terrace = world.up(&file);
+    let address = hosts.port.address();
+    let held = std::thread::spawn(move || get(address, "/hold?gate=busy"));
+    until_true("the living one is busy", || world.folder.join("at-busy").exists());
+    let shares = shares(address, 50);
+    world.folder.write("gate-busy", "");
+    assert_eq!(shares.into_iter().collect::<Vec<_>>(), [("a".to_owned(), 50)]);
+    assert_eq!(held.join().expect("it was answered").status, 200);
+}
+
+#[test]
 fn what_policy_says_is_tried_again_and_nothing_else() {
     let world = world();
     let policy = "balance = \"round-robin\"\neject = false\nretry = { attempts = 2, on = [\"503\"], budget = \"100%\" }\n";

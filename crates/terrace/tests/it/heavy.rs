@@ -57,9 +57,9 @@ fn changes_under_load() {
         changing.one_change();
         assert_eq!(get(address, "/colour").text(), changing.colour.to_string(), "{}", changing.story);
         load.wait_for_more(LOAD);
+        judge(&load.tally(), &changing);
     }
-    let tally = load.stop();
-    judge(&tally, &changing);
+    judge(&load.stop(), &changing);
     until_true("what was open is closed", || {
         self::descriptors(&changing.terrace) <= descriptors + DESCRIPTORS_SPARE
     });
@@ -67,7 +67,7 @@ fn changes_under_load() {
     until_true("no process is left", || world.processes().is_empty());
 }
 
-/// Nothing failed but what was on a killed instance and may not be sent twice.
+/// Nothing has failed but what was on a killed instance and may not be sent twice.
 #[track_caller]
 fn judge(tally: &Tally, changing: &Changing<'_>) {
     let is_excused = |failure: &&Failure| failure.kind != Kind::Get && changing.was_on_killed(failure);
