@@ -239,6 +239,8 @@ async fn say(
     journal: &mut Journal<'_>,
 ) -> After {
     journal.answered_with(problem);
+    // A client that took too long over one request is not waited for with the rest of it (RFC 9110 section 15.5.9).
+    request.asked.close |= problem.status == 408;
     let fields = &request.exchange.head.fields;
     let (mut head, body) = problem.answer(fields, client::request_id(fields));
     match answer(way, request, journal, &mut head, body).await {

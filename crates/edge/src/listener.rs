@@ -257,7 +257,9 @@ async fn refuse(mut stream: TcpStream, is_tls: bool) {
         let mut timer = Timer::new();
         let answer = async {
             stream.write_all(ANSWER).await?;
-            stream.shutdown().await
+            stream.shutdown().await?;
+            // With a request left unread the connection would end by a reset, which may overtake the answer.
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
         };
         let _gone_either_way = timer.run(clock::now() + CLOSING, answer).await;
     }

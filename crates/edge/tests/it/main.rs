@@ -2,6 +2,7 @@
 //! section of the RFC it is about in its path.
 #![expect(clippy::tests_outside_test_module, reason = "each module of this binary is one of tests")]
 
+mod bounds;
 mod frames;
 mod message;
 mod proxy_protocol;
@@ -13,3 +14,4 @@ mod rfc9112;
 mod rfc9113;
 mod rfc9457;
 mod rig;
+mod upstream_http2;

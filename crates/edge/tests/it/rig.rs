@@ -145,6 +145,22 @@ impl Rig {
         client
     }
 
+    /// The connection to whichever of two origins the edge chose, and the other origin.
+    #[track_caller]
+    pub(crate) fn either_origin(&self) -> (Peer, &Origin) {
+        let until = clock::now() + PATIENCE;
+        loop {
+            if let Some(peer) = self.origin.try_accept() {
+                return (peer, &self.others[0]);
+            }
+            if let Some(peer) = self.others[0].try_accept() {
+                return (peer, &self.origin);
+            }
+            assert!(clock::now() < until, "the edge did not connect to an origin");
+            std::thread::yield_now();
+        }
+    }
+
     /// Asks every connection to end, and waits until they have.
     pub(crate) fn drain(&self) {
         self.runtime.block_on(self.edge.drain(PATIENCE));
@@ -213,34 +229,42 @@ impl Origin {
         self.0.local_addr().expect("bound")
     }
 
+    /// The socket itself, for a test that accepts in a runtime.
+    pub(crate) fn listener(&self) -> TcpListener {
+        self.0.set_nonblocking(true).expect("a socket");
+        self.0.try_clone().expect("a descriptor")
+    }
+
     /// The next connection of the edge.
     #[track_caller]
     pub(crate) fn accept(&self) -> Peer {
         // Accepting has no time of its own; waiting for readability by hand has.
-        self.0.set_nonblocking(true).expect("a socket");
         let until = clock::now() + PATIENCE;
         loop {
-            match self.0.accept() {
-                Ok((stream, _)) => {
-                    stream.set_nonblocking(false).expect("a socket");
-                    return Peer::new(stream);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    assert!(clock::now() < until, "the edge did not connect to the origin");
-                    std::thread::yield_now();
-                }
-                Err(error) => panic!("accepting: {error}"),
+            if let Some(peer) = self.try_accept() {
+                return peer;
             }
+            assert!(clock::now() < until, "the edge did not connect to the origin");
+            std::thread::yield_now();
+        }
+    }
+
+    fn try_accept(&self) -> Option<Peer> {
+        self.0.set_nonblocking(true).expect("a socket");
+        match self.0.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).expect("a socket");
+                Some(Peer::new(stream))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => panic!("accepting: {error}"),
         }
     }
 
     /// Nobody connected. To be asked after an answer that would have come later otherwise.
     #[track_caller]
     pub(crate) fn heard_nothing(&self) {
-        self.0.set_nonblocking(true).expect("a socket");
-        if let Ok((stream, _)) = self.0.accept() {
-            stream.set_nonblocking(false).expect("a socket");
-            let mut peer = Peer::new(stream);
+        if let Some(mut peer) = self.try_accept() {
             panic!("the origin was sent {:?}", String::from_utf8_lossy(&peer.some()));
         }
     }
@@ -268,6 +292,14 @@ impl Peer {
     /// Sends what may be refused half-way.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// Whether something came that was not read yet.
+    pub(crate) fn has_bytes(&self) -> bool {
+        self.stream.set_nonblocking(true).expect("a socket");
+        let came = self.stream.peek(&mut [0]).is_ok();
+        self.stream.set_nonblocking(false).expect("a socket");
+        came
     }
 
     /// Sends as much as fits the buffers between here and there; how much that was.
