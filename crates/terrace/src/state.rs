@@ -99,11 +99,16 @@ impl State {
         Ok(pair)
     }
 
-    /// Writes a file whole: a crash leaves the old one or the new one.
+    /// Writes a file whole: a crash leaves the old one or the new one. What lies at the partial file's name is not
+    /// written into but replaced: it may be a link that leads elsewhere, or a file that others may read.
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let partial = self.folder.join(format!("{name}.partial"));
+        match fs::remove_file(&partial) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&partial)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(partial, self.folder.join(name))
@@ -117,4 +122,29 @@ fn free_address(any: SocketAddr, before: Option<SocketAddr>) -> io::Result<Socke
         return listener.local_addr();
     }
     TcpListener::bind(any)?.local_addr()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_link_left_in_the_state_folder_leads_nowhere_and_a_readable_leftover_shows_nothing() {
+        let folder = terrace_testkit::Folder::new();
+        let state = State::open(&folder.path().join("state")).expect("a folder of our own");
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "precious").expect("writable");
+        symlink(&victim, state.folder().join("identity.key.partial")).expect("writable");
+        fs::write(state.folder().join("dev-key.pem.partial"), "left by a crash").expect("writable");
+
+        let key = state.identity_key().expect("written");
+        assert_eq!(fs::read_to_string(&victim).expect("still there"), "precious");
+        assert_eq!(state.identity_key().expect("read").0, key.0, "it is found again");
+
+        state.dev_pair(vec!["localhost".to_owned()]).expect("made");
+        let mode = fs::metadata(state.folder().join(DEV_KEY)).expect("made").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "a private key is its owner's alone");
+    }
 }
