@@ -103,6 +103,14 @@ struct Held {
     certificates: Arc<Certificates>,
 }
 
+/// A listener's certificates on their way into use.
+struct Certified {
+    listener: String,
+    http2: bool,
+    pairs: Vec<Pair>,
+    certificates: Arc<Certificates>,
+}
+
 /// What runs beside the requests, to be waited for at the end.
 pub(crate) struct Tasks {
     telemetry: Telemetry,
@@ -196,10 +204,14 @@ impl Running {
         let internal = self.state.internal_addresses(&resolved.services, &open).map_err(refused)?;
         self.fleet.check(&compile::fleet::services(&resolved, &internal))?;
         let prepared = self.services.prepare(&resolved)?;
-        let certificates = self.certificates(&resolved)?;
+        let certified = self.certified(&resolved)?;
+        let shared =
+            |certified: &Certified| (certified.listener.clone(), Arc::clone(&certified.certificates));
+        let certificates = certified.iter().map(shared).collect();
         let parts =
             Parts { upstreams: &prepared.upstreams, certificates: &certificates, internal: &internal };
         self.edge.apply(compile::edge::config(&resolved, &parts)).await?;
+        self.keep_certificates(certified);
         self.services.commit(&resolved, prepared)?;
         let in_force = Arc::new(InForce { resolved, internal });
         *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) = in_force;
@@ -216,15 +228,28 @@ impl Running {
         let resolved = self.origin.read()?;
         let changes = file::diff(&self.in_force().resolved, &resolved);
         self.warn_of_what_needs_a_restart(&resolved);
-        let admin = compile::admin::config(&resolved.admin, self.state.folder())?;
-        self.serve(resolved.clone()).await?;
-        self.telemetry.apply(compile::telemetry::config(&resolved.log, self.style))?;
-        if let Some(handle) = self.admin.get() {
-            handle.apply(admin)?;
+        self.apply_around(&resolved)?;
+        if let Err(error) = self.serve(resolved.clone()).await {
+            let before = self.in_force();
+            if let Err(more) = self.apply_around(&before.resolved) {
+                let event = Event::new(Level::Error, "reload.not_undone").field("problem", more.to_string());
+                self.log.emit(event.message("[log] and [admin] are as the refused file wants them"));
+            }
+            return Err(error);
         }
         self.fleet.apply(self.fleet_services(&resolved)).await?;
         self.log.emit(Event::new(Level::Info, "reload.done").message(file::summary(&changes)));
         Ok(changes)
+    }
+
+    /// Changes `[log]` and `[admin]`, both or neither. They come before what requests meet, since they can be undone
+    /// without anybody noticing.
+    fn apply_around(&self, resolved: &Resolved) -> Result<(), UpError> {
+        let admin = compile::admin::config(&resolved.admin, self.state.folder())?;
+        self.telemetry.apply(compile::telemetry::config(&resolved.log, self.style))?;
+        let Some(Err(error)) = self.admin.get().map(|handle| handle.apply(admin)) else { return Ok(()) };
+        self.telemetry.apply(compile::telemetry::config(&self.in_force().resolved.log, self.style))?;
+        Err(error.into())
     }
 
     /// What was chosen at the start stays until the next one.
@@ -241,31 +266,33 @@ impl Running {
         }
     }
 
-    /// The certificates of every listener that has some; those that exist already get their new contents.
-    fn certificates(&self, resolved: &Resolved) -> Result<BTreeMap<String, Arc<Certificates>>, UpError> {
-        let mut held = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut pairs_of = Vec::new();
+    /// The certificates of every listener that has some, tried for their errors. Those of listeners that exist get their
+    /// new contents by [`Self::keep_certificates`], once nothing can be refused any more.
+    fn certified(&self, resolved: &Resolved) -> Result<Vec<Certified>, UpError> {
+        let held = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut certified = Vec::new();
         for listener in resolved.listeners.values() {
-            if let Some(pairs) = self.pairs(resolved, listener)? {
-                // Built for its errors first: a bad pair must not leave some listeners changed and others not.
-                let built = Certificates::build(&pairs, listener.http2);
-                let refused =
-                    |error| UpError::Tls { listener: listener.name.clone(), error: Box::new(error) };
-                pairs_of.push((listener, pairs, built.map_err(refused)?));
-            }
-        }
-        let mut certificates = BTreeMap::new();
-        for (listener, pairs, built) in pairs_of {
-            let kept = match held.remove(&listener.name) {
-                Some(kept) if kept.http2 == listener.http2 && kept.certificates.replace(&pairs).is_ok() => {
-                    kept
-                }
-                _ => Held { http2: listener.http2, certificates: Arc::new(built) },
+            let Some(pairs) = self.pairs(resolved, listener)? else { continue };
+            let refused = |error| UpError::Tls { listener: listener.name.clone(), error: Box::new(error) };
+            let built = Certificates::build(&pairs, listener.http2).map_err(refused)?;
+            let certificates = match held.get(&listener.name) {
+                Some(kept) if kept.http2 == listener.http2 => Arc::clone(&kept.certificates),
+                _ => Arc::new(built),
             };
-            certificates.insert(listener.name.clone(), kept);
+            let (listener, http2) = (listener.name.clone(), listener.http2);
+            certified.push(Certified { listener, http2, pairs, certificates });
         }
-        *held = certificates;
-        Ok(held.iter().map(|(name, kept)| (name.clone(), Arc::clone(&kept.certificates))).collect())
+        Ok(certified)
+    }
+
+    /// Takes the certificates into use for new connections.
+    fn keep_certificates(&self, certified: Vec<Certified>) {
+        let mut held = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        held.clear();
+        for Certified { listener, http2, pairs, certificates } in certified {
+            let _was_tried_before = certificates.replace(&pairs);
+            held.insert(listener, Held { http2, certificates });
+        }
     }
 
     fn pairs(&self, resolved: &Resolved, listener: &file::Listener) -> Result<Option<Vec<Pair>>, UpError> {

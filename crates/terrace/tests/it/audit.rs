@@ -1,5 +1,6 @@
 //! Changes that are rare but plausible, each of which somebody will make one day under load.
 
+use std::net::TcpListener;
 use std::thread;
 
 use terrace_testkit::{App, Connection, Kind, Load, Port, Request, get, until_true};
@@ -50,4 +51,32 @@ fn a_client_that_asks_on_is_told_that_its_listener_goes_away() {
     terrace.reload_with(&file.replace("[listen.public]", "[listen.renamed]")).ok();
     asked_on.join().expect("its last answer said so");
     assert_eq!(get(address, "/").status, 200);
+}
+
+#[test]
+fn a_file_whose_last_part_is_refused_changes_nothing_of_its_first() {
+    let world = world();
+    let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = held.local_addr().expect("bound");
+    let port = Port::reserve();
+    let file = |more: &str, status: u16| {
+        format!(
+            "[listen.public]\naddress = \"{port}\"\n{more}\n\
+             [route.all]\nat = \"/*\"\nrespond = {{ status = {status} }}\n"
+        )
+    };
+    let logs = |to: &str| format!("[log.access]\nto = \"{to}\"\n");
+    let terrace = world.up(&file(&logs("before.log"), 230));
+    for more in [
+        format!("[admin]\nprobes = \"{taken}\"\n"),
+        logs("/dev/null/no.log"),
+        format!("{}[listen.other]\naddress = \"{taken}\"\n", logs("refused.log")),
+    ] {
+        terrace.reload_with(&file(&more, 231)).refused();
+        assert_eq!(get(port.address(), "/").status, 230, "{more}");
+    }
+    assert_eq!(get(port.address(), "/logged").status, 230);
+    until_true("the log goes where it went", || world.folder.read("before.log").contains("/logged"));
+    terrace.reload_with(&file(&logs("before.log"), 232)).ok();
+    assert_eq!(get(port.address(), "/").status, 232);
 }
