@@ -144,7 +144,6 @@ fn unit(
 # Written by `terrace install`.
 [Unit]
 Description=Terrace for {file}
-Documentation=https://example.invalid/terrace
 Wants=network-online.target
 After=network-online.target
 

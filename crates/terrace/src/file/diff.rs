@@ -10,6 +10,9 @@ use serde::Serialize;
 
 use super::Resolved;
 
+/// Keys, with their tables, that a reload takes note of but cannot bring into force.
+const NEEDS_RESTART: [(&str, &str); 2] = [("terrace", "threads"), ("terrace", "state")];
+
 /// Values of a table by their dotted keys, as TOML.
 pub(crate) type Values = BTreeMap<String, String>;
 /// Tables by kind and name.
@@ -128,9 +131,19 @@ impl fmt::Display for Change {
             What::Added => f.write_str(" added"),
             What::Removed => f.write_str(" removed"),
             What::Changed(keys) => {
-                let keys: Vec<String> = keys.iter().map(KeyChange::to_string).collect();
+                let keys: Vec<String> = keys.iter().map(|key| self.told(key)).collect();
                 write!(f, ": {}", keys.join(", "))
             }
+        }
+    }
+}
+
+impl Change {
+    /// What becomes of the key, and that it waits where it does: nobody may think it is in force.
+    fn told(&self, key: &KeyChange) -> String {
+        match NEEDS_RESTART.contains(&(self.table.as_str(), key.key.as_str())) {
+            true => format!("{key} (takes effect when Terrace is started anew)"),
+            false => key.to_string(),
         }
     }
 }

@@ -48,3 +48,12 @@ fn a_secret_with_a_new_content_is_a_change_that_shows_nothing() {
     assert!(!format!("{before:?}{after:?}").contains("another"), "Debug shows a secret");
     assert!(!format!("{before:?}").contains("from-env-file"), "Debug shows an env-file");
 }
+
+#[test]
+fn what_waits_for_the_next_start_says_so() {
+    let text = change("[route.web]", "[terrace]\nthreads = 1\ndrain = \"5s\"\n[route.web]");
+    assert_eq!(
+        text,
+        "terrace: drain \"30s\" → \"5s\", threads 1 (takes effect when Terrace is started anew)"
+    );
+}
