@@ -210,6 +210,7 @@ fn a_service_is_told_who_the_client_is_by_the_proxy_protocol() {
             told.starts_with(starts) && told.split(' ').any(|word| word == own),
             "{version} {own}: {told}"
         );
+        drop(connection);
         assert!(terrace.stop().success());
     }
 }
