@@ -26,6 +26,8 @@ use crate::sticky;
 const STREAM_IDLE: Duration = Duration::from_secs(3600);
 /// How long a client that waits for 100 is left waiting for the endpoint's word (RFC 9110 section 10.1.1).
 const CONTINUE_AFTER: Duration = Duration::from_secs(1);
+/// The outcome of a request whose answer's body stopped coming.
+const READ_TIMEOUT: &str = "upstream.connection_read_timeout";
 /// How long a response is waited for from an endpoint that stopped taking the request.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
@@ -38,6 +40,17 @@ pub(crate) enum Broken {
     Client(Problem),
     /// Nobody can be told anything any more; the word is for the access log.
     Gone(&'static str),
+}
+
+impl Broken {
+    /// Whether the endpoint kept us waiting for too long.
+    pub(crate) fn is_timeout(&self) -> bool {
+        match self {
+            Self::Endpoint(failure) => failure.outcome == AttemptOutcome::TimedOut,
+            Self::Client(problem) => problem.status == 504,
+            Self::Gone(outcome) => *outcome == READ_TIMEOUT,
+        }
+    }
 }
 
 /// How an exchange ended that went well.
@@ -562,7 +575,7 @@ fn outcome_of_download(error: &PumpError) -> &'static str {
     match error {
         PumpError::Source(error) if error.is_protocol_violation() => "upstream.http_protocol_error",
         PumpError::Source(_) => "upstream.http_response_incomplete",
-        PumpError::Stalled(Side::Source) => "upstream.connection_read_timeout",
+        PumpError::Stalled(Side::Source) => READ_TIMEOUT,
         PumpError::Stalled(Side::Sink) => "client.too_slow",
         PumpError::Sink(_) | PumpError::TooLarge => CLIENT_GONE,
     }

@@ -152,7 +152,12 @@ async fn attempt<'a>(
         is_body_replayable: request.exchange.length == BodyLength::Empty,
         may_retry: tries.number < to.policy.retry.attempts_max,
     };
-    let ended = conversation.hold(request, &mut link, journal).await?;
+    let held = conversation.hold(request, &mut link, journal).await;
+    let ended = held.inspect_err(|broken| {
+        if broken.is_timeout() {
+            link.retire();
+        }
+    })?;
     if ended.is_link_reusable {
         way.core.pool.keep(&settings, link, ended.keep_alive);
     }

@@ -128,6 +128,14 @@ impl Link {
         }
     }
 
+    /// Lets nobody begin another exchange on it: an answer did not come in time, and nobody can tell an endpoint that is
+    /// slow from a connection that leads nowhere any more. What is under way goes on.
+    pub fn retire(&self) {
+        if let Self::Http2(link) = self {
+            link.state.is_closed.set(true);
+        }
+    }
+
     /// Begins an exchange. The request's head waits in the sink until it is flushed.
     ///
     /// # Errors

@@ -207,3 +207,29 @@ fn an_endpoint_that_does_not_speak_http_2_is_a_bad_gateway() {
     origin.send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(client.response().status(), 502);
 }
+
+#[test]
+fn a_connection_on_which_no_answer_came_in_time_takes_no_new_request() {
+    let rig = Rig::with(|setup| {
+        setup.upstream.protocol = terrace_upstream::Protocol::H2;
+        setup.policy.timeouts.first_byte = Some(Duration::from_millis(200));
+        setup.policy.retry.attempts_max = 1;
+    });
+    let mut waits = rig.client_that_sent("GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
+    run(async {
+        let listener = listener(&rig);
+        let mut old = connection(&listener).await;
+        let (_request, _no_answer) = next(&mut old).await;
+        let answer = tokio::task::spawn_blocking(move || waits.response());
+        assert_eq!(answer.await.expect("read").status(), 504);
+        let mut client = rig.client_that_sent("GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut new = connection(&listener).await;
+        let (request, mut respond) = next(&mut new).await;
+        assert_eq!(request.uri().path(), "/next", "on a connection of its own");
+        say(&mut respond, "ok");
+        let driving = tokio::spawn(async move { while new.accept().await.is_some() {} });
+        let answer = tokio::task::spawn_blocking(move || client.response()).await.expect("read");
+        assert_eq!(answer.text(), "ok");
+        driving.abort();
+    });
+}
