@@ -230,8 +230,14 @@ impl Shelf {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let lent = self.lent().get_mut(&key(endpoint)).and_then(Vec::pop)?;
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        let lent = {
+            let mut lists = self.lent();
+            let lent = lists.get_mut(&key(endpoint)).and_then(Vec::pop)?;
+            // Under the lock, as every change of it: else a sweep in between counts without this one, and it is taken
+            // off twice.
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            lent
+        };
         if lent.until <= now || !is_quiet(&lent.tcp) {
             return None;
         }
