@@ -36,11 +36,7 @@ impl Control for Remote {
 
     fn reload(&self) -> Answer<'_, Value> {
         Box::pin(async {
-            // In a task of its own: a caller that goes away must not leave it half done.
-            let running = Arc::clone(&self.0);
-            let reload = tokio::spawn(async move { running.reload().await });
-            let reloaded = reload.await.map_err(|error| ControlError::failed(error.to_string()))?;
-            let changes = reloaded.map_err(refused)?;
+            let changes = self.0.reload().await.map_err(refused)?;
             Ok(
                 json!({ "summary": file::summary(&changes), "changes": changes.iter().map(ToString::to_string).collect::<Vec<_>>() }),
             )
