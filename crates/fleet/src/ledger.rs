@@ -55,11 +55,18 @@ impl Ledger {
         (file, false)
     }
 
-    /// Sets the number by hand, until the file's changes.
+    /// Sets the number by hand, until the file's changes. What cannot be written does not hold either.
     pub(crate) fn scale(&self, service: &str, file: u32, to: u32) -> io::Result<()> {
         let mut book = self.lock();
-        book.entries.scaled.insert(service.to_owned(), Scaled { file, to });
-        book.write()
+        let before = book.entries.scaled.insert(service.to_owned(), Scaled { file, to });
+        let written = book.write();
+        if written.is_err() {
+            match before {
+                Some(before) => book.entries.scaled.insert(service.to_owned(), before),
+                None => book.entries.scaled.remove(service),
+            };
+        }
+        written
     }
 
     /// Whether this configuration was the last one released.
@@ -117,6 +124,13 @@ mod tests {
         assert_eq!(ledger.instances("orders", 4), (4, false));
         assert_eq!(ledger.instances("orders", 3), (3, false), "once void it stays void");
         fs::remove_file(path).expect("it was written");
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_written_does_not_hold() {
+        let ledger = Ledger::open(path("no-such-folder").join("ledger.json"));
+        assert!(ledger.scale("orders", 3, 5).is_err());
+        assert_eq!(ledger.instances("orders", 3), (3, false));
     }
 
     #[test]
