@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use terrace_instruments::Log;
+use terrace_instruments::{Counter, Event, Level, Log};
 use terrace_runtime::clock;
 use terrace_upstream::{Pool, Shelf};
 
@@ -27,6 +27,7 @@ thread_local! {
 pub(crate) struct Core {
     pub(crate) pool: Pool,
     pub(crate) log: Log,
+    panics: Counter,
     snapshot: RefCell<Rc<InForce>>,
     /// The last snapshots of listeners that went away, by name, until their last connection has.
     former: RefCell<HashMap<String, Former>>,
@@ -76,10 +77,11 @@ impl std::ops::Deref for InForce {
 
 impl Core {
     /// Makes this thread a core of the data plane.
-    pub(crate) fn install(snapshot: Arc<Snapshot>, shelf: Arc<Shelf>, log: Log) -> Rc<Self> {
+    pub(crate) fn install(snapshot: Arc<Snapshot>, shelf: Arc<Shelf>, log: Log, panics: Counter) -> Rc<Self> {
         let core = Rc::new(Self {
             pool: Pool::new(shelf),
             log,
+            panics,
             snapshot: RefCell::new(Rc::new(InForce(snapshot))),
             former: RefCell::default(),
             clients: RefCell::default(),
@@ -145,6 +147,17 @@ impl Core {
         }
     }
 
+    /// To be called where a task of a client ends: tells when a panic ended it. The runtime contains it, and the core
+    /// serves all others on.
+    pub(crate) fn note_panic(&self) {
+        if std::thread::panicking() {
+            self.panics.inc();
+            let event = Event::new(Level::Error, "edge.panic");
+            let what = "a client's connection or stream was given up because of a fault in Terrace; please report it";
+            self.log.emit(event.message(what));
+        }
+    }
+
     /// How many connections of a listener are open.
     pub(crate) fn clients_of(&self, listener: u64) -> usize {
         self.clients.borrow().values().filter(|client| client.listener.id == listener).count()
@@ -189,5 +202,44 @@ impl ClientGuard {
 impl Drop for ClientGuard {
     fn drop(&mut self) {
         self.core.clients.borrow_mut().remove(&self.id);
+        self.core.note_panic();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use terrace_instruments::Meter;
+    use terrace_runtime::threads::Cores;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::metrics;
+    use crate::snapshot::Budgets;
+
+    #[test]
+    fn a_panic_ends_one_connection_is_counted_and_leaves_the_core_serving() {
+        let meter = Meter::new(1);
+        let panics = metrics::panics(&meter);
+        let counted = panics.clone();
+        let (log, told) = Log::channel(8);
+        let snapshot = Snapshot::build(Config::default(), &mut Budgets::new(), &meter).expect("no routes");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let cores = Cores::start(1).expect("a thread");
+        cores.post(0, move || {
+            let core = Core::install(Arc::new(snapshot), Shelf::new(1), log, panics);
+            let guard = core.enter(&Shared::new(7, "public"));
+            let served = tokio::task::spawn_local(async move {
+                let _guard = guard;
+                panic!("a fault of ours, made by a test");
+            });
+            tokio::task::spawn_local(async move {
+                let panicked = served.await.is_err();
+                sender.send((panicked, core.clients_of(7))).expect("the test listens");
+            });
+        });
+        assert_eq!(receiver.recv().expect("the core goes on"), (true, 0));
+        assert_eq!(counted.value(), 1);
+        assert_eq!(told.take_events().len(), 1);
+        cores.stop();
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::config::{Config, Listener};
 use crate::core::Core;
 use crate::listener::{self, Shared};
+use crate::metrics;
 use crate::snapshot::{Budgets, Snapshot};
 
 /// How often a core looks after its idle connections.
@@ -92,8 +93,9 @@ impl Edge {
         let empty = Arc::new(empty.expect("invariant: no routes cannot contradict each other"));
         for index in 0..cores.count() {
             let (snapshot, shelf, log) = (Arc::clone(&empty), Arc::clone(&shelf), log.clone());
+            let panics = metrics::panics(&meter);
             cores.post(index, move || {
-                let core = Core::install(snapshot, shelf, log);
+                let core = Core::install(snapshot, shelf, log, panics);
                 tokio::task::spawn_local(async move {
                     loop {
                         tokio::time::sleep(SWEEP).await;

@@ -145,13 +145,32 @@ fn begin(
         streams.count_reset();
         return;
     }
-    streams.open.set(streams.open.get() + 1);
-    let (session, streams) = (Rc::clone(session), Rc::clone(streams));
+    let open = Open::new(session, streams);
     tokio::task::spawn_local(async move {
-        let mut spare = streams.spares.borrow_mut().pop().unwrap_or_default();
-        let was_reset = serve_stream(&session, request, respond, &bounds, &mut spare).await;
-        streams.ended(spare, was_reset);
+        let mut spare = open.streams.spares.borrow_mut().pop().unwrap_or_default();
+        let was_reset = serve_stream(&open.session, request, respond, &bounds, &mut spare).await;
+        open.streams.ended(spare, was_reset);
     });
+}
+
+/// Counts a stream as open until this is dropped, however its task ends.
+struct Open {
+    session: Rc<Session>,
+    streams: Rc<Streams>,
+}
+
+impl Open {
+    fn new(session: &Rc<Session>, streams: &Rc<Streams>) -> Self {
+        streams.open.set(streams.open.get() + 1);
+        Self { session: Rc::clone(session), streams: Rc::clone(streams) }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.streams.close();
+        self.session.core.note_panic();
+    }
 }
 
 impl Streams {
@@ -163,7 +182,6 @@ impl Streams {
     }
 
     fn ended(&self, spare: Spare, was_reset: bool) {
-        self.open.set(self.open.get() - 1);
         let mut spares = self.spares.borrow_mut();
         if spares.len() < SPARES_MAX {
             spares.push(spare);
@@ -171,6 +189,10 @@ impl Streams {
         if was_reset {
             self.count_reset();
         }
+    }
+
+    fn close(&self) {
+        self.open.set(self.open.get() - 1);
         if self.open.get() == 0
             && let Some(waker) = self.when_idle.take()
         {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime};
 
 use terrace_http::RequestHead;
-use terrace_instruments::{AccessRecord, Log};
+use terrace_instruments::{AccessRecord, Gauge, Log};
 use terrace_runtime::clock;
 
 use crate::metrics::RouteMetrics;
@@ -21,6 +21,7 @@ pub(crate) struct Journal<'a> {
     /// Only when somebody will read them.
     line: Option<Line>,
     metrics: Option<&'a RouteMetrics>,
+    in_flight: Option<InFlight<'a>>,
     route: &'a str,
     service: &'a str,
     pub(crate) status: u16,
@@ -28,6 +29,16 @@ pub(crate) struct Journal<'a> {
     pub(crate) bytes_out: u64,
     pub(crate) tries: u32,
     outcome: Cow<'static, str>,
+}
+
+/// Counts a request as being served until this is dropped, however its task ends.
+#[derive(Debug)]
+struct InFlight<'a>(&'a Gauge);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.sub(1);
+    }
 }
 
 /// What only the access log shows.
@@ -59,6 +70,7 @@ impl<'a> Journal<'a> {
             began: clock::now(),
             line,
             metrics: None,
+            in_flight: None,
             route: "",
             service: "",
             status: 0,
@@ -85,6 +97,7 @@ impl<'a> Journal<'a> {
         self.route = route;
         self.metrics = Some(metrics);
         metrics.in_flight.add(1);
+        self.in_flight = Some(InFlight(&metrics.in_flight));
     }
 
     pub(crate) fn sent_to(&mut self, service: &'a str, instance: &str) {
@@ -118,7 +131,6 @@ impl<'a> Journal<'a> {
     pub(crate) fn close(self, log: &Log, listener: &str) {
         let duration = clock::now().saturating_sub(self.began);
         if let Some(metrics) = self.metrics {
-            metrics.in_flight.sub(1);
             metrics.answered(self.status);
             metrics.duration.record(duration);
         }

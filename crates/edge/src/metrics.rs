@@ -45,6 +45,19 @@ static ACCEPTED: Family = Family {
     kind: Kind::Counter,
 };
 
+static PANICS: Family = Family {
+    name: "terrace_panics",
+    help: "Connections and streams of clients that a fault in Terrace itself ended; the others went on.",
+    unit: "",
+    labels: &[],
+    kind: Kind::Counter,
+};
+
+/// What was given up because of a fault of ours.
+pub(crate) fn panics(meter: &Meter) -> Counter {
+    meter.counter(&PANICS, &[])
+}
+
 /// The classes of status, by their first digit; 0 when the client had gone before there was one.
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
