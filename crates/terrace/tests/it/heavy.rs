@@ -1,6 +1,7 @@
 //! What needs the machine for itself.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Instant;
 
 use terrace_testkit::{Failure, Kind, Load, Signal, Tally, Terrace, get, signal, until, until_true};
@@ -59,7 +60,9 @@ fn changes_under_load() {
         load.wait_for_more(LOAD);
         judge(&load.tally(), &changing);
     }
-    judge(&load.stop(), &changing);
+    let tally = load.stop();
+    judge(&tally, &changing);
+    tell(&tally, &changing);
     until_true("what was open is closed", || {
         self::descriptors(&changing.terrace) <= descriptors + DESCRIPTORS_SPARE
     });
@@ -78,6 +81,18 @@ fn judge(tally: &Tally, changing: &Changing<'_>) {
     // What is excused is bounded by what can be in flight at once.
     let clients: usize = LOAD.iter().filter(|(kind, _)| *kind != Kind::Get).map(|(_, count)| count).sum();
     assert!(excused.len() <= changing.killed.len() * clients, "{} are excused\n{story}", excused.len());
+}
+
+/// The figures, for whoever runs it to see them.
+fn tell(tally: &Tally, changing: &Changing<'_>) {
+    let Tally { gets, uploads, websockets, failures } = tally;
+    let (changes, kills) = (changing.turn, changing.killed.len());
+    let line = format!(
+        "{changes} changes, {kills} of them kills: {gets} GETs, {uploads} uploads and {websockets} WebSockets went \
+         well; {} in flight on a killed instance did not\n",
+        failures.len()
+    );
+    let _nobody_listens = std::io::stdout().lock().write_all(line.as_bytes());
 }
 
 impl Changing<'_> {
