@@ -1,6 +1,7 @@
 //! One exchange with one endpoint: the request goes up while the response may already come down. Each direction is a
 //! body that is moved from one connection to the other; neither waits for the other's end.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -522,7 +523,8 @@ async fn final_head(
     }
 }
 
-/// Joins two upgraded connections until both directions have ended, or one has been silent for too long.
+/// Joins two upgraded connections until both directions have ended, or both have been silent for too long: an app may
+/// speak for hours to a client that only listens.
 async fn tunnel(
     (from_client, to_endpoint): (&mut Body<'_>, &mut Sink<'_>),
     (from_endpoint, to_client): (&mut Body<'_>, &mut Sink<'_>),
@@ -530,8 +532,9 @@ async fn tunnel(
 ) {
     let (mut up_timer, mut down_timer) = (Timer::new(), Timer::new());
     let idle = Patience::Idle(Some(STREAM_IDLE));
-    let mut up_pace = BodyPace::new(&mut up_timer, idle, idle, NEVER);
-    let mut down_pace = BodyPace::new(&mut down_timer, idle, idle, NEVER);
+    let last = Cell::new(clock::now());
+    let mut up_pace = BodyPace::new(&mut up_timer, idle, idle, NEVER).beside(&last);
+    let mut down_pace = BodyPace::new(&mut down_timer, idle, idle, NEVER).beside(&last);
     {
         let mut up = pin!(pump(from_client, to_endpoint, &mut up_pace));
         let mut down = pin!(pump(from_endpoint, to_client, &mut down_pace));

@@ -1,6 +1,7 @@
 //! How long a body may take: not one fixed time, which cuts off large uploads and lets slow attacks through, but a rate
 //! that a client must keep up while we wait for it, and a time between two pieces for an endpoint.
 
+use std::cell::Cell;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(crate) struct BodyPace<'a> {
     waited: [Duration; 2],
     waiting: Option<(Side, Duration)>,
     ends_with_peer: bool,
+    /// When a piece passed last in either direction, where silence in one of them is no reason to end.
+    last: Option<&'a Cell<Duration>>,
 }
 
 impl<'a> BodyPace<'a> {
@@ -48,6 +51,7 @@ impl<'a> BodyPace<'a> {
             waited,
             waiting: None,
             ends_with_peer: false,
+            last: None,
         }
     }
 
@@ -62,6 +66,13 @@ impl<'a> BodyPace<'a> {
         self
     }
 
+    /// For one of two directions that live together: a source that is silent is waited for as long as the other one is
+    /// not. `last` is shared by both.
+    pub(crate) fn beside(mut self, last: &'a Cell<Duration>) -> Self {
+        self.last = Some(last);
+        self
+    }
+
     /// Bytes that passed.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
@@ -71,7 +82,10 @@ impl<'a> BodyPace<'a> {
         let patience = if side == Side::Source { self.source } else { self.sink };
         let of_side = match patience {
             Patience::Rate(0) | Patience::Idle(None) => NEVER,
-            Patience::Idle(Some(idle)) => since + idle,
+            Patience::Idle(Some(idle)) => {
+                let last = self.last.filter(|_| side == Side::Source).map(Cell::get);
+                last.map_or(since, |last| last.max(since)) + idle
+            }
             Patience::Rate(rate) => {
                 let allowed = GRACE + Duration::from_millis(self.bytes.saturating_mul(1000) / rate);
                 since + allowed.saturating_sub(self.waited[side as usize])
@@ -95,6 +109,9 @@ impl Pace for BodyPace<'_> {
     fn admit(&mut self, bytes: usize) -> bool {
         self.stop_waiting();
         self.bytes += bytes as u64;
+        if let Some(last) = self.last {
+            last.set(clock::now());
+        }
         self.bytes <= self.bytes_max
     }
 
@@ -142,6 +159,18 @@ mod tests {
         assert_eq!(pace.deadline(Side::Sink, 7 * S), 67 * S);
         pace.until = 30 * S;
         assert_eq!(pace.deadline(Side::Sink, 7 * S), 30 * S);
+    }
+
+    #[test]
+    fn a_direction_that_is_silent_lives_as_long_as_the_other_speaks() {
+        let mut timer = Timer::new();
+        let last = Cell::new(Duration::ZERO);
+        let idle = Patience::Idle(Some(60 * S));
+        let pace = BodyPace::new(&mut timer, idle, idle, NEVER).beside(&last);
+        assert_eq!(pace.deadline(Side::Source, 7 * S), 67 * S);
+        last.set(50 * S);
+        assert_eq!(pace.deadline(Side::Source, 7 * S), 110 * S, "the other direction spoke at 50 s");
+        assert_eq!(pace.deadline(Side::Sink, 7 * S), 67 * S, "who takes nothing is not waited for longer");
     }
 
     #[test]
