@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ use crate::{http2, proxy_protocol};
 const CLOSING: Duration = Duration::from_millis(300);
 /// How long to wait when the system has no descriptors left.
 const EXHAUSTED: Duration = Duration::from_millis(50);
+/// How often that is told.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// The first byte of a TLS record that holds a handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -45,6 +47,8 @@ pub(crate) struct Shared {
     is_closing: AtomicBool,
     connections: AtomicUsize,
     by_client: ByClient,
+    /// When an accept that failed may be told next, in milliseconds.
+    tell_at_ms: AtomicU64,
 }
 
 /// Connections by client address, in shards, so that cores seldom meet.
@@ -61,11 +65,26 @@ impl Shared {
         let by_client =
             ByClient { hasher: RandomState::new(), shards: (0..SHARDS).map(|_| Mutex::default()).collect() };
         let (name, is_closing) = (name.to_owned(), AtomicBool::new(false));
-        Arc::new(Self { id, name, is_closing, connections: AtomicUsize::new(0), by_client })
+        Arc::new(Self {
+            id,
+            name,
+            is_closing,
+            connections: AtomicUsize::new(0),
+            by_client,
+            tell_at_ms: AtomicU64::new(0),
+        })
     }
 
     pub(crate) fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Relaxed)
+    }
+
+    /// Whether an accept that failed is told now: all cores fail alike and again and again, and lines by the thousand
+    /// would bury what is the matter, or fill the disk.
+    fn may_tell(&self, now: Duration) -> bool {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let next = |at: u64| (ms(now) >= at).then(|| ms(now + TELL_EVERY));
+        self.tell_at_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
     }
 
     /// Counts a connection in, when the bounds have room for it.
@@ -162,7 +181,9 @@ async fn take(core: &Rc<Core>, shared: &Arc<Shared>, accepted: io::Result<(TcpSt
         }
         Err(error) if is_of_one_connection(&error) => {}
         Err(error) => {
-            core.log.emit(exhausted(&shared.name, &error));
+            if shared.may_tell(clock::now()) {
+                core.log.emit(exhausted(&shared.name, &error));
+            }
             tokio::time::sleep(EXHAUSTED).await;
         }
     }
@@ -303,6 +324,13 @@ mod tests {
             by_client.shards.iter().all(|shard| shard.lock().expect("whole").is_empty()),
             "nothing is left behind"
         );
+    }
+
+    #[test]
+    fn descriptors_that_run_out_are_told_once_a_second() {
+        let shared = Shared::new(1, "public");
+        let told = (0..40).filter(|turn| shared.may_tell(Duration::from_millis(50 * turn))).count();
+        assert_eq!(told, 2, "in two seconds");
     }
 
     #[test]
