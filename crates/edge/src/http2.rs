@@ -181,7 +181,10 @@ impl Streams {
         }
     }
 
-    fn ended(&self, spare: Spare, was_reset: bool) {
+    fn ended(&self, mut spare: Spare, was_reset: bool) {
+        // What was large is let go now, not when the next stream comes.
+        spare.head.clear();
+        spare.reused.response.fields.clear();
         let mut spares = self.spares.borrow_mut();
         if spares.len() < SPARES_MAX {
             spares.push(spare);

@@ -7,6 +7,9 @@ use std::fmt;
 
 use crate::Known;
 
+/// The most memory that outlives its message: what nearly all heads fit in, and no more, since a connection keeps it.
+const KEPT_BYTES_MAX: usize = 8 << 10;
+
 /// An ordered list of fields, with names that compare without regard to case.
 #[derive(Clone, Default)]
 pub struct Fields {
@@ -41,8 +44,11 @@ impl Fields {
         self.entries.is_empty()
     }
 
-    /// Forgets all fields and keeps the memory for the next message.
+    /// Forgets all fields and keeps the memory for the next message, but not that of an unusually large one.
     pub fn clear(&mut self) {
+        if self.arena.capacity() > KEPT_BYTES_MAX {
+            self.arena = Vec::new();
+        }
         self.arena.clear();
         self.entries.clear();
     }
@@ -200,6 +206,17 @@ mod tests {
         assert_eq!(names, [b"Host".to_vec(), b"X-One".to_vec(), b"cookie".to_vec()]);
         fields.remove_named(b"X-ONE");
         assert_eq!(fields.len(), 2);
+    }
+
+    #[test]
+    fn one_large_message_does_not_make_a_connection_large_for_ever() {
+        let mut fields = Fields::new();
+        fields.append(b"X", &[b'y'; 30_000]);
+        fields.clear();
+        assert_eq!(fields.arena.capacity(), 0);
+        fields.append(b"X", b"y");
+        fields.clear();
+        assert!(fields.arena.capacity() > 0, "the usual size is kept");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod proxy_protocol;
 mod rfc3986;
 mod rfc6455;
 mod rfc7239;
+mod rfc8446;
 mod rfc9110;
 mod rfc9112;
 mod rfc9113;
