@@ -1,5 +1,6 @@
 //! The other end of the Unix socket: what the command line speaks through.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
+use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use tokio::net::UnixStream;
 
@@ -63,6 +65,16 @@ pub async fn request(
     let mut answer = send(socket, method, path, body).await?;
     let whole = collect(&mut answer).await?;
     serde_json::from_slice(&whole).map_err(|error| broken(format!("its answer is no JSON ({error})")))
+}
+
+/// Blocks until the Terrace behind this socket has ended and another may be started in its state folder, which is
+/// known by its lock: the system gives it free however its holder ends.
+///
+/// # Errors
+/// The lock file cannot be opened, or a signal came in between.
+pub fn wait_until_gone(socket: &Path) -> io::Result<()> {
+    let lock = File::open(socket.with_file_name(socket::LOCK))?;
+    Ok(flock(&lock, FlockOperation::LockShared)?)
 }
 
 /// Asks for a stream of lines.

@@ -20,6 +20,9 @@ const PATH_BYTES_MAX: usize = 103;
 /// The socket's name in the state folder.
 pub(crate) const NAME: &str = "admin.sock";
 
+/// The lock file's name in the state folder.
+pub(crate) const LOCK: &str = "terrace.lock";
+
 /// The listening socket and the lock on the state folder. Both are given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -72,7 +75,7 @@ fn take_lock(state: &Path) -> Result<File, BuildError> {
     };
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut file = options.open(state.join("terrace.lock")).map_err(failed)?;
+    let mut file = options.open(state.join(LOCK)).map_err(failed)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {

@@ -75,7 +75,7 @@ pub enum Command {
     Restart(Restart),
     /// Show what instances print
     Logs(Logs),
-    /// Stop the running Terrace and everything it runs; requests under way finish
+    /// Stop the running Terrace and everything it runs, and wait for it; requests under way finish
     #[command(after_help = examples::STOP)]
     Stop(Running),
     /// Print the grammar of the file: JSON Schema for editors, or the reference to read

@@ -79,6 +79,10 @@ async fn answer(socket: &Path, ask: &Ask<'_>, global: &Global) -> Result<(), Cli
         true => format!("{value:#}\n"),
         false => text(ask, &value, Paint(global.colours_output())),
     });
+    if matches!(ask, Ask::Stop) {
+        // So that `terrace stop && terrace up` works. Where this cannot be waited for, it was asked to stop all the same.
+        let _gone = client::wait_until_gone(socket);
+    }
     Ok(())
 }
 

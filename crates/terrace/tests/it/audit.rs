@@ -80,3 +80,13 @@ fn a_file_whose_last_part_is_refused_changes_nothing_of_its_first() {
     terrace.reload_with(&file(&logs("before.log"), 232)).ok();
     assert_eq!(get(port.address(), "/").status, 232);
 }
+
+#[test]
+fn after_stop_another_can_be_started_at_once() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 1);
+    let terrace = world.up(&file);
+    terrace.command(&["stop"]).ok();
+    let _another = world.up(&file);
+    assert_eq!(get(address, "/").status, 200);
+}
