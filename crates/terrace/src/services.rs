@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use terrace_instruments::{Log, Meter};
 use terrace_runtime::clock;
@@ -12,6 +13,10 @@ use terrace_upstream::{BuildError, Discovery, IdentityKey, Member, Source, Upstr
 use crate::compile;
 use crate::file::{Resolved, Service};
 
+/// How long the endpoints of a service that is gone are still there for those who were let in before, see the edge's own
+/// memory of former listeners; and how often it is looked whether instances have ended.
+const LEAVING: Duration = Duration::from_secs(10);
+
 /// All upstreams.
 pub(crate) struct Services {
     meter: Meter,
@@ -19,8 +24,12 @@ pub(crate) struct Services {
     identity_key: IdentityKey,
     running: Mutex<BTreeMap<String, Running>>,
     /// Upstreams of services that the file has no more: their instances are stopped when their requests have ended.
-    leaving: Mutex<BTreeMap<String, Arc<Upstream>>>,
+    leaving: Arc<Leaving>,
 }
+
+/// Upstreams on their way out.
+#[derive(Default)]
+struct Leaving(Mutex<BTreeMap<String, Arc<Upstream>>>);
 
 /// One service's upstream and its tasks.
 struct Running {
@@ -38,7 +47,7 @@ pub(crate) struct Prepared {
 
 impl Services {
     pub(crate) fn new(meter: Meter, log: Log, identity_key: IdentityKey) -> Self {
-        Self { meter, log, identity_key, running: Mutex::default(), leaving: Mutex::default() }
+        Self { meter, log, identity_key, running: Mutex::default(), leaving: Arc::default() }
     }
 
     pub(crate) fn upstream(&self, service: &str) -> Option<Arc<Upstream>> {
@@ -127,19 +136,53 @@ impl Services {
     /// Keeps the upstreams of services that are gone until nothing is in flight on them.
     fn let_go(&self, gone: BTreeMap<String, Running>, running: &BTreeMap<String, Running>) {
         let mut leaving = self.leaving();
-        leaving.extend(gone.into_iter().map(|(name, running)| (name, running.upstream)));
+        for (name, gone) in gone {
+            let (all, upstream) = (Arc::clone(&self.leaving), Arc::clone(&gone.upstream));
+            let has_source = gone.source.is_some();
+            leaving.insert(name, gone.upstream);
+            tokio::spawn(async move {
+                tokio::time::sleep(LEAVING).await;
+                while !all.end(&upstream, has_source) {
+                    tokio::time::sleep(LEAVING).await;
+                }
+            });
+        }
         let is_busy = |upstream: &Upstream| !upstream.report(clock::now()).is_empty();
         leaving.retain(|name, upstream| !running.contains_key(name) && is_busy(upstream));
     }
 
     fn leaving(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Upstream>>> {
-        // As above.
-        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+        self.leaving.lock()
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
         // A map of services is whole after any panic.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Leaving {
+    /// Forgets an upstream that nothing is left of; says whether there is nothing more to do. Instances are withdrawn by
+    /// the fleet when they end. Hosts do not end, so they are withdrawn here.
+    fn end(&self, upstream: &Arc<Upstream>, has_source: bool) -> bool {
+        let mut leaving = self.lock();
+        // It may be in force again, or have left again as another one.
+        if !leaving.get(&**upstream.service()).is_some_and(|here| Arc::ptr_eq(here, upstream)) {
+            return true;
+        }
+        if has_source {
+            upstream.publish(&[], clock::now());
+        }
+        let is_over = upstream.report(clock::now()).is_empty();
+        if is_over {
+            leaving.remove(&**upstream.service());
+        }
+        is_over
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Upstream>>> {
+        // A map of upstreams is whole after any panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -181,4 +224,40 @@ fn discover(source: Source, upstream: &Arc<Upstream>) -> Drainer {
         discovery.run(|members| upstream.publish(&members, clock::now()), drain).await;
     });
     drainer
+}
+
+#[cfg(test)]
+mod tests {
+    use terrace_upstream::{Ask, Config};
+
+    use super::*;
+
+    fn leaving(leaving: &Leaving) -> Arc<Upstream> {
+        let config = Config::new("stock", IdentityKey([0; 16]));
+        let upstream = Upstream::build(config, &Meter::new(1), &Log::discard()).expect("valid");
+        upstream.publish(&[Member::new("a", ([127, 0, 0, 1], 1).into())], clock::now());
+        leaving.lock().insert("stock".to_owned(), Arc::clone(&upstream));
+        upstream
+    }
+
+    #[test]
+    fn hosts_of_a_service_that_is_gone_are_forgotten_after_their_last_request() {
+        let all = Leaving::default();
+        let upstream = leaving(&all);
+        let lease = upstream.pick(&Ask::default(), clock::now(), &mut || 0).expect("an endpoint");
+        assert!(!all.end(&upstream, true), "a request is in flight");
+        drop(lease);
+        assert!(all.end(&upstream, true));
+        assert!(all.lock().is_empty());
+    }
+
+    #[test]
+    fn instances_are_left_to_the_fleet_and_a_service_that_came_back_is_left_alone() {
+        let all = Leaving::default();
+        let upstream = leaving(&all);
+        assert!(!all.end(&upstream, false), "its instances have not ended");
+        all.lock().clear();
+        assert!(all.end(&upstream, true), "it is in force again");
+        assert!(upstream.is_available());
+    }
 }
