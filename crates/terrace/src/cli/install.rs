@@ -42,14 +42,22 @@ pub fn install(arguments: &Install, global: &Global) -> ExitCode {
     let loaded = match file::load_here(&arguments.file, arguments.env.as_deref()) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            let _told = io::stderr().lock().write_all(problems.render(global.colours_errors()).as_bytes());
+            let told = match global.json {
+                true => format!("{:#}\n", problems.to_json()),
+                false => problems.render(global.colours_errors()),
+            };
+            let _told = io::stderr().lock().write_all(told.as_bytes());
             return ExitCode::FAILURE;
         }
     };
     match carry_out(arguments, &loaded.resolved, global) {
         Ok(text) => ending(io::stdout().lock().write_all(text.as_bytes())),
         Err(error) => {
-            let _told = writeln!(io::stderr(), "terrace: {error}");
+            let told = match global.json {
+                true => serde_json::json!({ "error": error.to_string() }).to_string(),
+                false => format!("terrace: {error}"),
+            };
+            let _told = writeln!(io::stderr(), "{told}");
             ExitCode::FAILURE
         }
     }
@@ -62,7 +70,7 @@ fn carry_out(arguments: &Install, resolved: &Resolved, global: &Global) -> Resul
     let file = file.canonicalize().map_err(|source| InstallError::NoFile { path: file.clone(), source })?;
     let unit = unit(&program, &file, arguments, resolved)?;
     if arguments.print {
-        return Ok(unit);
+        return Ok(if global.json { format!("{:#}\n", serde_json::json!({ "text": unit })) } else { unit });
     }
     let path = unit_path(arguments.user)?;
     let is_new = write_unit(&path, &unit, arguments.force)?;
