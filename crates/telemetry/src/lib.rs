@@ -20,4 +20,5 @@ mod writer;
 // The public interface is:
 pub use config::{Config, Destination, Rotation, Style};
 pub use exposition::{Format, Rendered};
+pub use pretty::for_terminal;
 pub use telemetry::{BuildError, Handle, Lost, Telemetry};

@@ -61,13 +61,13 @@ impl Pretty {
         let service = event.service.as_deref().unwrap_or_default();
         let name = event.instance.as_deref().unwrap_or(service);
         let shown = if name.is_empty() { "terrace" } else { name };
-        let padded = format!("{:WHO_WIDTH$}", clean(shown, false));
+        let padded = format!("{:WHO_WIDTH$}", for_terminal(shown, false));
         if name.is_empty() { self.paint(DIM, &padded) } else { self.paint(service_colour(service), &padded) }
     }
 
     fn what(&self, line: &mut String, event: &Event) {
         match sentence(event) {
-            Some(text) => line.push_str(&clean(text, self.colour)),
+            Some(text) => line.push_str(&for_terminal(text, self.colour)),
             None => line.push_str(&self.paint(BOLD, event.name)),
         }
         let rest = event.fields.iter().filter(|(key, _)| !(event.message.is_none() && is_sentence(key)));
@@ -79,7 +79,7 @@ impl Pretty {
     }
 
     fn access(&self, record: &Json) -> String {
-        let text = |key: &str| clean(record[key].as_str().unwrap_or_default(), false);
+        let text = |key: &str| for_terminal(record[key].as_str().unwrap_or_default(), false);
         let status = record["status"].as_u64().unwrap_or_default();
         let time = text("time");
         let millis = record["duration_seconds"].as_f64().unwrap_or_default() * 1e3;
@@ -91,7 +91,7 @@ impl Pretty {
         let took = self.paint(DIM, &format!("{millis:.1} ms"));
         let outcome = match record["outcome"].as_str() {
             Some("ok") | None => String::new(),
-            Some(outcome) => format!(" {}", clean(outcome, false)),
+            Some(outcome) => format!(" {}", for_terminal(outcome, false)),
         };
         format!("{head} {status}   {who} {method} {host}{path} {took}{outcome}")
     }
@@ -119,8 +119,8 @@ fn is_sentence(key: &str) -> bool {
 
 fn shown(value: &Value) -> String {
     match value {
-        Value::Text(text) if text.contains(' ') => format!("{:?}", clean(text, false)),
-        Value::Text(text) => clean(text, false),
+        Value::Text(text) if text.contains(' ') => format!("{:?}", for_terminal(text, false)),
+        Value::Text(text) => for_terminal(text, false),
         Value::Int(number) => number.to_string(),
         Value::Uint(number) => number.to_string(),
         Value::Float(number) => number.to_string(),
@@ -157,9 +157,10 @@ fn service_colour(service: &str) -> &'static str {
     SERVICES[(hash % SERVICES.len() as u64) as usize]
 }
 
-/// Without control characters; a tab becomes a blank. Colours (`ESC [ … m`, ECMA-48 SGR) stay when `colour` is set,
-/// and are switched off at the end, since a program may be killed before it does so.
-fn clean(text: &str, colour: bool) -> String {
+/// Text that somebody else wrote, as a terminal may show it: without control characters; a tab becomes a blank.
+/// Colours (`ESC [ … m`, ECMA-48 SGR) stay when `colour` is set, and are switched off at the end, since a program may be
+/// killed before it does so.
+pub fn for_terminal(text: &str, colour: bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut coloured = false;
     let mut rest = text;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use terrace_admin::client::{self, ClientError};
+use terrace_telemetry::for_terminal;
 
 use crate::cli::{Global, Logs};
 use crate::file;
@@ -129,7 +130,8 @@ fn log_line(value: &Value, paint: Paint) -> String {
         return paint.faint(&format!("({missed} lines were not read in time)"));
     }
     let instance = value["instance"].as_str().unwrap_or_default();
-    let line = value["line"].as_str().unwrap_or_default();
+    // What an app prints may be what a stranger sent it.
+    let line = for_terminal(value["line"].as_str().unwrap_or_default(), paint.0);
     format!("{} {line}", paint.name(instance, &format!("{instance:>14}")))
 }
 
@@ -166,8 +168,8 @@ fn push_service(out: &mut String, service: &Value, paint: Paint) {
         None => kind.to_owned(),
     };
     let _infallible = writeln!(out, "{} {state}", paint.bold(&format!("{name:<14}")));
-    if let Some(reason) = fleet["reason"].as_str() {
-        let _infallible = writeln!(out, "  {}", paint.bad(reason));
+    for reason in fleet["reason"].as_str().into_iter().flat_map(str::lines) {
+        let _infallible = writeln!(out, "  {}", paint.bad(&for_terminal(reason, false)));
     }
     let mut endpoints: Vec<&Value> = values(&service["endpoints"]).collect();
     for instance in values(&fleet["instances"]) {
@@ -280,5 +282,21 @@ impl Paint {
         const CODES: [&str; 6] = ["36", "35", "34", "33", "32", "96"];
         let sum: usize = name.bytes().map(usize::from).sum();
         self.with(CODES[sum % CODES.len()], shown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_app_prints_cannot_command_the_terminal() {
+        let line = json!({ "instance": "web-1", "line": "\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[31mred" });
+        assert_eq!(log_line(&line, Paint(false)), "         web-1 ]0;title[2Jred");
+        assert!(log_line(&line, Paint(true)).ends_with("]0;title[2J\u{1b}[31mred\u{1b}[0m"));
+        let fleet =
+            json!({ "state": "crash-loop", "ready": 0, "desired": 1, "reason": "it said:\n\u{1b}[2Jno" });
+        let shown = status(&json!({ "services": [{ "name": "web", "fleet": fleet }] }), Paint(false));
+        assert!(shown.contains("  it said:\n  [2Jno\n"), "{shown}");
     }
 }

@@ -13,7 +13,7 @@ use terrace_fleet::{Fleet, ServiceState, ServiceStatus};
 use terrace_instruments::{Event, Level, Log, Meter};
 use terrace_runtime::drain::{self, Drain, Drainer};
 use terrace_runtime::{clock, threads};
-use terrace_telemetry::{Style, Telemetry};
+use terrace_telemetry::{Style, Telemetry, for_terminal};
 
 use crate::compile::{self, edge::Parts};
 use crate::control::Remote;
@@ -340,7 +340,7 @@ impl Running {
 
     fn not_ready(&self, service: &ServiceStatus) -> UpError {
         let lines = self.fleet.logs(Some(&service.name), None).recent(20);
-        let output = lines.iter().map(|line| format!("\n  | {}", line.text)).collect();
+        let output = lines.iter().map(|line| format!("\n  | {}", for_terminal(&line.text, false))).collect();
         let last_exit = service.instances.iter().find_map(|instance| instance.last_exit.clone());
         let reason =
             service.reason.clone().or(last_exit).unwrap_or_else(|| service.state.as_str().to_owned());
