@@ -40,7 +40,7 @@ demo: prepare-demo ## Build, start the example shop and show it through a purcha
 	$(call step,demo)
 	@scripts/demo.sh
 
-test: prepare fmt tidy clippy unit doc bench-check deny ## All checks and tests (under 25 minutes on two cold cores)
+test: prepare fmt tidy clippy deny doc bench-check unit ## All checks and tests (under 25 minutes on two cold cores)
 	$(call step,all checks and tests passed)
 
 test-full: test ## What `make test` does, then the long runs: more property cases, the soak, the fuzzers
