@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use terrace_instruments::{Log, Meter};
@@ -72,6 +72,18 @@ struct State {
     next_id: u64,
     /// Listeners that went away, by id.
     leaving: Vec<u64>,
+    /// Ports of listeners that went away, each for as long as a socket of it is still open.
+    closing: Vec<(u16, Weak<()>)>,
+}
+
+impl State {
+    /// Whether this program listens on the port, be it with sockets that are about to close: who takes a listener out of
+    /// the file and puts it back at once shall have it back.
+    fn is_ours(&self, port: u16) -> bool {
+        let is_closing =
+            |(closing, sockets): &(u16, Weak<()>)| *closing == port && sockets.strong_count() > 0;
+        self.open.values().any(|open| open.address.port() == port) || self.closing.iter().any(is_closing)
+    }
 }
 
 /// A listener that accepts.
@@ -81,6 +93,8 @@ struct Open {
     /// With the port that was taken where the configuration asks for any.
     address: SocketAddr,
     drainer: Drainer,
+    /// Held by each socket's task too.
+    sockets: Arc<()>,
 }
 
 impl Edge {
@@ -136,8 +150,7 @@ impl Edge {
         for key in config.listeners.iter().flat_map(addresses).filter(|key| !state.open.contains_key(key)) {
             let (listener, address) = key.clone();
             // A port that is ours already may go from one listener to another, or to another address of this machine.
-            let is_ours = state.open.keys().any(|(_, open)| open.port() == address.port());
-            let open = if is_ours { Listening::open_beside } else { Listening::open };
+            let open = if state.is_ours(address.port()) { Listening::open_beside } else { Listening::open };
             let listening = open(address, self.0.cores.count()).map_err(|error| EdgeError::Listen {
                 listener,
                 address,
@@ -154,12 +167,17 @@ impl Edge {
         let (drainer, drain) = drain::channel();
         let id = state.next_id;
         let shared = Shared::new(id, &key.0);
-        state.open.insert(key, Open { id, address: listening.address(), drainer });
+        let sockets = Arc::new(());
+        let open = Open { id, address: listening.address(), drainer, sockets: Arc::clone(&sockets) };
+        state.open.insert(key, open);
         for (index, socket) in listening.into_sockets().into_iter().enumerate() {
-            let (shared, drain) = (Arc::clone(&shared), drain.clone());
+            let (shared, drain, open) = (Arc::clone(&shared), drain.clone(), Arc::clone(&sockets));
             self.0.cores.post(index, move || {
                 if let Some(core) = Core::here() {
-                    tokio::task::spawn_local(listener::accept(core, socket, shared, drain));
+                    tokio::task::spawn_local(async move {
+                        listener::accept(core, socket, shared, drain).await;
+                        drop(open);
+                    });
                 }
             });
         }
@@ -168,11 +186,13 @@ impl Edge {
     /// Stops accepting on addresses that are not wanted any more, and asks their connections to end after their requests.
     fn let_go(&self, wanted: &[Place]) {
         let mut state = self.state();
+        state.closing.retain(|(_, sockets)| sockets.strong_count() > 0);
         let unwanted: Vec<_> = state.open.keys().filter(|key| !wanted.contains(key)).cloned().collect();
         for key in unwanted {
             let Some(open) = state.open.remove(&key) else { continue };
             open.drainer.request();
             state.leaving.push(open.id);
+            state.closing.push((open.address.port(), Arc::downgrade(&open.sockets)));
             for index in 0..self.0.cores.count() {
                 let id = open.id;
                 self.0.cores.post(index, move || {

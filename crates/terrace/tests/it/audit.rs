@@ -90,3 +90,18 @@ fn after_stop_another_can_be_started_at_once() {
     let _another = world.up(&file);
     assert_eq!(get(address, "/").status, 200);
 }
+
+#[test]
+fn a_listener_that_is_taken_out_can_be_put_back_at_once() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 1);
+    let other = Port::reserve();
+    let both = format!("{file}[listen.other]\naddress = \"{other}\"\n");
+    let terrace = world.up(&both);
+    for _ in 0..5 {
+        terrace.reload_with(&file).ok();
+        terrace.reload_with(&both).ok();
+    }
+    assert_eq!(get(other.address(), "/").status, 200);
+    assert_eq!(get(address, "/").status, 200);
+}
