@@ -140,7 +140,14 @@ async fn attempt<'a>(
     // Also when no connection is had: a dead endpoint has the fewest requests in flight, and would be picked again.
     tries.tried.push(lease.endpoint().id());
     let settings = service.upstream.settings();
-    let mut link = connect(way, request, to, &settings, &lease, journal).await?;
+    // A request that met a connection being closed goes on a new one: whoever ends that too has failed for good, so that
+    // a request which kills its endpoint kills no further ones for nothing.
+    let kept = if tries.unsent == 0 { way.core.pool.reuse(&settings, lease.endpoint()) } else { None };
+    let mut link = match kept {
+        Some(link) => link,
+        // On the heap, since it is large and rare.
+        None => Box::pin(dial(way, request, to, &settings, &lease, journal)).await?,
+    };
     let conversation = converse::Conversation {
         way,
         to,
@@ -191,21 +198,6 @@ fn nobody(service: &str, why: NoEndpoint) -> Broken {
     let mut problem = Problem::new(503, error, fault, true, format!("service {service}: {why}"));
     problem.retry_after_s = Some(1);
     Broken::Client(problem)
-}
-
-async fn connect(
-    way: Way<'_>,
-    request: &mut Request<'_, '_>,
-    to: Towards<'_>,
-    settings: &Settings,
-    lease: &Lease,
-    journal: &Journal<'_>,
-) -> Result<Link, Broken> {
-    if let Some(link) = way.core.pool.reuse(settings, lease.endpoint()) {
-        return Ok(link);
-    }
-    // On the heap, since it is large and rare.
-    Box::pin(dial(way, request, to, settings, lease, journal)).await
 }
 
 async fn dial(
