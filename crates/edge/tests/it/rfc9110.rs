@@ -477,6 +477,22 @@ mod section_9_2_2 {
     }
 
     #[test]
+    fn a_get_that_ends_every_connection_it_meets_is_sent_three_times_at_most() {
+        let (rig, mut client, mut origin) = with_an_idle_connection();
+        client.send(GET);
+        origin.request();
+        drop(origin);
+        // Once for the connection that may have been closing, then as often as the policy says.
+        for _ in 0..2 {
+            let mut origin = rig.origin.accept();
+            origin.request();
+            drop(origin);
+        }
+        assert_eq!(client.response().status(), 502);
+        rig.origin.heard_nothing();
+    }
+
+    #[test]
     fn a_post_is_never_sent_twice() {
         for body in ["Content-Length: 4\r\n\r\nbody", "Content-Length: 0\r\n\r\n"] {
             let (rig, mut client, mut origin) = with_an_idle_connection();
