@@ -97,6 +97,9 @@ async fn walk<'a>(
     request: &mut Request<'_, '_>,
     journal: &mut Journal<'a>,
 ) -> Result<After, Ending> {
+    if request.asked.names_too_many {
+        return Err(Problem::client(400, "http_request_error", "Connection names too many options").into());
+    }
     if client::goes_in_circles(&request.exchange.head.fields) {
         return Err(Problem::new(508, "proxy_loop_detected", Fault::Terrace, false, CIRCLES).into());
     }

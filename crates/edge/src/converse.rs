@@ -323,7 +323,7 @@ impl Conversation<'_> {
         let (mut body, _stream_count) = answer.into_body();
         let is_stream = is_stream(response);
         let mut pace = self.pace_down(timer, is_stream);
-        let _held = Held::of(self.lease, is_stream);
+        let held = Held::of(self.lease, is_stream);
         let result = {
             let mut download = pin!(pump(&mut body, &mut sink, &mut pace));
             poll_fn(|cx| {
@@ -334,6 +334,7 @@ impl Conversation<'_> {
         };
         journal.bytes_out = pace.bytes();
         if let Err(error) = result {
+            held.blame_for(&error, self.attempt_at);
             abort(&mut sink).await;
             return Err(Broken::Gone(outcome_of_download(&error)));
         }
@@ -489,13 +490,28 @@ impl Conversation<'_> {
 /// Keeps the endpoint counted as busy: as a request, or as a stream that drains wait for longer.
 #[derive(Debug)]
 enum Held {
-    Request(#[expect(dead_code, reason = "held for its drop")] Lease),
+    Request(Lease),
     Stream(#[expect(dead_code, reason = "held for its drop")] StreamLease),
 }
 
 impl Held {
     fn of(lease: Lease, is_stream: bool) -> Self {
         if is_stream { Self::Stream(lease.into_stream()) } else { Self::Request(lease) }
+    }
+
+    /// A response that breaks off is the endpoint's failure, although its head was none; of a stream that may be ended at
+    /// any time nobody knows.
+    fn blame_for(&self, error: &PumpError, attempt_at: Duration) {
+        let kind = match error {
+            PumpError::Source(error) if error.is_protocol_violation() => FailureKind::Malformed,
+            PumpError::Source(_) => FailureKind::Reset,
+            PumpError::Stalled(Side::Source) => FailureKind::Timeout,
+            PumpError::Sink(_) | PumpError::Stalled(Side::Sink) | PumpError::TooLarge => return,
+        };
+        if let Self::Request(lease) = self {
+            let now = clock::now();
+            lease.done(Outcome::Failure { kind, latency: now.saturating_sub(attempt_at) }, now);
+        }
     }
 }
 

@@ -2,6 +2,13 @@
 
 use terrace_http::{Fields, Known, Method, RequestHead, Version, contains_token, tokens};
 
+/// More options than that in `Connection` are no request: each is held against every field.
+const OPTIONS_MAX: usize = 64;
+
+fn names_too_many_options(fields: &Fields) -> bool {
+    fields.all(Known::Connection).flat_map(tokens).nth(OPTIONS_MAX).is_some()
+}
+
 /// What a request asks its neighbour for, taken out of its fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Asked {
@@ -13,6 +20,8 @@ pub(crate) struct Asked {
     pub(crate) keep_alive: bool,
     /// Whether the client waits for 100 before it sends the body (RFC 9110 section 10.1.1).
     pub(crate) expects_continue: bool,
+    /// Whether it names more connection options than are looked at.
+    pub(crate) names_too_many: bool,
 }
 
 /// Takes the fields between neighbours out of a request. An upgrade and `TE: trailers` are put back for the next one.
@@ -53,6 +62,7 @@ fn asked(head: &RequestHead) -> Asked {
         keep_alive: says("keep-alive"),
         expects_continue: head.version != Version::Http10
             && head.fields.get(Known::Expect).is_some_and(expects),
+        names_too_many: names_too_many_options(&head.fields),
     }
 }
 
@@ -100,7 +110,8 @@ fn named_by_connection(fields: &Fields) -> Vec<Vec<u8>> {
             .iter()
             .any(|plain| token.eq_ignore_ascii_case(plain))
     };
-    let listed = fields.all(Known::Connection).flat_map(tokens).filter(|token| !is_plain(token));
+    let options = fields.all(Known::Connection).flat_map(tokens).take(OPTIONS_MAX);
+    let listed = options.filter(|token| !is_plain(token));
     listed.filter(|token| !is_protected(token)).map(<[u8]>::to_vec).collect()
 }
 
@@ -150,6 +161,17 @@ mod tests {
         );
         assert_eq!(fields, ["Host: a", "X-Kept: 2", "te: trailers"]);
         assert!(asked.close && asked.upgrade.is_none());
+    }
+
+    #[test]
+    fn more_options_than_anybody_means_are_noticed() {
+        let connection = |count: usize| {
+            let mut fields = Fields::new();
+            fields.append(b"Connection", vec!["x"; count].join(",").as_bytes());
+            fields
+        };
+        assert!(!names_too_many_options(&connection(OPTIONS_MAX)));
+        assert!(names_too_many_options(&connection(OPTIONS_MAX + 1)));
     }
 
     #[test]

@@ -24,6 +24,16 @@ pub fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// Raises the bound on open files to what the system allows this process: a connection takes one, two when it is
+/// forwarded, and the usual bound of a shell is 1,024. Says the bound in force.
+pub fn raise_open_files_max() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let _the_old_bound_stays =
+        setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
+    getrlimit(Resource::Nofile).current
+}
+
 impl Cores {
     /// Starts `count` threads (at least one).
     ///

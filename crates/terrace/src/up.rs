@@ -25,6 +25,7 @@ pub(crate) fn run(up: &Up, global: &Global) -> ExitCode {
         Some(path) => Origin::File(std::path::absolute(&path).unwrap_or(path), up.env.clone()),
         None => Origin::Command(up.command.clone()),
     };
+    terrace_runtime::threads::raise_open_files_max();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("invariant: a process that could be started gets an epoll descriptor");
     runtime.block_on(serve(origin, global))

@@ -78,7 +78,8 @@ impl Lease {
         &self.endpoint
     }
 
-    /// Tells how the attempt ended; once, as soon as it is known, which for a success is at the response head.
+    /// Tells how the attempt ended, as soon as it is known, which for a success is at the response head; a response that
+    /// breaks off afterwards is told as a failure too.
     /// The request stays in flight until the lease is dropped.
     pub fn done(&self, outcome: Outcome, now: Duration) {
         self.endpoint.record(outcome, now);

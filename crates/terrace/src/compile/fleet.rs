@@ -1,12 +1,14 @@
 //! `[service.*]` with `run` for the fleet, with the addresses of its neighbours in its environment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use terrace_fleet as fleet;
 use terrace_policy::{Backoff, RestartLaw};
 
-use crate::file::{EnvValue, Program, ReadyProbe, Resolved, Service, Signal, Source};
+use crate::file::{
+    EnvValue, Program, ReadyProbe, Resolved, Secret, SecretSource, Service, Signal, Source, Tls,
+};
 
 /// What the fleet runs. `internal` says where each service's internal listener is.
 pub(crate) fn services(
@@ -75,6 +77,28 @@ fn variable(value: &EnvValue) -> fleet::Value {
         EnvValue::Plain(text) => fleet::Value::Plain(text.clone()),
         EnvValue::Secret(secret) => fleet::Value::Secret(fleet::Secret::new(secret.reveal())),
     }
+}
+
+/// Terrace's own variables from which the file takes secrets.
+pub(crate) fn secret_variables(resolved: &Resolved) -> BTreeSet<String> {
+    let of_services = resolved.services.values().filter_map(|service| match &service.source {
+        Source::Run(program) => Some(program.env.values()),
+        Source::Hosts(_) | Source::Dns { .. } => None,
+    });
+    let of_apps = of_services.flatten().filter_map(|value| match value {
+        EnvValue::Secret(secret) => Some(secret),
+        EnvValue::Plain(_) => None,
+    });
+    let of_listeners = resolved.listeners.values().filter_map(|listener| match &listener.tls {
+        Tls::Files(certificates) => Some(certificates.iter().map(|certificate| &certificate.key)),
+        Tls::Off | Tls::Dev => None,
+    });
+    let of_admin = resolved.admin.api.iter().map(|api| &api.token);
+    let named = |secret: &Secret| match secret.source() {
+        SecretSource::Env(name) => Some(name.clone()),
+        SecretSource::File(_) => None,
+    };
+    of_apps.chain(of_listeners.flatten()).chain(of_admin).filter_map(named).collect()
 }
 
 /// What an instance that is ready may answer, as of a health check's default.
