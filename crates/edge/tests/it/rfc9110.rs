@@ -447,6 +447,21 @@ mod section_15 {
     }
 }
 
+/// RFC 9110 section 7.6.1: options of the connection.
+mod section_7_6_1_options {
+    use super::*;
+
+    #[test]
+    fn more_options_than_anybody_means_are_refused_and_reach_no_service() {
+        let rig = Rig::new();
+        let options = vec!["x"; 65].join(", ");
+        let mut client =
+            rig.client_that_sent(format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {options}\r\n\r\n"));
+        assert_eq!(client.response().status(), 400);
+        rig.origin.heard_nothing();
+    }
+}
+
 /// RFC 9110 section 9.2.2: what may be sent twice.
 mod section_9_2_2 {
     use super::*;
