@@ -8,8 +8,18 @@ use crate::workspace::{Crate, Workspace};
 pub(crate) const GOLDEN_FILE: &str = "xtask/crate-graph.txt";
 
 /// What the tiers may use; they never use each other.
-const BELOW_TIERS: &[&str] =
-    &["route", "auth", "policy", "cache", "upstream", "scaling", "telemetry", "runtime", "instruments"];
+const BELOW_TIERS: &[&str] = &[
+    "route",
+    "auth",
+    "policy",
+    "cache",
+    "upstream",
+    "scaling",
+    "telemetry",
+    "signals",
+    "runtime",
+    "instruments",
+];
 
 /// What those may use besides that read and write HTTP themselves: messages, and messages on a socket.
 const HTTP: &[&str] = &["http"];
@@ -25,7 +35,8 @@ const RULES: &[Rule] = &[
     (&["auth", "cache"], &[&["policy", "runtime", "instruments"]]),
     (&["upstream"], &[&["policy", "runtime", "instruments"], HTTP, WIRE]),
     (&["wire"], &[&["runtime", "instruments"], HTTP]),
-    (&["telemetry"], &[&["runtime", "instruments"]]),
+    (&["telemetry"], &[&["otlp", "signals", "runtime", "instruments"]]),
+    (&["signals", "otlp"], &[&["instruments"]]),
     (&["runtime"], &[&["instruments"]]),
     (PURE, &[]),
     (&["testkit"], &[&["runtime", "instruments"], HTTP]),
@@ -34,7 +45,7 @@ const RULES: &[Rule] = &[
 ];
 
 /// Crates that decide and do not act: none of ours below them, no IO, no clock.
-pub(crate) const PURE: &[&str] = &["http", "instruments", "policy", "route", "scaling"];
+pub(crate) const PURE: &[&str] = &["http", "instruments", "otlp", "policy", "route", "scaling", "signals"];
 
 /// Crates of others that do IO or read a clock, and so have no place in a pure crate.
 const IMPURE_EXTERNAL: &[&str] = &[

@@ -2,9 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
+
+use crate::map::Map;
 
 /// What a command comes to, in its own time.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, ControlError>> + Send + 'a>>;
@@ -26,6 +29,10 @@ pub trait Control: Send + Sync + 'static {
     fn scale(&self, service: String, instances: u32) -> Answer<'_, Value>;
     /// Replaces a service's instances one by one.
     fn restart(&self, service: String) -> Answer<'_, Value>;
+    /// The way of requests with its figures, at most a second old; shared by all who look.
+    fn map(&self) -> Answer<'_, Arc<Map>>;
+    /// Takes an instance or host out of rotation, or lets it in again, until it is replaced or Terrace is started anew.
+    fn drain(&self, service: String, instance: String, is_out: bool) -> Answer<'_, Value>;
     /// Ends Terrace gracefully; answers when that has begun.
     fn stop(&self) -> Answer<'_, Value>;
     /// Lines that programs and Terrace wrote.

@@ -16,6 +16,7 @@ pub mod client;
 mod config;
 mod control;
 mod gate;
+pub mod map;
 mod probes;
 mod problem;
 mod serve;

@@ -18,6 +18,7 @@ mod log;
 mod meter;
 mod number;
 mod rfc3339;
+mod trace;
 
 // The public interface is:
 pub use access::{AccessRecord, QueryValues};
@@ -30,3 +31,4 @@ pub use log::{AccessSettings, Dropped, Log, Receiver};
 pub use meter::{FamilySnapshot, Meter, SeriesSnapshot, SeriesValue};
 pub use number::{Counter, Gauge};
 pub use rfc3339::Timestamp;
+pub use trace::{NotAnId, Span, SpanId, SpanKind, SpanReceiver, SpanStatus, TraceId, Tracer};

@@ -11,6 +11,7 @@
 mod config;
 mod exposition;
 mod line;
+mod observatory;
 mod output;
 mod pretty;
 mod process;
@@ -18,7 +19,10 @@ mod telemetry;
 mod writer;
 
 // The public interface is:
-pub use config::{Config, Destination, Rotation, Style};
+pub use config::{
+    Config, Destination, Export, ExportProtocol, Receiver, Rotation, Scrape, Secret, Style, Traces, Way,
+};
 pub use exposition::{Format, Rendered};
+pub use observatory::Instance;
 pub use pretty::for_terminal;
 pub use telemetry::{BuildError, Handle, Lost, Telemetry};

@@ -6,17 +6,28 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use terrace_instruments::{AccessSettings, Kind, Log, Meter, Timestamp};
+use terrace_instruments::{AccessSettings, Kind, Log, Meter, Span, Timestamp, TraceId, Tracer};
 use terrace_runtime::clock;
+use terrace_runtime::drain::Drain;
+use terrace_signals::alerts::{AlertView, ObjectiveView, SilenceView};
+use terrace_signals::records::{LogFilter, Records};
+use terrace_signals::series::{Chart, Query};
+use terrace_signals::traces::{TraceFilter, TraceSummary};
+use tokio::sync::watch;
 
 use crate::config::{Config, Destination};
 use crate::exposition::{Exposition, Format, Rendered, labels};
+use crate::observatory::{Instance, Observatory};
 use crate::output::Output;
 use crate::process;
 use crate::writer::{Command, LostLines, Outputs, Writer};
 
 /// Events that may wait for the writer: some seconds of a noisy fleet, at most a few MiB.
 const EVENTS_WAITING_MAX: usize = 16_384;
+/// Spans of kept traces that may wait to be taken: a second of a thousand kept requests.
+const SPANS_WAITING_MAX: usize = 16_384;
+/// How often numbers are looked at.
+const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 /// How long the end waits for a destination that takes nothing.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -62,7 +73,11 @@ pub struct Handle {
     meter: Meter,
     commands: mpsc::Sender<Command>,
     lost: Arc<LostLines>,
-    config: Arc<Mutex<Config>>,
+    config: Arc<watch::Sender<Arc<Config>>>,
+    /// One change at a time.
+    changing: Arc<Mutex<()>>,
+    tracer: Tracer,
+    observatory: Arc<Observatory>,
 }
 
 impl Telemetry {
@@ -82,13 +97,21 @@ impl Telemetry {
         };
         std::thread::Builder::new().name("terrace-log".to_owned()).spawn(|| writer.run())?;
         configure(&log, &config);
-        let handle = Handle { log, meter, commands, lost, config: Arc::new(Mutex::new(config)) };
+        let (tracer, spans) = Tracer::channel(SPANS_WAITING_MAX);
+        let observatory = Arc::new(Observatory::new(meter.clone(), spans));
+        let (config, changing) = (Arc::new(watch::Sender::new(Arc::new(config))), Arc::default());
+        let handle = Handle { log, meter, commands, lost, config, changing, tracer, observatory };
         Ok(Self { handle })
     }
 
     /// Where to emit.
     pub fn log(&self) -> Log {
         self.handle.log.clone()
+    }
+
+    /// Where kept spans go.
+    pub fn tracer(&self) -> Tracer {
+        self.handle.tracer.clone()
     }
 
     /// For those who change it while it runs, or serve its metrics.
@@ -112,16 +135,93 @@ impl Handle {
 
     /// Changes what goes where, without losing a line. On an error nothing has changed.
     pub fn apply(&self, config: Config) -> Result<(), BuildError> {
-        let mut current = match self.config.lock() {
+        let _one_at_a_time = match self.changing.lock() {
             Ok(guard) => guard,
             Err(poisoned) => poisoned.into_inner(),
         };
-        if !same_outputs(&current, &config) {
+        let outputs_differ = !same_outputs(&self.config.borrow(), &config);
+        if outputs_differ {
             self.tell(Command::Use(Box::new(open(&config)?)));
         }
         configure(&self.log, &config);
-        *current = config;
+        self.config.send_replace(Arc::new(config));
         Ok(())
+    }
+
+    /// Looks at all numbers once a second, and does what follows from them, until `drain` is asked for.
+    pub async fn run(self, mut drain: Drain) {
+        let mut every = tokio::time::interval(OBSERVE_EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                () = drain.requested() => return,
+                _ = every.tick() => self.observatory.tick(clock::now()),
+            }
+        }
+    }
+
+    /// Says which instances of the app there are now.
+    pub fn set_instances(&self, instances: Vec<Instance>) {
+        self.observatory.set_instances(instances);
+    }
+
+    /// Answers a question about the past, as of the last second.
+    pub fn query(&self, query: &Query) -> Chart {
+        self.observatory.query(query)
+    }
+
+    /// The newest kept traces that fit.
+    pub fn traces(&self, filter: &TraceFilter) -> Vec<TraceSummary> {
+        self.observatory.traces(filter)
+    }
+
+    /// All spans of a trace, parents before their children.
+    pub fn trace(&self, trace: TraceId) -> Option<Vec<Span>> {
+        self.observatory.trace(trace)
+    }
+
+    /// Alerts that are pending, firing or were resolved not long ago; what matters most comes first.
+    pub fn alerts(&self) -> Vec<AlertView> {
+        self.observatory.alerts()
+    }
+
+    /// How the objectives stand.
+    pub fn objectives(&self) -> Vec<ObjectiveView> {
+        self.observatory.objectives()
+    }
+
+    /// Silences in force.
+    pub fn silences(&self) -> Vec<SilenceView> {
+        self.observatory.silences()
+    }
+
+    /// Tells nobody about `target`, an objective's or rule's name or an alert's id, for so long.
+    ///
+    /// # Errors
+    /// A sentence for the user, when there is no such target or the time is out of bounds.
+    pub fn silence(
+        &self,
+        target: &str,
+        lasts: Duration,
+        comment: &str,
+        by: &str,
+    ) -> Result<SilenceView, String> {
+        self.observatory.silence(target, lasts, comment, by)
+    }
+
+    /// Ends a silence; says whether there was one.
+    pub fn unsilence(&self, id: &str) -> bool {
+        self.observatory.unsilence(id)
+    }
+
+    /// Sends a test alert to one receiver, or to all: name and what came of it.
+    pub async fn test_receivers(&self, _name: Option<&str>) -> Vec<(String, Result<(), String>)> {
+        Vec::new()
+    }
+
+    /// The last records that are wanted, at most `last`, oldest first.
+    pub fn records(&self, _filter: &LogFilter, _last: usize) -> Records {
+        Vec::new()
     }
 
     /// Waits until everything emitted before is written, at most `timeout`; says whether it is.

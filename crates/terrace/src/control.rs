@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use terrace_admin::map::Map;
 use terrace_admin::{Answer, Control, ControlError, LogLines, LogQuery};
 use terrace_fleet::{Error as FleetError, Followed, LogLine, LogStream};
 use terrace_runtime::clock;
@@ -55,6 +56,14 @@ impl Control for Remote {
             self.0.fleet.restart(&service).await.map_err(fleet_refused)?;
             settled(&self.0, &service).await
         })
+    }
+
+    fn map(&self) -> Answer<'_, Arc<Map>> {
+        Box::pin(async { Ok(Running::map(&self.0).await) })
+    }
+
+    fn drain(&self, service: String, instance: String, is_out: bool) -> Answer<'_, Value> {
+        Box::pin(async move { drain(&self.0, &service, &instance, is_out) })
     }
 
     fn stop(&self) -> Answer<'_, Value> {
@@ -134,6 +143,10 @@ fn fleet_refused(error: FleetError) -> ControlError {
         FleetError::Stopping => ControlError::conflict(error.to_string()),
         FleetError::State { .. } => ControlError::failed(error.to_string()),
     }
+}
+
+fn drain(_running: &Running, service: &str, instance: &str, _is_out: bool) -> Result<Value, ControlError> {
+    Err(ControlError::not_found(format!("the service {service} has no instance {instance}")))
 }
 
 /// How a service stands once it is where it was sent, or cannot get there.

@@ -5,6 +5,7 @@
 
 mod compile;
 mod control;
+mod map;
 mod notify;
 mod remote;
 mod rotation;

@@ -19,6 +19,7 @@ pub(crate) fn config(log: &Log, style: Style) -> Config {
         },
         style,
         rotation: Rotation::default(),
+        ..Config::default()
     }
 }
 

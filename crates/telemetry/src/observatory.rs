@@ -1,0 +1,101 @@
+//! What is known of the past, kept up to date: each second all numbers are read once, and everything that follows from
+//! them, charts, objectives, alerts, follows from that one reading.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use terrace_instruments::{Meter, Span, SpanReceiver, TraceId};
+use terrace_signals::alerts::{AlertView, ObjectiveView, SilenceView};
+use terrace_signals::series::{Chart, Query, Sample, SeriesBounds, SeriesStore};
+use terrace_signals::traces::{TraceBounds, TraceFilter, TraceStore, TraceSummary};
+
+/// One instance of the app, as far as telemetry is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// The service.
+    pub service: Arc<str>,
+    /// Such as `orders-1`.
+    pub name: Arc<str>,
+    /// Its first process: the leader of its process group.
+    pub pid: Option<i32>,
+    /// Where it takes requests.
+    pub address: Option<SocketAddr>,
+}
+
+/// All that is known of the past.
+#[derive(Debug)]
+pub(crate) struct Observatory {
+    meter: Meter,
+    spans: SpanReceiver,
+    series: Mutex<SeriesStore>,
+    traces: Mutex<TraceStore>,
+    instances: Mutex<Vec<Instance>>,
+}
+
+impl Observatory {
+    pub(crate) fn new(meter: Meter, spans: SpanReceiver) -> Self {
+        Self {
+            meter,
+            spans,
+            series: Mutex::new(SeriesStore::new(SeriesBounds::default())),
+            traces: Mutex::new(TraceStore::new(TraceBounds::default())),
+            instances: Mutex::default(),
+        }
+    }
+
+    /// Reads everything once.
+    pub(crate) fn tick(&self, now: Duration) {
+        let own = self.meter.collect();
+        let foreign: Vec<Sample> = Vec::new();
+        lock(&self.series).record(now, &own, &foreign);
+        lock(&self.traces).keep(now, self.spans.take());
+    }
+
+    pub(crate) fn set_instances(&self, instances: Vec<Instance>) {
+        *lock(&self.instances) = instances;
+    }
+
+    pub(crate) fn query(&self, query: &Query) -> Chart {
+        lock(&self.series).query(query)
+    }
+
+    pub(crate) fn trace(&self, trace: TraceId) -> Option<Vec<Span>> {
+        lock(&self.traces).get(trace)
+    }
+
+    pub(crate) fn alerts(&self) -> Vec<AlertView> {
+        Vec::new()
+    }
+
+    pub(crate) fn objectives(&self) -> Vec<ObjectiveView> {
+        Vec::new()
+    }
+
+    pub(crate) fn silences(&self) -> Vec<SilenceView> {
+        Vec::new()
+    }
+
+    pub(crate) fn silence(
+        &self,
+        target: &str,
+        _lasts: Duration,
+        _comment: &str,
+        _by: &str,
+    ) -> Result<SilenceView, String> {
+        Err(format!("there is no objective or alert named {target}"))
+    }
+
+    pub(crate) fn unsilence(&self, _id: &str) -> bool {
+        false
+    }
+
+    pub(crate) fn traces(&self, filter: &TraceFilter) -> Vec<TraceSummary> {
+        lock(&self.traces).recent(filter)
+    }
+}
+
+/// A panic of one reader leaves nothing half-done that matters.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
