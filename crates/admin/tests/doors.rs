@@ -54,8 +54,8 @@ impl Control for Fake {
     fn restart(&self, service: String) -> Answer<'_, Value> {
         self.asked(format!("restart {service}"))
     }
-    fn map(&self) -> Answer<'_, std::sync::Arc<terrace_admin::map::Map>> {
-        Box::pin(async { Ok(std::sync::Arc::default()) })
+    fn map(&self) -> Answer<'_, Arc<terrace_admin::map::Map>> {
+        Box::pin(async { Ok(Arc::default()) })
     }
 
     fn drain(&self, _service: String, _instance: String, _is_out: bool) -> Answer<'_, Value> {
