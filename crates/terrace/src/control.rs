@@ -193,7 +193,7 @@ async fn status(running: &Running) -> Value {
     })
 }
 
-fn kind(source: &Source) -> &'static str {
+pub(crate) fn kind(source: &Source) -> &'static str {
     match source {
         Source::Run(program) if program.worker => "worker",
         Source::Run(_) => "run",

@@ -13,7 +13,7 @@ use terrace_fleet::{Fleet, ServiceState, ServiceStatus};
 use terrace_instruments::{Event, Level, Log, Meter};
 use terrace_runtime::drain::{self, Drain, Drainer};
 use terrace_runtime::{clock, threads};
-use terrace_telemetry::{Style, Telemetry, for_terminal};
+use terrace_telemetry::{Instance, Style, Telemetry, for_terminal};
 
 use crate::compile::{self, edge::Parts};
 use crate::control::Remote;
@@ -83,6 +83,7 @@ pub(crate) struct Running {
     /// Set once all components stand.
     pub(crate) admin: std::sync::OnceLock<terrace_admin::Handle>,
     pub(crate) stop: Drainer,
+    pub(crate) last_map: crate::map::Last,
     state: State,
     style: Style,
     in_force: Mutex<Arc<InForce>>,
@@ -114,6 +115,8 @@ struct Certified {
 /// What runs beside the requests, to be waited for at the end.
 pub(crate) struct Tasks {
     telemetry: Telemetry,
+    observing: tokio::task::JoinHandle<()>,
+    observing_drain: Drainer,
     fleet: tokio::task::JoinHandle<()>,
     fleet_drain: Drainer,
     admin: tokio::task::JoinHandle<()>,
@@ -152,6 +155,7 @@ pub(crate) async fn start(
         started_at: clock::now(),
         admin: std::sync::OnceLock::new(),
         stop,
+        last_map: crate::map::Last::default(),
         in_force: Mutex::new(Arc::new(InForce { resolved: resolved.clone(), internal: BTreeMap::new() })),
         state,
         style,
@@ -161,6 +165,7 @@ pub(crate) async fn start(
     let admin = running.build_admin(&resolved, &telemetry, &log)?;
     running.serve(resolved.clone()).await?;
     let tasks = Tasks::spawn(telemetry, fleet, admin);
+    tokio::spawn(tell_instances(running.fleet.clone(), running.telemetry.clone()));
     running.fleet.apply(running.fleet_services(&resolved)).await?;
     Ok((running, tasks))
 }
@@ -385,6 +390,28 @@ impl Running {
     }
 }
 
+/// Tells telemetry which instances there are, each time that changes, until the fleet is gone.
+async fn tell_instances(fleet: terrace_fleet::Handle, telemetry: terrace_telemetry::Handle) {
+    let mut changes = fleet.changes();
+    loop {
+        let services = fleet.status().await.services;
+        telemetry.set_instances(services.iter().flat_map(instances).collect());
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn instances(service: &ServiceStatus) -> impl Iterator<Item = Instance> + use<'_> {
+    let name: Arc<str> = service.name.as_str().into();
+    service.instances.iter().map(move |instance| Instance {
+        service: Arc::clone(&name),
+        name: instance.name.as_str().into(),
+        pid: instance.pid,
+        address: instance.port.map(|port| SocketAddr::from(([127, 0, 0, 1], port))),
+    })
+}
+
 fn pair(certificate: &file::Certificate) -> Pair {
     Pair {
         certificates_pem: certificate.chain_pem.clone().into_bytes(),
@@ -409,7 +436,9 @@ impl Tasks {
         let fleet = tokio::spawn(fleet.run(drain));
         let (admin_drain, drain): (Drainer, Drain) = drain::channel();
         let admin = tokio::spawn(admin.run(drain));
-        Self { telemetry, fleet, fleet_drain, admin, admin_drain }
+        let (observing_drain, drain): (Drainer, Drain) = drain::channel();
+        let observing = tokio::spawn(telemetry.handle().run(drain));
+        Self { telemetry, observing, observing_drain, fleet, fleet_drain, admin, admin_drain }
     }
 
     async fn end(self, log: &Log) {
@@ -418,6 +447,8 @@ impl Tasks {
         log.emit(Event::new(Level::Info, "stopped").message("nothing is left running"));
         self.admin_drain.request();
         let _panicked = self.admin.await;
+        self.observing_drain.request();
+        let _panicked = self.observing.await;
         self.telemetry.stop();
     }
 }
