@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod derived;
 mod exposition;
 mod line;
 mod observatory;

@@ -10,6 +10,8 @@ use terrace_signals::alerts::{AlertView, ObjectiveView, SilenceView};
 use terrace_signals::series::{Chart, Query, Sample, SeriesBounds, SeriesStore};
 use terrace_signals::traces::{TraceBounds, TraceFilter, TraceStore, TraceSummary};
 
+use crate::derived;
+
 /// One instance of the app, as far as telemetry is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
@@ -46,7 +48,8 @@ impl Observatory {
 
     /// Reads everything once.
     pub(crate) fn tick(&self, now: Duration) {
-        let own = self.meter.collect();
+        let mut own = self.meter.collect();
+        own.extend(derived::outside(&own));
         let foreign: Vec<Sample> = Vec::new();
         lock(&self.series).record(now, &own, &foreign);
         lock(&self.traces).keep(now, self.spans.take());
