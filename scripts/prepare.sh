@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what building, trying and testing Terrace needs: Debian packages by apt and, for the tests, two Python
-# packages in a virtual environment under target/. What is there already is left alone, so that a second run does
+# Installs what building, trying and testing Terrace needs: Debian packages by apt and, for the tests, Python packages
+# in a virtual environment and packages of npm, both under target/. What is there already is left alone, so that a second run does
 # nothing and takes no time.
 #
 #   scripts/prepare.sh demo    what `make demo` needs
@@ -9,6 +9,10 @@ set -eu
 cd "$(dirname "$0")/.."
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" # Debian keeps nginx and haproxy where only root looks
 VENV=target/venv
+PYTHON_NEEDED='import websockets, grpc, prometheus_client, aiosmtpd
+import opentelemetry.exporter.otlp.proto.http, opentelemetry.exporter.otlp.proto.grpc'
+BROWSER=target/browser
+BROWSER_TESTS=crates/terrace/tests/browser
 
 say() { printf '%s\n' "$*"; }
 fail() {
@@ -38,6 +42,10 @@ program openssl openssl
 program strace strace
 program valgrind valgrind
 program ps procps
+program promtool prometheus
+program chromium chromium
+program node nodejs
+program npm npm
 LIST
 }
 
@@ -83,7 +91,7 @@ install_packages() {
 # Debian starts what it installs. We want the programs; a web server on port 80 that nobody asked for is none of them.
 silence_services() {
     [ -d /run/systemd/system ] || return 0
-    for service in nginx haproxy; do
+    for service in nginx haproxy prometheus; do
         case " $1" in
         *" $service"*) as_root systemctl disable --quiet --now "$service" || true ;;
         esac
@@ -97,15 +105,29 @@ check_rust() {
     cargo clippy --version >/dev/null 2>&1 || fail "clippy is missing. Run: rustup component add clippy"
 }
 
-# Real clients of other people's making: WebSocket and gRPC as the world speaks them.
+# Real clients and servers of other people's making: WebSocket, gRPC, Prometheus, OpenTelemetry and mail as the world
+# speaks them.
 prepare_python() {
-    if [ -x $VENV/bin/python ] && $VENV/bin/python -c 'import websockets, grpc' 2>/dev/null; then
+    if [ -x $VENV/bin/python ] && $VENV/bin/python -c "$PYTHON_NEEDED" 2>/dev/null; then
         return 0
     fi
-    say "installing Python packages into $VENV: websockets grpcio"
+    say "installing Python packages into $VENV: websockets grpcio prometheus-client opentelemetry aiosmtpd"
     "$(python)" -m venv --clear $VENV
     $VENV/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: \
-        'websockets>=12,<17' 'grpcio>=1.60,<2'
+        'websockets>=12,<17' 'grpcio>=1.60,<2' 'prometheus-client>=0.20,<1' 'aiosmtpd>=1.4,<2' \
+        'opentelemetry-sdk>=1.25,<2' 'opentelemetry-exporter-otlp-proto-http>=1.25,<2' \
+        'opentelemetry-exporter-otlp-proto-grpc>=1.25,<2'
+}
+
+# What drives the dashboard in the browser. The versions are pinned in package.json, and neither has dependencies.
+prepare_browser() {
+    if cmp -s $BROWSER_TESTS/package.json $BROWSER/package.json && [ -d $BROWSER/node_modules ]; then
+        return 0
+    fi
+    say "installing packages of npm into $BROWSER: playwright-core axe-core"
+    rm -rf $BROWSER && mkdir -p $BROWSER && cp $BROWSER_TESTS/package.json $BROWSER/package.json.new
+    (cd $BROWSER && mv package.json.new package.json &&
+        npm install --silent --no-package-lock --no-audit --no-fund --ignore-scripts --omit=optional)
 }
 
 what=${1:-}
@@ -119,4 +141,5 @@ missing=$(missing_packages "$what")
 missing=$(missing_packages "$what")
 [ -z "$missing" ] || fail "still missing after the installation: $missing"
 [ "$what" = demo ] || prepare_python
+[ "$what" = demo ] || prepare_browser
 say "everything needed for '$what' is installed"
