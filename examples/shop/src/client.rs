@@ -16,7 +16,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::problem::{self, Problem};
-use crate::serve::{REQUEST, StartError};
+use crate::serve::{REQUEST, StartError, TRACEPARENT};
+use crate::spans::Kind;
 
 /// How long a neighbour may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -153,7 +154,22 @@ impl Call<'_> {
         }
     }
 
-    async fn exchange(self) -> Result<Answer, Problem> {
+    /// The call as a span of its own, which the neighbour's hangs under.
+    async fn exchange(mut self) -> Result<Answer, Problem> {
+        let place = REQUEST.try_with(|request| request.place().cloned()).ok().flatten();
+        let name = || format!("{} {}{}", self.method, self.to.name, self.path);
+        let open = place.map(|place| place.open(name(), Kind::Client));
+        if let Some(carried) = open.as_ref().and_then(|open| open.place().traceparent()) {
+            self.headers.insert(TRACEPARENT, carried);
+        }
+        let answer = self.exchange_untold().await;
+        if let Some(open) = open {
+            open.close(answer.as_ref().map_or(true, |answer| answer.status.is_server_error()), &[]);
+        }
+        answer
+    }
+
+    async fn exchange_untold(self) -> Result<Answer, Problem> {
         let to = self.to;
         let mut request = Request::new(Body::from(self.body));
         *request.method_mut() = self.method;

@@ -11,10 +11,15 @@ pub(crate) fn now() -> Instant {
 }
 
 /// Milliseconds since 1970 UTC, as stored in every database of the shop.
-#[expect(clippy::disallowed_methods, reason = "this is the shop's one door for wall time")]
 pub(crate) fn wall_ms() -> i64 {
+    wall_us() / 1000
+}
+
+/// Microseconds since 1970 UTC.
+#[expect(clippy::disallowed_methods, reason = "this is the shop's one door for wall time")]
+pub(crate) fn wall_us() -> i64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => millis(since),
+        Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
         Err(_) => 0, // a clock before 1970: order of events is lost, nothing else
     }
 }

@@ -13,6 +13,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::Semaphore;
 
 use crate::problem::Problem;
+use crate::spans;
 
 /// Connections per process, and so the number of statements running at once.
 const CONNECTIONS_MAX: usize = 4;
@@ -71,7 +72,7 @@ impl Database {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.with(move |connection| work(connection)).await
+        spans::step("database read", self.with(move |connection| work(connection))).await
     }
 
     /// Changes: runs `work` in a transaction that holds the write lock from its first statement on, so that
@@ -81,13 +82,13 @@ impl Database {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.with(move |connection| {
+        let work = self.with(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let outcome = work(&transaction)?;
             transaction.commit()?;
             Ok(outcome)
-        })
-        .await
+        });
+        spans::step("database change", work).await
     }
 
     async fn with<T, F>(&self, work: F) -> Result<T, Problem>

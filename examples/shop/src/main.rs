@@ -10,12 +10,14 @@ mod client;
 mod clock;
 mod database;
 mod log;
+mod metrics;
 mod orders;
 mod payments;
 mod problem;
 mod random;
 mod serve;
 mod settings;
+mod spans;
 mod switch;
 mod token;
 mod web;
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
 
 async fn run(settings: Settings) -> Result<(), StartError> {
     let stop = Stop::on_signals()?;
+    spans::begin(settings.role.name(), &settings.instance());
     match settings.role {
         Role::Web => web::run(settings, stop).await,
         Role::Auth => auth::run(settings, stop).await,

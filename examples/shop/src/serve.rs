@@ -20,9 +20,11 @@ use tokio::sync::{Semaphore, watch};
 use crate::clock;
 use crate::database::{Database, OpenError};
 use crate::log;
+use crate::metrics;
 use crate::problem::Problem;
 use crate::random;
 use crate::settings::Settings;
+use crate::spans::{Kind, Open, Place};
 use crate::switch::{self, Switch};
 
 /// How long requests in flight may go on after a stop was asked for.
@@ -36,7 +38,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_INSTANCE: HeaderName = HeaderName::from_static("x-instance");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Why a service could not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,8 @@ tokio::task_local! {
 pub(crate) struct RequestContext {
     id: HeaderValue,
     traceparent: Option<HeaderValue>,
+    /// Under which span things happen, when the request is sampled.
+    place: Option<Place>,
     instance: HeaderValue,
 }
 
@@ -75,7 +79,20 @@ impl RequestContext {
             _ => HeaderValue::from_str(&random::id()).expect("hexadecimal digits make a header value"),
         };
         let traceparent = request.headers().get(TRACEPARENT).cloned();
-        Self { id, traceparent, instance: instance.clone() }
+        Self { id, traceparent, place: None, instance: instance.clone() }
+    }
+
+    /// Begins the span of the answer, under which all else happens.
+    fn open(&mut self, request: &Request) -> Option<Open> {
+        let open = Place::of(self.traceparent.as_ref()?)?
+            .open(format!("{} {}", request.method(), request.uri().path()), Kind::Server);
+        self.place = Some(open.place().clone());
+        Some(open)
+    }
+
+    /// Under which span things happen, when the request is sampled.
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
     }
 
     /// Adds itself to the headers of a call.
@@ -84,6 +101,11 @@ impl RequestContext {
         if let Some(traceparent) = &self.traceparent {
             headers.insert(TRACEPARENT, traceparent.clone());
         }
+    }
+
+    /// The trace it belongs to, for the log.
+    fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_ref().and_then(|value| value.to_str().ok())
     }
 
     /// The request's id, to be told to people who want to complain.
@@ -220,6 +242,7 @@ fn surround(
     routes
         .fallback(async move || refuse(Problem::not_found("page")))
         .method_not_allowed_fallback(async move || refuse(Problem::wrong_method()))
+        .route("/metrics", get(metrics::show))
         .route("/health", get(health).with_state((switch.clone(), database)))
         .merge(switch::routes(switch))
         .layer(middleware::from_fn_with_state(around, around_answer))
@@ -237,19 +260,24 @@ async fn health(State((switch, database)): State<(Switch, Database)>) -> Respons
 }
 
 async fn around_answer(State(around): State<Arc<Around>>, request: Request, next: Next) -> Response {
-    let context = RequestContext::of(&request, &around.instance);
+    let mut context = RequestContext::of(&request, &around.instance);
+    let open = context.open(&request);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let began = clock::now();
     let mut response = REQUEST.scope(context.clone(), answer(&around, &path, request, next)).await;
     response.headers_mut().insert(X_INSTANCE, around.instance.clone());
     response.headers_mut().insert(X_REQUEST_ID, context.id.clone());
     let took_ms = clock::millis(began.elapsed());
+    if let Some(open) = open {
+        let status = response.status();
+        open.close(status.is_server_error(), &[("http.response.status_code", json!(status.as_u16()))]);
+    }
     log_request(&around, &context, &method, &path, response.status(), took_ms);
     response
 }
 
 async fn answer(around: &Around, path: &str, request: Request, next: Next) -> Response {
-    if matches!(path, "/health" | "/switch") {
+    if matches!(path, "/health" | "/switch" | "/metrics") {
         return next.run(request).await;
     }
     let Ok(_permit) = around.in_flight.try_acquire() else {
@@ -269,12 +297,12 @@ fn log_request(
     status: StatusCode,
     took_ms: i64,
 ) {
-    if path == "/health" && status.is_success() {
+    if matches!(path, "/health" | "/metrics") && status.is_success() {
         return; // several a second, and nothing to learn from them
     }
     let fields = json!({
         "service": around.service, "request": context.id(), "method": method.as_str(),
-        "path": path, "status": status.as_u16(), "took_ms": took_ms,
+        "path": path, "status": status.as_u16(), "took_ms": took_ms, "traceparent": context.traceparent(),
     });
     if status.is_server_error() { log::warn("request", fields) } else { log::info("request", fields) }
 }

@@ -10,6 +10,7 @@ use super::{Order, OrderRequest, Orders, Status};
 use crate::catalog::{Reservation, ReservationRequest, check_lines};
 use crate::clock;
 use crate::log;
+use crate::metrics;
 use crate::payments::{Charge, ChargeRequest, ChargeState};
 use crate::problem::Problem;
 use crate::random;
@@ -110,6 +111,8 @@ async fn note(orders: &Orders, id: &str, charge: Charge) -> Result<(), Problem> 
             let note =
                 move |db: &rusqlite::Transaction<'_>| store::note_paid(db, &order, &charge.id, to_capture);
             orders.database.change(note).await?;
+            metrics::ORDERS_PLACED.add(1);
+            metrics::REVENUE.add(u64::try_from(charge.amount_cents).unwrap_or_default());
         }
     }
     Ok(())
@@ -117,6 +120,7 @@ async fn note(orders: &Orders, id: &str, charge: Charge) -> Result<(), Problem> 
 
 async fn decline(orders: &Orders, id: &str, reason: String) -> Result<(), Problem> {
     let order = id.to_owned();
+    metrics::ORDERS_DECLINED.add(1);
     orders.database.change(move |db| store::note_declined(db, &order, &reason)).await
 }
 
