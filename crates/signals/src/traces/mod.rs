@@ -1,8 +1,37 @@
 //! The last some thousand kept traces, put together from spans that come from several hops and from the app.
+//!
+//! A trace is known by its id alone: whoever hands in a span with that id adds to it, in whatever order the pieces come.
+//! What Terrace kept is there at once; what the app sends about a request waits a while, for the decision to keep that
+//! request may come later than the app's first span, and is forgotten when it does not come. A trace that began in the
+//! app itself, with a root span that no hop of ours caused, was chosen by the app's own sampler and is kept as it is.
+//!
+//! Bounds hold for the number of traces, for the bytes of all, and for each trace. When room is needed the oldest gives
+//! way, and it is taken from whoever holds most of the room: the traces of one route, or those that one service began.
+//! So a route that fails a thousand times a second pushes out its own past and leaves the others theirs.
+
+mod filter;
+mod pending;
+mod skew;
+mod store;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod trigrams;
+mod view;
+mod weight;
 
 use std::time::{Duration, SystemTime};
 
-use terrace_instruments::{Span, TraceId};
+use terrace_instruments::TraceId;
+
+// The public interface is:
+pub use store::{TraceCounts, TraceStore};
+
+/// Attribute of a server span of ours that says why its trace was kept: `sampled`, `asked`, `error` or `slow`.
+pub const KEPT_ATTRIBUTE: &str = "terrace.kept";
+/// Attribute, in seconds, of a span that is shown later than its own clock said, since it cannot have begun before
+/// what caused it.
+pub const SKEW_ATTRIBUTE: &str = "terrace.clock_skew_seconds";
 
 /// One kept trace, in a list.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +50,8 @@ pub struct TraceSummary {
     pub duration: Duration,
     /// Spans known of it.
     pub spans: usize,
+    /// Spans left out since the trace had grown too large.
+    pub spans_left_out: u64,
     /// Whether a span of it failed.
     pub is_error: bool,
     /// Status of the answer to the client, where known.
@@ -40,7 +71,7 @@ pub struct TraceFilter {
     pub duration_min: Duration,
     /// Only failed ones.
     pub errors_only: bool,
-    /// Somewhere in names and attributes.
+    /// Somewhere in the id, in names, services and attributes; ASCII letters match in either case.
     pub text: Option<String>,
     /// At most so many.
     pub limit: usize,
@@ -53,42 +84,25 @@ pub struct TraceBounds {
     pub traces_max: usize,
     /// Spans of one trace; further ones are counted.
     pub spans_per_trace_max: usize,
+    /// Bytes of one trace, estimated; further spans are counted.
+    pub bytes_per_trace_max: usize,
     /// Bytes of all of them together, estimated.
     pub bytes_max: usize,
+    /// How long spans of the app wait for their trace to be kept.
+    pub pending_time: Duration,
+    /// Bytes of the spans that wait, estimated; further ones are counted.
+    pub pending_bytes_max: usize,
 }
 
 impl Default for TraceBounds {
     fn default() -> Self {
-        Self { traces_max: 4_000, spans_per_trace_max: 500, bytes_max: 64 << 20 }
-    }
-}
-
-/// The kept traces.
-#[derive(Debug)]
-pub struct TraceStore {
-    _bounds: TraceBounds,
-}
-
-impl TraceStore {
-    /// An empty store.
-    pub fn new(bounds: TraceBounds) -> Self {
-        Self { _bounds: bounds }
-    }
-
-    /// Takes spans of hops through Terrace that were decided to be kept.
-    pub fn keep(&mut self, _now: Duration, _spans: Vec<Span>) {}
-
-    /// Takes spans that the app sent. They wait a while for their trace to be kept, unless it already is, or began in the
-    /// app itself.
-    pub fn offer(&mut self, _now: Duration, _spans: Vec<Span>) {}
-
-    /// The newest traces that fit.
-    pub fn recent(&self, _filter: &TraceFilter) -> Vec<TraceSummary> {
-        Vec::new()
-    }
-
-    /// All spans of a trace, parents before their children, siblings by start.
-    pub fn get(&self, _trace: TraceId) -> Option<Vec<Span>> {
-        None
+        Self {
+            traces_max: 4_000,
+            spans_per_trace_max: 500,
+            bytes_per_trace_max: 1 << 20,
+            bytes_max: 64 << 20,
+            pending_time: Duration::from_secs(30),
+            pending_bytes_max: 16 << 20,
+        }
     }
 }

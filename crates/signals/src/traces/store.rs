@@ -1,0 +1,286 @@
+//! The store: what is kept, what waits, and what gives way.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use terrace_instruments::{Span, TraceId};
+
+use super::filter::Wanted;
+use super::pending::Pending;
+use super::trigrams::Trigrams;
+use super::view;
+use super::weight::{BLOCK_BYTES, span_bytes};
+use super::{TraceBounds, TraceFilter, TraceSummary};
+
+/// The kept traces.
+#[derive(Debug)]
+pub struct TraceStore {
+    bounds: TraceBounds,
+    traces: FxHashMap<TraceId, Trace>,
+    /// Newest last.
+    arrivals: BTreeMap<u64, TraceId>,
+    shares: FxHashMap<Holder, Share>,
+    pending: Pending,
+    next: u64,
+    bytes: usize,
+    counts: TraceCounts,
+}
+
+/// What a [`TraceStore`] holds and has lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TraceCounts {
+    /// Traces kept now.
+    pub traces: usize,
+    /// Bytes of them, estimated.
+    pub bytes: usize,
+    /// Spans of the app that wait now for their trace to be kept.
+    pub spans_pending: usize,
+    /// Bytes of them, estimated.
+    pub pending_bytes: usize,
+    /// Traces that gave way to newer ones, since the start.
+    pub traces_evicted: u64,
+    /// Spans left out of traces that had grown too large, since the start.
+    pub spans_left_out: u64,
+    /// Spans of the app whose trace nobody kept, since the start; with head sampling that is most of what it sends.
+    pub spans_expired: u64,
+    /// Spans of the app that found no room to wait, since the start.
+    pub spans_refused: u64,
+}
+
+/// One kept trace.
+#[derive(Debug)]
+struct Trace {
+    number: u64,
+    holder: Holder,
+    spans: Vec<Span>,
+    /// Of the spans, without the list that holds them.
+    span_bytes: usize,
+    /// Of everything.
+    bytes: usize,
+    left_out: u64,
+    summary: TraceSummary,
+    pieces: Trigrams,
+}
+
+/// In whose account a trace is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Holder {
+    /// A route of ours; empty for what met none.
+    Route(String),
+    /// A service of the app, with what it began itself.
+    Service(String),
+}
+
+/// What one holder has.
+#[derive(Debug, Default)]
+struct Share {
+    bytes: usize,
+    /// Oldest first.
+    traces: BTreeMap<u64, TraceId>,
+}
+
+/// Of the entries in the maps: a slot in each, and room to grow.
+const TRACE_BYTES: usize =
+    2 * size_of::<(TraceId, Trace)>() + 4 * size_of::<(u64, TraceId)>() + Trigrams::BYTES;
+
+impl TraceStore {
+    /// An empty store.
+    pub fn new(bounds: TraceBounds) -> Self {
+        Self {
+            bounds,
+            traces: FxHashMap::default(),
+            arrivals: BTreeMap::new(),
+            shares: FxHashMap::default(),
+            pending: Pending::default(),
+            next: 0,
+            bytes: 0,
+            counts: TraceCounts::default(),
+        }
+    }
+
+    /// Takes spans of hops through Terrace that were decided to be kept.
+    pub fn keep(&mut self, now: Duration, spans: Vec<Span>) {
+        self.expire(now);
+        for (trace, mut spans) in by_trace(spans) {
+            spans.extend(self.pending.take(trace));
+            self.add(trace, spans);
+        }
+        self.make_room();
+    }
+
+    /// Takes spans that the app sent. They wait a while for their trace to be kept, unless it already is, or began in the
+    /// app itself: then it has a span without parent that is not ours, and the app's own sampler has chosen it.
+    pub fn offer(&mut self, now: Duration, spans: Vec<Span>) {
+        self.expire(now);
+        for (trace, mut spans) in by_trace(spans) {
+            if self.traces.contains_key(&trace) || spans.iter().any(begins_in_the_app) {
+                spans.extend(self.pending.take(trace));
+                self.add(trace, spans);
+            } else {
+                self.counts.spans_refused += self.pending.add(now, trace, spans, &self.bounds);
+            }
+        }
+        self.make_room();
+    }
+
+    /// The newest traces that fit: by when they were first kept, which no clock of a stranger can forge.
+    pub fn recent(&self, filter: &TraceFilter) -> Vec<TraceSummary> {
+        let wanted = Wanted::new(filter);
+        let newest = self.arrivals.values().rev().filter_map(|trace| self.traces.get(trace));
+        let fits = newest.filter(|trace| wanted.fits(&trace.summary, &trace.pieces, &trace.spans));
+        fits.take(filter.limit).map(|trace| trace.summary.clone()).collect()
+    }
+
+    /// All spans of a trace, parents before their children, siblings by start; spans whose parent is not known stand at
+    /// the top. A span of another process that seems to begin before its parent is shown later, and says so in
+    /// [`SKEW_ATTRIBUTE`](super::SKEW_ATTRIBUTE).
+    pub fn get(&self, trace: TraceId) -> Option<Vec<Span>> {
+        self.traces.get(&trace).map(|trace| view::shown(&trace.spans))
+    }
+
+    /// What is held and what was lost.
+    pub fn counts(&self) -> TraceCounts {
+        TraceCounts {
+            traces: self.traces.len(),
+            bytes: self.bytes,
+            spans_pending: self.pending.spans(),
+            pending_bytes: self.pending.bytes(),
+            ..self.counts
+        }
+    }
+
+    fn expire(&mut self, now: Duration) {
+        self.counts.spans_expired += self.pending.expire(now, self.bounds.pending_time);
+    }
+
+    /// Adds spans to a trace, which begins to be kept if it is not yet.
+    fn add(&mut self, id: TraceId, spans: Vec<Span>) {
+        let mut trace = match self.release(id) {
+            Some(trace) => trace,
+            None => self.begin(id, &spans),
+        };
+        trace.extend(spans, &self.bounds, &mut self.counts);
+        trace.renew(id);
+        self.hold(id, trace);
+    }
+
+    fn begin(&mut self, trace: TraceId, spans: &[Span]) -> Trace {
+        self.next += 1;
+        Trace {
+            number: self.next,
+            holder: holder(spans),
+            spans: Vec::new(),
+            span_bytes: 0,
+            bytes: 0,
+            left_out: 0,
+            summary: view::summary(trace, &[], 0),
+            pieces: Trigrams::new(),
+        }
+    }
+
+    /// Takes a trace out of the books, all but its place among the others.
+    fn release(&mut self, id: TraceId) -> Option<Trace> {
+        let trace = self.traces.remove(&id)?;
+        self.bytes -= trace.bytes;
+        self.arrivals.remove(&trace.number);
+        if let Some(share) = self.shares.get_mut(&trace.holder) {
+            share.bytes -= trace.bytes;
+            share.traces.remove(&trace.number);
+            if share.traces.is_empty() {
+                self.shares.remove(&trace.holder);
+            }
+        }
+        Some(trace)
+    }
+
+    fn hold(&mut self, id: TraceId, trace: Trace) {
+        self.bytes += trace.bytes;
+        self.arrivals.insert(trace.number, id);
+        let share = self.shares.entry(trace.holder.clone()).or_default();
+        share.bytes += trace.bytes;
+        share.traces.insert(trace.number, id);
+        self.traces.insert(id, trace);
+    }
+
+    fn make_room(&mut self) {
+        while self.traces.len() > self.bounds.traces_max || self.bytes > self.bounds.bytes_max {
+            let Some(oldest) = self.oldest_of_the_largest() else { return };
+            self.release(oldest);
+            self.counts.traces_evicted += 1;
+        }
+    }
+
+    /// The oldest trace of who holds most of whichever bound it holds more of; between equals, of who has the oldest.
+    fn oldest_of_the_largest(&self) -> Option<TraceId> {
+        let weight = |share: &Share| {
+            let by_number = share.traces.len() as f64 / self.bounds.traces_max.max(1) as f64;
+            let by_bytes = share.bytes as f64 / self.bounds.bytes_max.max(1) as f64;
+            by_number.max(by_bytes)
+        };
+        let oldest = |share: &Share| share.traces.first_key_value().map(|(number, trace)| (*number, *trace));
+        let candidates = self.shares.values().filter_map(|share| Some((weight(share), oldest(share)?)));
+        let largest =
+            candidates.max_by(|(a, (first, _)), (b, (second, _))| a.total_cmp(b).then(second.cmp(first)));
+        largest.map(|(_, (_, trace))| trace)
+    }
+}
+
+impl Trace {
+    fn extend(&mut self, spans: Vec<Span>, bounds: &TraceBounds, counts: &mut TraceCounts) {
+        for span in spans {
+            // Sent twice, as after an answer that got lost.
+            if self.spans.iter().any(|known| known.id == span.id) {
+                continue;
+            }
+            let bytes = span_bytes(&span);
+            let is_full = self.spans.len() >= bounds.spans_per_trace_max
+                || self.span_bytes + bytes > bounds.bytes_per_trace_max;
+            if is_full {
+                self.left_out += 1;
+                counts.spans_left_out += 1;
+                continue;
+            }
+            self.span_bytes += bytes;
+            self.spans.push(span);
+        }
+    }
+
+    /// Makes what is shown of it fit its spans again.
+    fn renew(&mut self, id: TraceId) {
+        self.summary = view::summary(id, &self.spans, self.left_out);
+        self.pieces = view::trigrams(id, &self.spans);
+        let spare = (self.spans.capacity() - self.spans.len()) * size_of::<Span>();
+        let names: usize = self.summary.services.iter().map(|name| name.capacity() + 2 * BLOCK_BYTES).sum();
+        let summary = self.summary.root.capacity() + self.summary.route.capacity() + names;
+        self.bytes = TRACE_BYTES + self.span_bytes + spare + summary + 8 * BLOCK_BYTES;
+    }
+}
+
+fn begins_in_the_app(span: &Span) -> bool {
+    span.parent.is_none() && span.service.as_ref() != view::TERRACE
+}
+
+/// Who pays for a trace: its route, or the service that began it. Both come from the file or are few; were it the name
+/// of a span, whoever invents names would outlive all others.
+fn holder(spans: &[Span]) -> Holder {
+    let hop = spans.iter().find(|span| span.service.as_ref() == view::TERRACE);
+    match (hop, spans.iter().find(|span| begins_in_the_app(span))) {
+        (None, Some(root)) => Holder::Service(root.service.to_string()),
+        _ => Holder::Route(spans.iter().find_map(view::route_of).unwrap_or_default().to_owned()),
+    }
+}
+
+/// The spans of each trace, in the order in which they came.
+fn by_trace(spans: Vec<Span>) -> Vec<(TraceId, Vec<Span>)> {
+    let mut places: FxHashMap<TraceId, usize> = FxHashMap::default();
+    let mut traces: Vec<(TraceId, Vec<Span>)> = Vec::new();
+    for span in spans {
+        let place = *places.entry(span.trace).or_insert(traces.len());
+        if place == traces.len() {
+            traces.push((span.trace, Vec::new()));
+        }
+        traces[place].1.push(span);
+    }
+    traces
+}
