@@ -28,7 +28,6 @@ fn value_bytes(value: &Value) -> usize {
 }
 
 /// Nothing for a text that is part of the program.
-#[expect(clippy::ptr_arg, reason = "whether it is owned is the question")]
 fn text_bytes(text: &Text) -> usize {
     match text {
         Cow::Borrowed(_) => 0,
