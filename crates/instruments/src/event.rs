@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
+use crate::trace::TraceId;
+
 /// How much a person needs to care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -66,6 +68,8 @@ pub struct Event {
     pub instance: Option<String>,
     /// The request concerned.
     pub request: Option<String>,
+    /// The trace concerned.
+    pub trace: Option<TraceId>,
     /// A sentence, or a line of a program's output.
     pub message: Option<Cow<'static, str>>,
     /// The rest, in the order given.
@@ -82,6 +86,7 @@ impl Event {
             service: None,
             instance: None,
             request: None,
+            trace: None,
             message: None,
             fields: Vec::new(),
         }
@@ -105,6 +110,13 @@ impl Event {
     #[must_use]
     pub fn request(mut self, id: impl Into<String>) -> Self {
         self.request = Some(id.into());
+        self
+    }
+
+    /// Names the trace concerned.
+    #[must_use]
+    pub fn trace(mut self, id: TraceId) -> Self {
+        self.trace = Some(id);
         self
     }
 

@@ -5,13 +5,15 @@
 //! by at most 1/64 (1.6 %). Nothing is configured per histogram, so any two can be added up.
 //!
 //! Memory per series and core that records: 512 bytes, and 256 more for each power of two that occurs;
-//! at most 7.5 KiB. Latencies of one route span some ten powers of two: about 3 KiB.
+//! at most 7.5 KiB. Latencies of one route span some ten powers of two: about 3 KiB. Where traced durations are recorded
+//! it is 1 KiB more, for the examples.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use crate::cells::PerShard;
+use crate::trace::TraceId;
 
 /// Buckets in one octave (power of two).
 const SUB_BUCKETS: usize = 32;
@@ -32,6 +34,35 @@ pub struct Histogram(pub(crate) Arc<PerShard<HistogramCells>>);
 pub(crate) struct HistogramCells {
     sum_ns: AtomicU64,
     octaves: [OnceLock<Octave>; OCTAVES],
+    exemplars: OnceLock<Box<Mutex<Exemplars>>>,
+}
+
+/// For each classic bucket, and for what lies above them all, the last example.
+type Exemplars = [Option<Exemplar>; CLASSIC_BOUNDS_US.len() + 1];
+
+/// Bounds of the classic buckets, in microseconds.
+const CLASSIC_BOUNDS_US: [u64; 16] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000, 30_000_000, 60_000_000,
+];
+
+/// A duration that was recorded, and the trace that shows how it came about (OpenMetrics 1.0 section 4.6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exemplar {
+    /// The duration, at most an hour.
+    pub value: Duration,
+    /// Its trace, which was kept.
+    pub trace: TraceId,
+    /// When it was recorded.
+    pub at: SystemTime,
+}
+
+impl Exemplar {
+    /// The number of the classic bucket that it lies in.
+    fn bucket(&self) -> usize {
+        let value_ns = self.value.as_nanos();
+        CLASSIC_BOUNDS_US.iter().take_while(|bound_us| u128::from(**bound_us) * 1_000 < value_ns).count()
+    }
 }
 
 impl Histogram {
@@ -48,6 +79,16 @@ impl Histogram {
         cells.octaves[octave].get_or_init(new_octave)[sub].fetch_add(1, Relaxed);
     }
 
+    /// Counts one duration and remembers it as the example of its classic bucket. Only for requests whose trace is kept:
+    /// it takes a lock, the calling core's own.
+    pub fn record_traced(&self, duration: Duration, trace: TraceId, at: SystemTime) {
+        self.record(duration);
+        let value = duration.min(Duration::from_micros(VALUE_US_MAX));
+        let exemplar = Exemplar { value, trace, at };
+        let cells = self.0.own();
+        lock(cells.exemplars.get_or_init(Box::default))[exemplar.bucket()] = Some(exemplar);
+    }
+
     /// What was recorded so far, over all cores.
     pub fn snapshot(&self) -> HistogramSnapshot {
         let mut snapshot = HistogramSnapshot::default();
@@ -55,6 +96,14 @@ impl Histogram {
             snapshot.absorb(cells);
         }
         snapshot
+    }
+}
+
+fn lock(exemplars: &Mutex<Exemplars>) -> MutexGuard<'_, Exemplars> {
+    match exemplars.lock() {
+        Ok(guard) => guard,
+        // An example is put in its place whole.
+        Err(poisoned) => poisoned.into_inner(),
     }
 }
 
@@ -93,9 +142,30 @@ pub struct HistogramSnapshot {
     counts: Vec<u64>,
     count: u64,
     sum_ns: u64,
+    /// By bucket; at most one each.
+    exemplars: Vec<Exemplar>,
 }
 
 impl HistogramSnapshot {
+    /// Upper bounds of the classic buckets in the text formats, in microseconds; each has at most one exemplar.
+    pub const CLASSIC_BOUNDS_US: [u64; 16] = CLASSIC_BOUNDS_US;
+
+    /// Examples of recorded durations whose traces were kept, ordered by duration: the last one of each classic bucket
+    /// and of what lies above them all, so at most 17.
+    pub fn exemplars(&self) -> &[Exemplar] {
+        &self.exemplars
+    }
+
+    /// Takes an example in, in the place of an older one of the same bucket.
+    fn exemplify(&mut self, exemplar: Exemplar) {
+        let bucket = exemplar.bucket();
+        match self.exemplars.binary_search_by_key(&bucket, Exemplar::bucket) {
+            Ok(at) if self.exemplars[at].at <= exemplar.at => self.exemplars[at] = exemplar,
+            Ok(_) => {}
+            Err(at) => self.exemplars.insert(at, exemplar),
+        }
+    }
+
     fn absorb(&mut self, cells: &HistogramCells) {
         self.sum_ns = self.sum_ns.wrapping_add(cells.sum_ns.load(Relaxed));
         for (octave, slot) in cells.octaves.iter().enumerate() {
@@ -103,6 +173,9 @@ impl HistogramSnapshot {
             for (sub, bucket) in buckets.iter().enumerate() {
                 self.put(octave * SUB_BUCKETS + sub, bucket.load(Relaxed));
             }
+        }
+        if let Some(exemplars) = cells.exemplars.get() {
+            lock(exemplars).iter().flatten().for_each(|exemplar| self.exemplify(*exemplar));
         }
     }
 
@@ -160,9 +233,10 @@ impl HistogramSnapshot {
             self.put(index, *count);
         }
         self.sum_ns = self.sum_ns.wrapping_add(other.sum_ns);
+        other.exemplars.iter().for_each(|exemplar| self.exemplify(*exemplar));
     }
 
-    /// What was recorded since `earlier`, a snapshot of the same histogram.
+    /// What was recorded since `earlier`, a snapshot of the same histogram. It has no exemplars.
     pub fn since(&self, earlier: &HistogramSnapshot) -> HistogramSnapshot {
         let mut difference = HistogramSnapshot::default();
         for (index, count) in self.counts.iter().enumerate() {
@@ -235,6 +309,47 @@ mod tests {
         let mut whole = earlier.clone();
         whole.merge(&since);
         assert_eq!(whole, histogram.snapshot());
+    }
+
+    #[test]
+    fn each_classic_bucket_remembers_the_last_kept_trace_and_no_other_record_does() {
+        let histogram = histogram();
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        histogram.record(Duration::from_millis(700));
+        assert_eq!(histogram.snapshot().exemplars(), []);
+        histogram.record_traced(Duration::from_millis(700), TraceId(1), at(1));
+        histogram.record_traced(Duration::from_millis(800), TraceId(2), at(2));
+        histogram.record_traced(Duration::from_millis(1), TraceId(3), at(3));
+        histogram.record_traced(Duration::from_secs(70), TraceId(4), at(4));
+        let snapshot = histogram.snapshot();
+        let shown: Vec<_> = snapshot.exemplars().iter().map(|one| (one.value, one.trace.0)).collect();
+        let expected =
+            [(Duration::from_millis(1), 3), (Duration::from_millis(800), 2), (Duration::from_secs(70), 4)];
+        assert_eq!((shown.as_slice(), snapshot.count()), (expected.as_slice(), 5));
+        let bucket =
+            |micros| Exemplar { value: Duration::from_micros(micros), trace: TraceId(1), at: at(0) }.bucket();
+        assert_eq!((bucket(500), bucket(501), bucket(1_000)), (0, 1, 1), "a bound is in its own bucket");
+    }
+
+    #[test]
+    fn of_two_cores_examples_the_newer_is_shown() {
+        let histogram = histogram();
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        std::thread::scope(|scope| {
+            for shard in 0..2 {
+                let histogram = &histogram;
+                scope.spawn(move || {
+                    crate::set_shard(shard);
+                    let trace = TraceId(shard as u128 + 1);
+                    histogram.record_traced(Duration::from_millis(3), trace, at(10 - shard as u64));
+                });
+            }
+        });
+        let snapshot = histogram.snapshot();
+        assert_eq!((snapshot.exemplars().len(), snapshot.exemplars()[0].trace), (1, TraceId(1)));
+        let mut merged = HistogramSnapshot::default();
+        merged.merge(&snapshot);
+        assert_eq!(merged.exemplars(), snapshot.exemplars());
     }
 
     fn durations_us() -> impl Strategy<Value = Vec<u64>> {

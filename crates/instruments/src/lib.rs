@@ -12,6 +12,7 @@ mod access;
 mod cells;
 mod event;
 mod family;
+mod hex;
 mod histogram;
 mod json;
 mod log;
@@ -19,16 +20,20 @@ mod meter;
 mod number;
 mod rfc3339;
 mod trace;
+mod trace_parent;
 
 // The public interface is:
 pub use access::{AccessRecord, QueryValues};
 pub use cells::set_shard;
 pub use event::{Event, Level, Value};
 pub use family::{Family, Kind};
-pub use histogram::{Histogram, HistogramSnapshot};
+pub use histogram::{Exemplar, Histogram, HistogramSnapshot};
 pub use json::{push_json_string, push_json_value};
 pub use log::{AccessSettings, Dropped, Log, Receiver};
 pub use meter::{FamilySnapshot, Meter, SeriesSnapshot, SeriesValue};
 pub use number::{Counter, Gauge};
 pub use rfc3339::Timestamp;
-pub use trace::{NotAnId, Span, SpanId, SpanKind, SpanReceiver, SpanStatus, TraceId, Tracer};
+pub use trace::{
+    Kept, NotAnId, Span, SpanId, SpanKind, SpanReceiver, SpanStatus, TraceId, TraceSettings, Tracer,
+};
+pub use trace_parent::TraceParent;

@@ -3,8 +3,8 @@
 //! A label that a user or a client chooses can take any number of values, and each costs memory here and in
 //! whatever scrapes us. So a family has at most [`Meter::SERIES_PER_FAMILY_MAX`] series; who asks for more gets one
 //! shared series whose labels all read `overflow`, and the refusal is counted in `terrace_series_overflow_total`.
-//! A series lives as long as somebody holds its handle: it is reported once more after the last one is dropped and
-//! then gone.
+//! A series lives as long as somebody holds its handle, and a minute longer: whoever reads now and then, a scraper or a
+//! ring, shall see its last value.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU64;
@@ -37,9 +37,16 @@ struct Inventory {
 #[derive(Debug)]
 struct Entry {
     family: &'static Family,
-    series: HashMap<Box<[String]>, Cells>,
+    series: HashMap<Box<[String]>, Known>,
     overflow: Option<Cells>,
     refused: u64,
+}
+
+/// A series, and for how many calls of [`Meter::forget_unheld`] nobody has held it.
+#[derive(Debug)]
+struct Known {
+    cells: Cells,
+    unheld: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -81,6 +88,8 @@ pub enum SeriesValue {
 impl Meter {
     /// Series that one family may have before further ones share the series `overflow`.
     pub const SERIES_PER_FAMILY_MAX: usize = 2_000;
+    /// Calls of [`Meter::forget_unheld`] that a series outlives its last handle by.
+    pub const UNHELD_CALLS_MAX: u32 = 60;
 
     /// An empty inventory for `shards` data-plane threads.
     pub fn new(shards: usize) -> Self {
@@ -118,16 +127,21 @@ impl Meter {
         }
     }
 
-    /// What every series holds now, families ordered by name. Series that nobody holds any more are in it for the
-    /// last time.
+    /// What every series holds now, families ordered by name. Any number of readers may ask; nothing is forgotten by it.
     pub fn collect(&self) -> Vec<FamilySnapshot> {
-        let mut families = self.families();
-        let mut snapshots: Vec<FamilySnapshot> = families.values_mut().filter_map(Entry::collect).collect();
+        let families = self.families();
+        let mut snapshots: Vec<FamilySnapshot> = families.values().filter_map(Entry::collect).collect();
         if let Some(overflow) = overflow_snapshot(&families) {
             snapshots.push(overflow);
         }
-        families.retain(|_, entry| !entry.series.is_empty() || entry.overflow.is_some() || entry.refused > 0);
         snapshots
+    }
+
+    /// Forgets the series that nobody has held for 60 calls of this. To be called once a second, by one caller.
+    pub fn forget_unheld(&self) {
+        let mut families = self.families();
+        families.values_mut().for_each(Entry::forget_unheld);
+        families.retain(|_, entry| !entry.series.is_empty() || entry.overflow.is_some() || entry.refused > 0);
     }
 
     fn families(&self) -> MutexGuard<'_, BTreeMap<&'static str, Entry>> {
@@ -169,30 +183,34 @@ impl Entry {
 
     fn resolve(&mut self, labels: &[&str], series_max: usize, fresh: impl Fn() -> Cells) -> Cells {
         let key: Box<[String]> = labels.iter().map(|label| (*label).to_owned()).collect();
-        if let Some(cells) = self.series.get(&key) {
-            return cells.clone();
+        if let Some(known) = self.series.get(&key) {
+            return known.cells.clone();
         }
         if self.series.len() >= series_max {
-            self.series.retain(|_, cells| cells.held());
+            self.series.retain(|_, known| known.cells.held());
         }
         if self.series.len() >= series_max {
             self.refused += 1;
             return self.overflow.get_or_insert_with(fresh).clone();
         }
         let cells = fresh();
-        self.series.insert(key, cells.clone());
+        self.series.insert(key, Known { cells: cells.clone(), unheld: 0 });
         cells
     }
 
-    /// Reads all series, and forgets those that nobody holds.
-    fn collect(&mut self) -> Option<FamilySnapshot> {
-        let mut series = Vec::with_capacity(self.series.len() + 1);
-        self.series.retain(|labels, cells| {
-            // Asked before reading: an add made before the last handle was dropped must be in the last report.
-            let held = cells.held();
-            series.push(SeriesSnapshot { labels: labels.to_vec(), value: cells.read() });
-            held
+    fn forget_unheld(&mut self) {
+        self.series.retain(|_, known| {
+            known.unheld = if known.cells.held() { 0 } else { known.unheld + 1 };
+            known.unheld <= Meter::UNHELD_CALLS_MAX
         });
+    }
+
+    /// Reads all series.
+    fn collect(&self) -> Option<FamilySnapshot> {
+        let mut series = Vec::with_capacity(self.series.len() + 1);
+        for (labels, known) in &self.series {
+            series.push(SeriesSnapshot { labels: labels.to_vec(), value: known.cells.read() });
+        }
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
         if let Some(overflow) = &self.overflow {
             let labels = vec!["overflow".to_owned(); self.family.labels.len()];
@@ -298,18 +316,32 @@ mod tests {
     }
 
     #[test]
-    fn a_series_nobody_holds_is_reported_once_more_and_then_gone() {
+    fn a_series_nobody_holds_is_shown_to_every_reader_for_a_minute_and_then_gone() {
         let meter = Meter::new(1);
         meter.counter(&REQUESTS, &["old", "2xx"]).inc();
         let kept = meter.counter(&REQUESTS, &["new", "2xx"]);
-        assert_eq!(counters(&meter.collect(), "requests_total").len(), 2);
-        assert_eq!(
-            counters(&meter.collect(), "requests_total"),
-            [(vec!["new".to_owned(), "2xx".to_owned()], 0)]
-        );
+        for _ in 0..Meter::UNHELD_CALLS_MAX {
+            meter.forget_unheld();
+            assert_eq!(counters(&meter.collect(), "requests_total").len(), 2);
+            assert_eq!(counters(&meter.collect(), "requests_total")[1].1, 1, "another reader sees it too");
+        }
+        meter.forget_unheld();
+        let left = counters(&meter.collect(), "requests_total");
+        assert_eq!(left, [(vec!["new".to_owned(), "2xx".to_owned()], 0)]);
         drop(kept);
-        meter.collect();
+        (0..=Meter::UNHELD_CALLS_MAX).for_each(|_| meter.forget_unheld());
         assert!(meter.collect().is_empty());
+    }
+
+    #[test]
+    fn a_series_that_is_asked_for_again_in_time_goes_on_where_it_was() {
+        let meter = Meter::new(1);
+        meter.counter(&REQUESTS, &["a", "2xx"]).inc();
+        (0..Meter::UNHELD_CALLS_MAX).for_each(|_| meter.forget_unheld());
+        let again = meter.counter(&REQUESTS, &["a", "2xx"]);
+        again.inc();
+        (0..2 * Meter::UNHELD_CALLS_MAX).for_each(|_| meter.forget_unheld());
+        assert_eq!(counters(&meter.collect(), "requests_total")[0].1, 2);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub(crate) fn push_event(out: &mut Vec<u8>, stamp: &mut Timestamp, event: &Event
     push_text(out, "service", event.service.as_deref());
     push_text(out, "instance", event.instance.as_deref());
     push_text(out, "request_id", event.request.as_deref());
+    push_text(out, "trace_id", event.trace.map(|trace| trace.to_string()).as_deref());
     push_text(out, "message", event.message.as_deref());
     for (key, value) in &event.fields {
         push_key(out, key);

@@ -49,6 +49,7 @@ impl Observatory {
     /// Reads everything once.
     pub(crate) fn tick(&self, now: Duration) {
         let mut own = self.meter.collect();
+        self.meter.forget_unheld();
         own.extend(derived::outside(&own));
         let foreign: Vec<Sample> = Vec::new();
         lock(&self.series).record(now, &own, &foreign);

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use terrace_instruments::{AccessSettings, Kind, Log, Meter, Span, Timestamp, TraceId, Tracer};
+use terrace_instruments::{AccessSettings, Kind, Log, Meter, Span, Timestamp, TraceId, TraceSettings, Tracer};
 use terrace_runtime::clock;
 use terrace_runtime::drain::Drain;
 use terrace_signals::alerts::{AlertView, ObjectiveView, SilenceView};
@@ -15,7 +15,7 @@ use terrace_signals::series::{Chart, Query};
 use terrace_signals::traces::{TraceFilter, TraceSummary};
 use tokio::sync::watch;
 
-use crate::config::{Config, Destination};
+use crate::config::{Config, Destination, Traces};
 use crate::exposition::{Exposition, Format, Rendered, labels};
 use crate::observatory::{Instance, Observatory};
 use crate::output::Output;
@@ -96,8 +96,8 @@ impl Telemetry {
             told: 0,
         };
         std::thread::Builder::new().name("terrace-log".to_owned()).spawn(|| writer.run())?;
-        configure(&log, &config);
         let (tracer, spans) = Tracer::channel(SPANS_WAITING_MAX);
+        configure(&log, &tracer, &config);
         let observatory = Arc::new(Observatory::new(meter.clone(), spans));
         let (config, changing) = (Arc::new(watch::Sender::new(Arc::new(config))), Arc::default());
         let handle = Handle { log, meter, commands, lost, config, changing, tracer, observatory };
@@ -143,7 +143,7 @@ impl Handle {
         if outputs_differ {
             self.tell(Command::Use(Box::new(open(&config)?)));
         }
-        configure(&self.log, &config);
+        configure(&self.log, &self.tracer, &config);
         self.config.send_replace(Arc::new(config));
         Ok(())
     }
@@ -288,7 +288,9 @@ fn same_outputs(a: &Config, b: &Config) -> bool {
     (&a.events, &a.access, a.style, a.rotation) == (&b.events, &b.access, b.style, b.rotation)
 }
 
-fn configure(log: &Log, config: &Config) {
+fn configure(log: &Log, tracer: &Tracer, config: &Config) {
+    let Traces { on, sample, slow } = config.traces;
+    tracer.configure(TraceSettings { on, sample, slow });
     log.set_level(config.level);
     let on = config.access_settings.on && config.access != Destination::Off;
     log.set_access(AccessSettings { on, ..config.access_settings });
