@@ -3,10 +3,22 @@
 //! One second for five minutes shows what happens now, fifteen seconds for six hours what happened since lunch, five
 //! minutes for seven days whether that is usual.
 
+mod distribution;
+mod labels;
+mod names;
+mod query;
+mod rings;
+mod small;
+mod store;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use terrace_instruments::{FamilySnapshot, Kind};
+use terrace_instruments::Kind;
+
+// The public interface is this, and the types below:
+pub use names::{base_name, text_name, unit};
+pub use store::SeriesStore;
 
 /// Which series: those of this name that carry all of these labels.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -91,38 +103,47 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// Bounds of a [`SeriesStore`].
+/// Bounds of a [`SeriesStore`]. By default its scalar series take less than 96 MiB, labels included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SeriesBounds {
     /// Scalar series; further ones are counted and not kept.
     pub scalars_max: usize,
-    /// Histograms.
+    /// Histograms; the memory of one is at most 70,500 bytes.
     pub histograms_max: usize,
+    /// Bytes of label names and values, of all series together.
+    pub labels_bytes_max: usize,
 }
 
 impl Default for SeriesBounds {
     fn default() -> Self {
-        Self { scalars_max: 10_000, histograms_max: 1_000 }
+        Self { scalars_max: 10_000, histograms_max: 1_000, labels_bytes_max: 12 << 20 }
     }
 }
 
-/// All series.
-#[derive(Debug)]
-pub struct SeriesStore {
-    _bounds: SeriesBounds,
+/// A metric, for who looks for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricName {
+    /// Name as in the Prometheus text.
+    pub name: Arc<str>,
+    /// What its numbers do.
+    pub kind: Kind,
+    /// One sentence; empty where nobody told.
+    pub help: Arc<str>,
+    /// Names of the labels that occur, in order.
+    pub labels: Vec<Arc<str>>,
+    /// Series that were seen in the last ten minutes.
+    pub series: usize,
 }
 
-impl SeriesStore {
-    /// An empty store.
-    pub fn new(bounds: SeriesBounds) -> Self {
-        Self { _bounds: bounds }
-    }
-
-    /// Takes what all series hold at `now`; called once a second. A jump of `now` leaves a gap.
-    pub fn record(&mut self, _now: Duration, _own: &[FamilySnapshot], _foreign: &[Sample]) {}
-
-    /// Answers a question as of the last tick.
-    pub fn query(&self, _query: &Query) -> Chart {
-        Chart::default()
-    }
+/// How full a [`SeriesStore`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeriesUsage {
+    /// Scalar series.
+    pub scalars: usize,
+    /// Histograms.
+    pub histograms: usize,
+    /// Series for which there was no room, since the start.
+    pub refused: u64,
+    /// Bytes on the heap, estimated from above.
+    pub bytes: usize,
 }

@@ -1,0 +1,206 @@
+//! Answers to questions about the past: which series, which ring, and how lines are put together.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::distribution::Distribution;
+use super::rings::{Resolution, Rings};
+use super::store::{Identity, SeriesStore};
+use super::{Chart, Line, Measure, Query, Selector};
+
+type Pairs = Vec<(String, String)>;
+
+/// Where the points of one series come from.
+#[derive(Debug, Clone, Copy)]
+struct Source<'a> {
+    identity: &'a Identity,
+    value: &'a Rings,
+    /// What the value is divided by, of a mean.
+    over: Option<&'a Rings>,
+}
+
+/// Steps from one to the one before another, of a resolution.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    resolution: Resolution,
+    begin: u32,
+    end: u32,
+}
+
+/// How the values of several series become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fold {
+    Sum,
+    Highest,
+}
+
+/// Points of one line while they are put together.
+#[derive(Debug)]
+struct Group {
+    values: Vec<f64>,
+    overs: Vec<f64>,
+}
+
+impl SeriesStore {
+    /// Answers a question as of the last tick.
+    ///
+    /// Steps that have not ended are not shown. A counter's `Value` is its `Rate`, and a gauge's `Rate` its `Value`. The
+    /// names of a histogram's samples, `…_count` and `…_sum`, are understood as well.
+    pub fn query(&self, query: &Query) -> Chart {
+        let Some(now) = self.last_tick() else { return Chart::default() };
+        let Some(span) = Span::covering(now, query.last.as_secs()) else { return Chart::default() };
+        let lines = self
+            .groups(query, span)
+            .into_iter()
+            .map(|(labels, group)| Line { labels, points: group.points() });
+        let lines = lines.filter(|line| line.points.iter().any(|point| !point.is_nan())).collect();
+        let first_ago = u64::from(now - span.resolution.last_of(span.begin));
+        let step = u64::from(span.resolution.step_secs());
+        Chart { first_ago: Duration::from_secs(first_ago), step: Duration::from_secs(step), lines }
+    }
+
+    /// The mean over the last time of each line that [`query`](Self::query) would draw, over the points that are known;
+    /// lines of which none is known are left out. Quantiles weigh by nothing: over more than a second the mean of the
+    /// quantiles of its steps.
+    pub fn latest(&self, query: &Query) -> Vec<(Pairs, f64)> {
+        let Some(now) = self.last_tick() else { return Vec::new() };
+        let Some(span) = Span::covering(now, query.last.as_secs()) else { return Vec::new() };
+        let means = self.groups(query, span).into_iter().map(|(labels, group)| (labels, group.mean()));
+        means.filter(|(_, mean)| !mean.is_nan()).collect()
+    }
+
+    fn groups(&self, query: &Query, span: Span) -> BTreeMap<Pairs, Group> {
+        let fold = match query.measure {
+            Measure::Quantile(_) => Fold::Highest,
+            Measure::Rate | Measure::Value | Measure::Mean => Fold::Sum,
+        };
+        let mut groups: BTreeMap<Pairs, Group> = BTreeMap::new();
+        for source in self.sources(&query.selector, query.measure) {
+            let labels = shown(source.identity, query.by.as_deref());
+            let group = groups.entry(labels).or_insert_with(|| Group::new(span));
+            group.add(source, span, fold);
+        }
+        groups
+    }
+
+    fn sources(&self, selector: &Selector, measure: Measure) -> Vec<Source<'_>> {
+        let (family, measure) = match self.family_named(&selector.name) {
+            Some(family) => (Some(family), Wanted::Whole(measure)),
+            None => match (selector.name.strip_suffix("_count"), selector.name.strip_suffix("_sum")) {
+                (Some(stem), _) => (self.family_named(stem), Wanted::Count),
+                (_, Some(stem)) => (self.family_named(stem), Wanted::Sum),
+                _ => (None, Wanted::Count),
+            },
+        };
+        let Some(family) = family else { return Vec::new() };
+        let distributions = family.distributions.iter().filter_map(|slot| self.distribution(*slot));
+        let distributions = distributions.filter_map(|known| Source::of_distribution(known, measure));
+        let scalars = family.scalars.iter().filter_map(|slot| {
+            let is_wanted = matches!(measure, Wanted::Whole(Measure::Rate | Measure::Value));
+            let identity = is_wanted.then(|| Some(&self.scalars().get(*slot)?.identity)).flatten()?;
+            Some(Source { identity, value: self.scalars().rings(*slot), over: None })
+        });
+        scalars.chain(distributions).filter(|source| fits(source.identity, selector)).collect()
+    }
+}
+
+/// What is wanted of a histogram: what the question asked for, or the part that its name asked for.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    Whole(Measure),
+    Count,
+    Sum,
+}
+
+impl<'a> Source<'a> {
+    fn of_distribution(known: &'a Distribution, wanted: Wanted) -> Option<Self> {
+        let (value, over) = match wanted {
+            Wanted::Whole(Measure::Rate) | Wanted::Count => (&known.count, None),
+            Wanted::Whole(Measure::Quantile(quantile)) => (known.quantile(quantile), None),
+            Wanted::Whole(Measure::Mean) => (&known.sum, Some(&known.count)),
+            Wanted::Sum => (&known.sum, None),
+            Wanted::Whole(Measure::Value) => return None,
+        };
+        Some(Self { identity: &known.identity, value, over })
+    }
+}
+
+impl Span {
+    /// The steps that ended by `now` and began within the last seconds; `None` when none has ended yet.
+    fn covering(now: u32, last_secs: u64) -> Option<Self> {
+        let resolution = Resolution::covering(last_secs);
+        let end = resolution.ended(now);
+        let wanted =
+            last_secs.div_ceil(u64::from(resolution.step_secs())).clamp(1, resolution.points() as u64);
+        let begin = end.saturating_sub(wanted as u32);
+        (end > begin).then_some(Self { resolution, begin, end })
+    }
+
+    fn points(self, rings: &Rings) -> impl Iterator<Item = f64> {
+        (self.begin..self.end).map(move |step| rings.get(self.resolution, step))
+    }
+}
+
+impl Group {
+    fn new(span: Span) -> Self {
+        Self { values: vec![f64::NAN; (span.end - span.begin) as usize], overs: Vec::new() }
+    }
+
+    fn add(&mut self, source: Source<'_>, span: Span, fold: Fold) {
+        for (sum, value) in self.values.iter_mut().zip(span.points(source.value)) {
+            *sum = folded(*sum, value, fold);
+        }
+        if let Some(over) = source.over {
+            self.overs.resize(self.values.len(), f64::NAN);
+            for (sum, value) in self.overs.iter_mut().zip(span.points(over)) {
+                *sum = folded(*sum, value, fold);
+            }
+        }
+    }
+
+    fn points(self) -> Vec<f64> {
+        if self.overs.is_empty() {
+            return self.values;
+        }
+        self.values.iter().zip(&self.overs).map(|(value, over)| ratio(*value, *over)).collect()
+    }
+
+    /// Over the points that are known; of a mean over what was counted, not over points.
+    fn mean(&self) -> f64 {
+        let known = |points: &[f64]| {
+            let (sum, count) = points
+                .iter()
+                .filter(|point| !point.is_nan())
+                .fold((0.0, 0), |(sum, count), point| (sum + point, count + 1));
+            (sum, f64::from(count))
+        };
+        let (sum, count) = known(&self.values);
+        if self.overs.is_empty() { ratio(sum, count) } else { ratio(sum, known(&self.overs).0) }
+    }
+}
+
+fn folded(sum: f64, value: f64, fold: Fold) -> f64 {
+    match fold {
+        _ if value.is_nan() => sum,
+        _ if sum.is_nan() => value,
+        Fold::Sum => sum + value,
+        Fold::Highest => sum.max(value),
+    }
+}
+
+fn ratio(value: f64, over: f64) -> f64 {
+    if over > 0.0 { value / over } else { f64::NAN }
+}
+
+/// A label that is asked to be empty may be missing.
+fn fits(identity: &Identity, selector: &Selector) -> bool {
+    selector.labels.iter().all(|(name, wanted)| identity.label(name).unwrap_or_default() == wanted)
+}
+
+/// The labels of the line that a series belongs to; a missing one is left out.
+fn shown(identity: &Identity, by: Option<&[String]>) -> Pairs {
+    let Some(by) = by else {
+        return identity.labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    };
+    by.iter().filter_map(|name| Some((name.clone(), identity.label(name)?.to_owned()))).collect()
+}
