@@ -1,16 +1,42 @@
 //! The last log records of each service and of Terrace itself, to be searched and followed.
+//!
+//! An app's line is read for what it says of itself (level, time, trace, message) when it is JSON, and left as it is
+//! otherwise. What is kept is bounded in bytes and shared fairly: the service that holds most gives way, so a loud one
+//! does not push out the one sentence that a quiet one said.
+
+mod app_line;
+mod clean;
+mod filter;
+mod levels;
+mod moment;
+mod plain;
+mod store;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use terrace_instruments::{Level, TraceId};
 
+// The public interface is:
+pub use app_line::{AppLine, LINE_BYTES_MAX, read_line};
+pub use filter::LogFilter;
+pub use levels::level_of;
+pub use moment::rfc3339;
+pub use store::{Cursor, RecordStore};
+
+/// The name under which Terrace's own records are found.
+pub const TERRACE: &str = "terrace";
+
+/// The event of a line that does not name its own.
+pub const APP_OUTPUT: &str = "app.output";
+
 /// One line of a log, whoever wrote it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogRecord {
     /// When.
     pub time: SystemTime,
-    /// How much it matters; an app's plain line on stdout is `Info`, on stderr `Warn` only when its text says so.
+    /// How much it matters; an app's plain line is `Info` unless its text clearly says otherwise, whichever stream it
+    /// was written to.
     pub level: Level,
     /// Such as `fleet.instance.ready`; `app.output` for what an app printed; an app's own name for it when its line was JSON.
     pub event: String,
@@ -26,37 +52,38 @@ pub struct LogRecord {
     pub message: String,
     /// All else: name and value as JSON text.
     pub fields: Vec<(String, String)>,
+    /// Whether the app said it, and not Terrace about the app.
+    pub is_app: bool,
     /// Whether an app wrote it to standard error.
     pub is_stderr: bool,
     /// Whether the line was too long and the rest was left out.
     pub is_cut: bool,
 }
 
-/// Which records are wanted.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct LogFilter {
-    /// Of this service; `terrace` for Terrace itself.
-    pub service: Option<String>,
-    /// Of this instance.
-    pub instance: Option<String>,
-    /// This level and above.
-    pub level_min: Option<Level>,
-    /// Of this trace.
-    pub trace: Option<TraceId>,
-    /// With this text in message or fields, whatever its case.
-    pub text: Option<String>,
-    /// Not before.
-    pub since: Option<SystemTime>,
-    /// Not after.
-    pub until: Option<SystemTime>,
-}
-
-impl LogFilter {
-    /// Whether a record is wanted.
-    pub fn wants(&self, _record: &LogRecord) -> bool {
-        true
-    }
-}
-
 /// Records, newest last.
 pub type Records = Vec<Arc<LogRecord>>;
+
+impl LogRecord {
+    /// A record of Terrace itself with nothing but its name.
+    pub fn new(time: SystemTime, level: Level, event: impl Into<String>) -> Self {
+        Self {
+            time,
+            level,
+            event: event.into(),
+            service: String::new(),
+            instance: String::new(),
+            request_id: String::new(),
+            trace: None,
+            message: String::new(),
+            fields: Vec::new(),
+            is_app: false,
+            is_stderr: false,
+            is_cut: false,
+        }
+    }
+
+    /// Whose it is: the service, or `terrace`.
+    pub fn owner(&self) -> &str {
+        if self.service.is_empty() { TERRACE } else { &self.service }
+    }
+}
