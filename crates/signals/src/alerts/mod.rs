@@ -1,8 +1,33 @@
 //! Objectives, their budgets, and alerts: numbers in, notifications out.
+//!
+//! Each second the [`Engine`] is shown all numbers. It keeps count for each objective back to the beginning of its
+//! window, judges burn rates and thresholds, leads each alert from pending over firing to resolved, and says who is to
+//! be told. What decides is the engine's own clock, which only runs forward; the wall clock is for people, so that it
+//! may jump without anything beginning or ending. All state can be saved and brought back, so that a restart forgets
+//! neither a budget that was spent nor an alert that fires.
+
+mod alert;
+mod burn;
+mod engine;
+mod ledger;
+mod notify;
+mod reading;
+mod silence;
+mod state;
+mod threshold;
 
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 use crate::series::Query;
+
+// The public interface is:
+pub use burn::{BAD_MIN, BURN_RULES, BURN_WINDOWS, BurnRule};
+pub use engine::{Change, Engine, Rules, Sight, Ticked};
+pub use notify::{GROUP_INTERVAL, Notification, Route, Told};
+pub use silence::SILENCE_MAX;
+pub use state::{Saved, StateError};
 
 /// What users are promised.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,12 +42,12 @@ pub struct Objective {
     pub latency: Option<LatencyGoal>,
     /// The time over which the budget is spent.
     pub window: Duration,
-    /// Severities that it may raise; empty: both page and ticket.
+    /// Receivers by name; empty: all that take an alert's severity.
     pub notify: Vec<String>,
 }
 
 /// Whose answers an objective counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Subject {
     /// Those of a route.
     Route(String),
@@ -31,7 +56,7 @@ pub enum Subject {
 }
 
 /// Share of requests that must be answered within a time.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LatencyGoal {
     /// The time.
     pub under: Duration,
@@ -40,6 +65,11 @@ pub struct LatencyGoal {
 }
 
 /// An alert on any metric.
+///
+/// What is compared is the mean of what is known of a line over the query's `last`. A line of which nothing is known
+/// begins no alert; one that fires already goes on for five minutes. With `below`, a line is judged once it is known
+/// for half of `last`, and a question that nothing at all answers (a metric that is not there, an app that says nothing
+/// any more) is itself an alert, `absent`, when that lasts for the longest of `hold`, `last` and a minute.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Threshold {
     /// Its name in the file.
@@ -59,7 +89,8 @@ pub struct Threshold {
 }
 
 /// How much an alert matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// For the record.
     Info,
@@ -69,8 +100,20 @@ pub enum Severity {
     Page,
 }
 
+impl Severity {
+    /// As in the file: `info`, `ticket`, `page`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Ticket => "ticket",
+            Self::Page => "page",
+        }
+    }
+}
+
 /// Where an alert stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AlertState {
     /// The condition holds, not yet for long enough.
     Pending,

@@ -1,0 +1,192 @@
+//! From the numbers of the meter to an objective's: what was counted since the last look.
+//!
+//! Counters only grow, until they begin anew: a route that is taken out of the file and put back counts from nothing.
+//! So each series is compared with itself; one that shrank has begun anew, and what it holds came since.
+
+use rustc_hash::FxHashMap;
+use terrace_instruments::{Family, FamilySnapshot, Kind, SeriesSnapshot, SeriesValue};
+
+use super::ledger::Counts;
+use super::{LatencyGoal, Subject};
+
+/// Remembers what each series of one objective held when it was last looked at.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reading {
+    /// By label values: what was last seen, and in which look.
+    last: FxHashMap<Vec<String>, (Counts, u64)>,
+    /// Looks so far. The first only sets the mark: what was counted before an objective existed is not held against it.
+    looks: u64,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Promise {
+    /// Answers of status 500 and above are bad; a client that had gone counts neither way.
+    Success,
+    /// Answers that took longer are bad.
+    Latency(LatencyGoal),
+}
+
+impl Reading {
+    /// What was counted since the last call.
+    pub(crate) fn read(&mut self, subject: &Subject, promise: Promise, own: &[FamilySnapshot]) -> Counts {
+        self.looks += 1;
+        let (family, label, name) = place(subject, promise);
+        let mut sum = Counts::default();
+        for snapshot in own.iter().filter(|snapshot| is_named(snapshot.family, family)) {
+            let Some(place) = place_of(snapshot.family, label) else { continue };
+            let class = place_of(snapshot.family, "class");
+            for series in snapshot.series.iter().filter(|series| series.labels.get(place) == Some(name)) {
+                sum = sum.plus(self.grown(series, held(series, class, promise)));
+            }
+        }
+        let looks = self.looks;
+        self.last.retain(|_, (_, look)| *look == looks);
+        sum
+    }
+
+    fn grown(&mut self, series: &SeriesSnapshot, held: Counts) -> Counts {
+        match self.last.get_mut(&series.labels) {
+            Some((before, look)) => {
+                *look = self.looks;
+                grown(std::mem::replace(before, held), held)
+            }
+            None => {
+                self.last.insert(series.labels.clone(), (held, self.looks));
+                if self.looks == 1 { Counts::default() } else { held }
+            }
+        }
+    }
+}
+
+/// Family, label and its value.
+fn place(subject: &Subject, promise: Promise) -> (&'static str, &'static str, &String) {
+    match (subject, promise) {
+        (Subject::Route(name), Promise::Success) => ("terrace_requests", "route", name),
+        (Subject::Service(name), Promise::Success) => ("terrace_service_requests", "service", name),
+        (Subject::Route(name), Promise::Latency(_)) => ("terrace_request_duration_seconds", "route", name),
+        (Subject::Service(name), Promise::Latency(_)) => {
+            ("terrace_service_request_duration_seconds", "service", name)
+        }
+    }
+}
+
+fn grown(before: Counts, held: Counts) -> Counts {
+    match held.total < before.total || held.bad < before.bad {
+        true => held,
+        false => Counts { total: held.total - before.total, bad: held.bad - before.bad },
+    }
+}
+
+fn held(series: &SeriesSnapshot, class: Option<usize>, promise: Promise) -> Counts {
+    match (&series.value, promise) {
+        (SeriesValue::Counter(count), Promise::Success) => {
+            match class.and_then(|class| series.labels.get(class)).map(String::as_str) {
+                Some("none") => Counts::default(),
+                Some("5xx") => Counts { total: *count, bad: *count },
+                _ => Counts { total: *count, bad: 0 },
+            }
+        }
+        (SeriesValue::Histogram(histogram), Promise::Latency(goal)) => {
+            let total = histogram.count();
+            Counts { total, bad: total - histogram.count_at_most(goal.under).min(total) }
+        }
+        _ => Counts::default(),
+    }
+}
+
+fn place_of(family: &Family, label: &str) -> Option<usize> {
+    family.labels.iter().position(|name| *name == label)
+}
+
+/// Whether the family is shown under this name, without `_total` and with its unit.
+fn is_named(family: &Family, name: &str) -> bool {
+    let base = match family.name.strip_suffix("_total") {
+        Some(base) if family.kind == Kind::Counter => base,
+        _ => family.name,
+    };
+    match name.strip_prefix(base) {
+        Some("") => true,
+        Some(rest) => rest.strip_prefix('_') == Some(family.unit) && !family.unit.is_empty(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use terrace_instruments::Meter;
+
+    use super::*;
+
+    static REQUESTS: Family = Family {
+        name: "terrace_requests",
+        help: "Requests.",
+        unit: "",
+        labels: &["route", "class"],
+        kind: Kind::Counter,
+    };
+    static DURATION: Family = Family {
+        name: "terrace_request_duration",
+        help: "Duration.",
+        unit: "seconds",
+        labels: &["route"],
+        kind: Kind::Histogram,
+    };
+
+    fn orders() -> Subject {
+        Subject::Route("orders".to_owned())
+    }
+
+    #[test]
+    fn failures_count_and_clients_that_had_gone_do_not() {
+        let meter = Meter::new(1);
+        let count = |class, by| meter.counter(&REQUESTS, &["orders", class]).add(by);
+        let mut reading = Reading::default();
+        count("2xx", 1_000);
+        let keep = meter.counter(&REQUESTS, &["orders", "2xx"]);
+        assert_eq!(reading.read(&orders(), Promise::Success, &meter.collect()), Counts::default());
+        keep.add(90);
+        count("4xx", 5);
+        count("5xx", 3);
+        count("none", 7);
+        meter.counter(&REQUESTS, &["other", "5xx"]).add(50);
+        assert_eq!(reading.read(&orders(), Promise::Success, &meter.collect()), Counts { total: 98, bad: 3 });
+        assert_eq!(reading.read(&orders(), Promise::Success, &meter.collect()), Counts::default());
+    }
+
+    #[test]
+    fn a_counter_that_begins_anew_loses_and_invents_nothing() {
+        let meter = Meter::new(1);
+        let mut reading = Reading::default();
+        let first = meter.counter(&REQUESTS, &["orders", "5xx"]);
+        reading.read(&orders(), Promise::Success, &meter.collect());
+        first.add(100);
+        drop(first);
+        assert_eq!(reading.read(&orders(), Promise::Success, &meter.collect()).bad, 100, "its last report");
+        assert_eq!(reading.read(&orders(), Promise::Success, &meter.collect()).bad, 0, "it is gone");
+        meter.counter(&REQUESTS, &["orders", "5xx"]).add(104);
+        assert_eq!(reading.read(&orders(), Promise::Success, &meter.collect()).bad, 104, "it began anew");
+    }
+
+    #[test]
+    fn slow_answers_are_those_beyond_the_bound() {
+        let meter = Meter::new(1);
+        let durations = meter.histogram(&DURATION, &["orders"]);
+        let promise = Promise::Latency(LatencyGoal { under: Duration::from_millis(300), share: 0.99 });
+        let mut reading = Reading::default();
+        reading.read(&orders(), promise, &meter.collect());
+        for ms in [100, 200, 290, 400, 5_000] {
+            durations.record(Duration::from_millis(ms));
+        }
+        assert_eq!(reading.read(&orders(), promise, &meter.collect()), Counts { total: 5, bad: 2 });
+    }
+
+    #[test]
+    fn nothing_known_of_a_subject_counts_nothing() {
+        let mut reading = Reading::default();
+        let service = Subject::Service("orders".to_owned());
+        assert_eq!(reading.read(&service, Promise::Success, &[]), Counts::default());
+    }
+}
