@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use terrace_instruments::{AccessSettings, Kind, Log, Meter, Span, Timestamp, TraceId, TraceSettings, Tracer};
+use terrace_instruments::{
+    AccessSettings, Kind, Log, Meter, Span, Timestamp, TraceId, TraceSettings, Tracer,
+};
 use terrace_runtime::clock;
 use terrace_runtime::drain::Drain;
 use terrace_signals::alerts::{AlertView, ObjectiveView, SilenceView};
@@ -158,6 +160,11 @@ impl Handle {
                 _ = every.tick() => self.observatory.tick(clock::now()),
             }
         }
+    }
+
+    /// What is in force now.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
     }
 
     /// Says which instances of the app there are now.
