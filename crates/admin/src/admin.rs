@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::audit::Audit;
 use crate::config::{Config, Loopback};
 use crate::control::Control;
+use crate::dashboard::{self, Dashboard, Sessions};
 use crate::serve::{Face, Gate, Listening};
 use crate::socket::Socket;
 use crate::{api, probes};
@@ -94,6 +95,8 @@ pub struct Handle(Arc<Shared>);
 struct Shared {
     api: Router,
     probes: Router,
+    pages: Router,
+    sessions: Arc<Sessions>,
     audit: Audit,
     draining: Arc<AtomicBool>,
     faces: Mutex<Faces>,
@@ -134,13 +137,20 @@ impl Admin {
         let (socket, listener) = Socket::open(&config.state)?;
         let audit = Audit::new(log, &config.state);
         let draining = Arc::new(AtomicBool::new(false));
-        let api = api::router(Arc::clone(&control), audit.clone());
+        let sessions = Arc::new(Sessions::open(&config.state).map_err(|source| BuildError::State {
+            what: "keep the key of sessions in",
+            path: config.state.clone(),
+            source,
+        })?);
+        let api = api::router(Arc::clone(&control), audit.clone(), Arc::clone(&sessions));
+        let dashboard = Dashboard::new(Arc::clone(&control), telemetry.clone(), audit.clone(), &sessions);
+        let pages = dashboard::router(dashboard);
         let probes = probes::router(control, telemetry, Arc::clone(&draining));
         let (start, started) = mpsc::unbounded_channel();
         let (close, closing) = drain::channel();
         let closed = Config { loopback: None, probes: None, ..config.clone() };
         let faces = Mutex::new(Faces { config: closed, socket: close, loopback: None, probes: None });
-        let handle = Handle(Arc::new(Shared { api, probes, audit, draining, faces, start }));
+        let handle = Handle(Arc::new(Shared { api, probes, pages, sessions, audit, draining, faces, start }));
         let gate = Gate::Socket { own_uid: rustix::process::geteuid().as_raw() };
         handle.0.start(Listening::Unix(listener), gate, &handle.0.api, closing);
         handle.apply(config)?;
@@ -182,8 +192,9 @@ impl Handle {
         // All that can fail comes first.
         let loopback_address = config.loopback.as_ref().map(Loopback::address);
         let old_loopback_address = faces.config.loopback.as_ref().map(Loopback::address);
-        let loopback = rebind("the admin API", old_loopback_address, loopback_address)?;
-        let probes = rebind("probes", faces.config.probes, config.probes)?;
+        let any_port = config.loopback.as_ref().is_some_and(Loopback::takes_any_port);
+        let loopback = rebind("the admin API", old_loopback_address, loopback_address, any_port)?;
+        let probes = rebind("probes", faces.config.probes, config.probes, false)?;
         shared.change_loopback(&mut faces, loopback, config.loopback.as_ref());
         shared.change_probes(&mut faces, probes);
         faces.config = config;
@@ -216,6 +227,7 @@ fn rebind(
     face: &'static str,
     old: Option<SocketAddr>,
     new: Option<SocketAddr>,
+    any_port: bool,
 ) -> Result<Rebind, BuildError> {
     let address = match new {
         _ if old == new => return Ok(Rebind::Keep),
@@ -223,7 +235,12 @@ fn rebind(
         Some(address) => address,
     };
     let failed = |source| BuildError::Listen { face, address, source };
-    let listener = TcpListener::bind(address).map_err(failed)?;
+    let listener = match TcpListener::bind(address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && any_port => {
+            TcpListener::bind(SocketAddr::new(address.ip(), 0)).map_err(failed)?
+        }
+        bound => bound.map_err(failed)?,
+    };
     listener.set_nonblocking(true).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok(Rebind::Open(listener, bound))
@@ -241,6 +258,7 @@ impl Shared {
         match (rebind, config) {
             (Rebind::Keep, Some(config)) => {
                 if let Some(open) = &faces.loopback {
+                    self.sessions.set_door(Some((config, open.open.bound)));
                     open.set(config.clone());
                 }
             }
@@ -248,11 +266,20 @@ impl Shared {
                 close(faces.loopback.take().map(|loopback| loopback.open));
                 let settings = Arc::new(RwLock::new(config.clone()));
                 let (close, closing) = drain::channel();
-                let gate = Gate::Loopback { settings: Arc::clone(&settings), bound };
+                self.sessions.set_door(Some((config, bound)));
+                let gate = Gate::Loopback {
+                    settings: Arc::clone(&settings),
+                    bound,
+                    sessions: Arc::clone(&self.sessions),
+                    pages: self.pages.clone(),
+                };
                 self.start(Listening::Tcp(listener), gate, &self.api, closing);
                 faces.loopback = Some(OpenLoopback { open: Open { bound, close }, settings });
             }
-            _ => close(faces.loopback.take().map(|loopback| loopback.open)),
+            _ => {
+                self.sessions.set_door(None);
+                close(faces.loopback.take().map(|loopback| loopback.open));
+            }
         }
     }
 

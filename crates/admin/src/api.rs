@@ -14,40 +14,45 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use hyper::body::Frame;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use terrace_runtime::clock;
 use terrace_runtime::drain::Drain;
 use tokio::sync::mpsc;
 
 use crate::audit::{Audit, Change};
+use crate::config::Role;
 use crate::control::{Control, ControlError, LogLines, LogQuery};
+use crate::dashboard::{CODE_LASTS, Sessions};
 use crate::gate::Caller;
 
 /// Bodies are small objects; a larger one is refused.
 const BODY_BYTES_MAX: usize = 64 << 10;
 /// More is a slip of the finger.
-const INSTANCES_MAX: u32 = 10_000;
+pub(crate) const INSTANCES_MAX: u32 = 10_000;
 const LINES_DEFAULT: usize = 100;
 
 #[derive(Clone)]
 struct Api {
     control: Arc<dyn Control>,
     audit: Audit,
+    sessions: Arc<Sessions>,
 }
 
 /// The API, to be served with a [`Caller`] in each request's extensions.
-pub(crate) fn router(control: Arc<dyn Control>, audit: Audit) -> Router {
+pub(crate) fn router(control: Arc<dyn Control>, audit: Audit, sessions: Arc<Sessions>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/config", get(config))
         .route("/v1/logs", get(logs))
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
+        .route("/v1/login-code", post(login_code))
         .route("/v1/services/{name}/scale", post(scale))
         .route("/v1/services/{name}/restart", post(restart))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Api { control, audit })
+        .with_state(Api { control, audit, sessions })
 }
 
 async fn status(State(api): State<Api>) -> Result<Response, ControlError> {
@@ -62,7 +67,7 @@ async fn reload(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ControlError> {
-    let change = Change { caller, action: "reload", service: None, instances: None };
+    let change = Change::new(caller, "reload");
     api.carry_out(change, |control| Box::pin(async move { control.reload().await })).await
 }
 
@@ -70,7 +75,7 @@ async fn stop(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ControlError> {
-    let change = Change { caller, action: "stop", service: None, instances: None };
+    let change = Change::new(caller, "stop");
     api.carry_out(change, |control| Box::pin(async move { control.stop().await })).await
 }
 
@@ -82,8 +87,7 @@ async fn scale(
 ) -> Result<Response, ControlError> {
     let service = service_name(name)?;
     let instances = wanted_instances(&body)?;
-    let change =
-        Change { caller, action: "scale", service: Some(service.clone()), instances: Some(instances) };
+    let change = Change::new(caller, "scale").service(service.as_str()).instances(instances);
     api.carry_out(change, |control| Box::pin(async move { control.scale(service, instances).await })).await
 }
 
@@ -93,29 +97,67 @@ async fn restart(
     Path(name): Path<String>,
 ) -> Result<Response, ControlError> {
     let service = service_name(name)?;
-    let change = Change { caller, action: "restart", service: Some(service.clone()), instances: None };
+    let change = Change::new(caller, "restart").service(service.as_str());
     api.carry_out(change, |control| Box::pin(async move { control.restart(service).await })).await
 }
 
-type Outcome = Pin<Box<dyn Future<Output = Result<Value, ControlError>> + Send>>;
+/// A way into the dashboard that is good once, for whoever can speak to the socket: they may do everything anyway.
+async fn login_code(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Result<Response, ControlError> {
+    let Caller::Peer { .. } = caller else {
+        return Err(ControlError::not_found("codes are handed out on the Unix socket only"));
+    };
+    let role = wanted_role(&body)?;
+    let Some(url) = api.sessions.issue_code(role, clock::now()) else {
+        return Err(ControlError::conflict(
+            "the dashboard is off; give [admin] an address, such as \"127.0.0.1:9900\"",
+        ));
+    };
+    api.audit.note(&Change::new(caller, "login-code").target(role.as_str()), Ok(())).await;
+    Ok(json(&json!({ "url": url, "expires_in_seconds": CODE_LASTS.as_secs() })))
+}
+
+fn wanted_role(body: &[u8]) -> Result<Role, ControlError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        role: String,
+    }
+    let wanted: Wanted = serde_json::from_slice(body)
+        .map_err(|error| bad_request(format!("the body must be {{\"role\": \"operator\"}}: {error}")))?;
+    match wanted.role.as_str() {
+        "operator" => Ok(Role::Operator),
+        "viewer" => Ok(Role::Viewer),
+        _ => Err(bad_request("the role must be \"operator\" or \"viewer\"")),
+    }
+}
+
+/// What a change comes to.
+pub(crate) type Outcome = Pin<Box<dyn Future<Output = Result<Value, ControlError>> + Send>>;
 
 impl Api {
-    /// Carries a change out to its end and notes it, even when the caller hangs up meanwhile.
     async fn carry_out(
         self,
         change: Change,
         act: impl FnOnce(Arc<dyn Control>) -> Outcome,
     ) -> Result<Response, ControlError> {
-        let outcome = act(Arc::clone(&self.control));
-        let audited = tokio::spawn(async move {
-            let outcome = outcome.await;
-            self.audit.note(&change, outcome.as_ref().map(|_| ())).await;
-            outcome
-        });
-        match audited.await {
-            Ok(outcome) => Ok(json(&outcome?)),
-            Err(_) => Err(ControlError::failed("the command came to no end; see the log")),
-        }
+        Ok(json(&carry_out(self.audit, change, act(self.control)).await?))
+    }
+}
+
+/// Carries a change out to its end and notes it, even when the caller hangs up meanwhile.
+pub(crate) async fn carry_out(audit: Audit, change: Change, outcome: Outcome) -> Result<Value, ControlError> {
+    let audited = tokio::spawn(async move {
+        let outcome = outcome.await;
+        audit.note(&change, outcome.as_ref().map(|_| ())).await;
+        outcome
+    });
+    match audited.await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(ControlError::failed("the command came to no end; see the log")),
     }
 }
 
@@ -202,7 +244,7 @@ fn wanted_instances(body: &[u8]) -> Result<u32, ControlError> {
 }
 
 /// Names that cannot be a service's are told apart here, so that nothing odd goes further or into the audit log.
-fn service_name(name: String) -> Result<String, ControlError> {
+pub(crate) fn service_name(name: String) -> Result<String, ControlError> {
     let fits = name.len() <= 40
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
@@ -221,7 +263,7 @@ async fn wrong_method(method: Method, uri: Uri) -> ControlError {
     ControlError::new(405, "Method not allowed", format!("{} does not take {method}", uri.path()), false)
 }
 
-fn bad_request(detail: impl Into<String>) -> ControlError {
+pub(crate) fn bad_request(detail: impl Into<String>) -> ControlError {
     ControlError::new(400, "Bad request", detail, false)
 }
 

@@ -34,6 +34,33 @@ pub(crate) struct Change {
     pub(crate) action: &'static str,
     pub(crate) service: Option<String>,
     pub(crate) instances: Option<u32>,
+    /// What else it was about: an instance, a silence, a receiver.
+    pub(crate) target: Option<String>,
+}
+
+impl Change {
+    /// A change that is about all of Terrace.
+    pub(crate) fn new(caller: Caller, action: &'static str) -> Self {
+        Self { caller, action, service: None, instances: None, target: None }
+    }
+
+    /// The service it is about.
+    pub(crate) fn service(mut self, name: impl Into<String>) -> Self {
+        self.service = Some(name.into());
+        self
+    }
+
+    /// The number of instances asked for.
+    pub(crate) fn instances(mut self, instances: u32) -> Self {
+        self.instances = Some(instances);
+        self
+    }
+
+    /// What else it is about.
+    pub(crate) fn target(mut self, target: impl Into<String>) -> Self {
+        self.target = Some(target.into());
+        self
+    }
 }
 
 impl Audit {
@@ -55,6 +82,14 @@ impl Audit {
         self.log.emit(Event::new(Level::Error, "admin.audit.unwritten").field("problem", problem));
     }
 
+    /// The last changes, newest first, at most `last`: from the file and, when that is short, from the one set aside
+    /// before it. Lines that are no JSON (a crash cut one off) are left out.
+    pub(crate) async fn last(&self, last: usize) -> io::Result<Vec<Value>> {
+        let path = Arc::clone(&self.path);
+        let read = tokio::task::spawn_blocking(move || read_last(&path, last)).await;
+        read.unwrap_or_else(|_| Err(io::Error::other("the runtime is ending")))
+    }
+
     /// Tells that a face opened, but cannot be served.
     pub(crate) fn unserved(&self, error: &io::Error) {
         self.log.emit(Event::new(Level::Error, "admin.unserved").field("problem", error.to_string()));
@@ -71,7 +106,9 @@ fn who(caller: Caller) -> String {
     match caller {
         Caller::Peer { uid, pid: Some(pid) } => format!("uid {uid}, pid {pid}"),
         Caller::Peer { uid, pid: None } => format!("uid {uid}"),
-        Caller::Tcp { from } => format!("token, from {from}"),
+        Caller::Tcp { from } => format!("a stranger, from {from}"),
+        Caller::Token { from, role } => format!("{} token, from {from}", role.as_str()),
+        Caller::Dashboard { from, role } => format!("dashboard {}, from {from}", role.as_str()),
     }
 }
 
@@ -85,6 +122,9 @@ fn event(change: &Change, outcome: Result<(), &ControlError>) -> Event {
     if let Some(instances) = change.instances {
         event = event.field("instances", instances);
     }
+    if let Some(target) = &change.target {
+        event = event.field("target", target.as_str());
+    }
     match outcome {
         Ok(()) => event.field("outcome", "done"),
         Err(error) => event
@@ -97,7 +137,13 @@ fn event(change: &Change, outcome: Result<(), &ControlError>) -> Event {
 fn entry(change: &Change, outcome: Result<(), &ControlError>) -> Value {
     let who = match change.caller {
         Caller::Peer { uid, pid } => json!({ "uid": uid, "pid": pid }),
-        Caller::Tcp { from } => json!({ "token": true, "from": from.to_string() }),
+        Caller::Tcp { from } => json!({ "from": from.to_string() }),
+        Caller::Token { from, role } => {
+            json!({ "token": true, "role": role.as_str(), "from": from.to_string() })
+        }
+        Caller::Dashboard { from, role } => {
+            json!({ "dashboard": true, "role": role.as_str(), "from": from.to_string() })
+        }
     };
     let mut entry = json!({
         "time": Timestamp::default().format(clock::wall()),
@@ -110,6 +156,9 @@ fn entry(change: &Change, outcome: Result<(), &ControlError>) -> Value {
     }
     if let Some(instances) = change.instances {
         entry["instances"] = json!(instances);
+    }
+    if let Some(target) = &change.target {
+        entry["target"] = json!(target);
     }
     if let Err(error) = outcome {
         entry["status"] = json!(error.status);
@@ -127,6 +176,23 @@ fn append(path: &Mutex<PathBuf>, line: &[u8]) -> io::Result<()> {
     rotate(&path)?;
     let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&*path)?;
     file.write_all(line)
+}
+
+fn read_last(path: &Mutex<PathBuf>, last: usize) -> io::Result<Vec<Value>> {
+    let path = match path.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    };
+    let mut entries = Vec::new();
+    for file in [path.clone(), path.with_extension("log.1")] {
+        let text = match fs::read_to_string(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            read => read?,
+        };
+        let parsed = text.lines().rev().filter_map(|line| serde_json::from_str(line).ok());
+        entries.extend(parsed.take(last - entries.len()));
+    }
+    Ok(entries)
 }
 
 fn rotate(path: &Path) -> io::Result<()> {

@@ -21,7 +21,28 @@ pub struct Config {
 pub struct Loopback {
     address: SocketAddr,
     token: Token,
+    viewer_token: Option<Token>,
     hosts: Vec<String>,
+    any_port: bool,
+}
+
+/// What somebody may do who came through the loopback face.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Look at everything, change nothing.
+    Viewer,
+    /// All that can be done from here.
+    Operator,
+}
+
+impl Role {
+    /// As it is written in requests and in the audit log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+        }
+    }
 }
 
 /// The address is not on the loopback interface: the user's to put right.
@@ -35,7 +56,21 @@ impl Loopback {
         if !address.ip().to_canonical().is_loopback() {
             return Err(NotLoopback(address));
         }
-        Ok(Self { address, token, hosts: Vec::new() })
+        Ok(Self { address, token, viewer_token: None, hosts: Vec::new(), any_port: false })
+    }
+
+    /// Takes a free port when another program has this one: for an address that nobody chose.
+    #[must_use]
+    pub fn or_any_port(mut self) -> Self {
+        self.any_port = true;
+        self
+    }
+
+    /// Lets whoever has this other token look, but change nothing.
+    #[must_use]
+    pub fn with_viewer_token(mut self, token: Token) -> Self {
+        self.viewer_token = Some(token);
+        self
     }
 
     /// Accepts these values of `Host` (`name` or `name:port`, as the client sends them) besides `localhost`,
@@ -51,8 +86,28 @@ impl Loopback {
         self.address
     }
 
-    pub(crate) fn token(&self) -> &Token {
-        &self.token
+    /// What `given` opens; both tokens are always compared, so that the time does not tell which was nearer.
+    pub(crate) fn role_of(&self, given: &[u8]) -> Option<Role> {
+        let is_operator = self.token.is(given);
+        let is_viewer = self.viewer_token.as_ref().is_some_and(|token| token.is(given));
+        match (is_operator, is_viewer) {
+            (true, _) => Some(Role::Operator),
+            (false, true) => Some(Role::Viewer),
+            (false, false) => None,
+        }
+    }
+
+    /// The secret behind a role's sessions, so that they end when it changes. A viewer without a token of their own (let
+    /// in by a code) stands on the operator's.
+    pub(crate) fn secret_behind(&self, role: Role) -> &[u8] {
+        match (role, &self.viewer_token) {
+            (Role::Viewer, Some(token)) => token.0.as_bytes(),
+            _ => self.token.0.as_bytes(),
+        }
+    }
+
+    pub(crate) fn takes_any_port(&self) -> bool {
+        self.any_port
     }
 
     pub(crate) fn hosts(&self) -> &[String] {

@@ -2,14 +2,20 @@
 //!
 //! The loopback face is checked in an order that tells strangers least: first whether the request was meant for us at
 //! all (Host, against DNS rebinding), then whether a web page sent it (Origin, Sec-Fetch-Site), and only then
-//! the token. A server-side request forged through an application knows the address but not the token; a browser knows
-//! neither how to send the token nor how to hide its Origin.
+//! who it is: the token, or a session of the dashboard. A server-side request forged through an application knows the
+//! address but not the token; a foreign page in a browser can neither send the token nor hide its Origin, and what it can
+//! send along, a session's cookie, is not enough for a change without the CSRF token, which it cannot read.
+//!
+//! One thing may come from another page: a person who follows a link to the dashboard, in a chat or in a mail. Their
+//! browser says so (`Sec-Fetch-Mode: navigate`, `Sec-Fetch-Dest: document`, and a GET). They are let as far as a page
+//! that goes on to the same address by itself: from there on the request is our own page's, and carries the
+//! session's cookie, which `SameSite=Strict` kept back the first time. A frame or a script cannot come that way.
 
 use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{HeaderMap, Method, header, request::Parts};
 
-use crate::config::Loopback;
+use crate::config::{Loopback, Role};
 use crate::control::ControlError;
 
 /// Who calls.
@@ -17,8 +23,21 @@ use crate::control::ControlError;
 pub(crate) enum Caller {
     /// A process at the other end of the Unix socket, as the system names it.
     Peer { uid: u32, pid: Option<i32> },
-    /// Somebody at the loopback address.
+    /// Somebody of whom no more is known.
     Tcp { from: SocketAddr },
+    /// Whoever has a token.
+    Token { from: SocketAddr, role: Role },
+    /// Somebody signed in to the dashboard.
+    Dashboard { from: SocketAddr, role: Role },
+}
+
+/// How a request came to the loopback face.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// From a program, our own page, or what somebody typed.
+    Own,
+    /// A person followed a link on another page.
+    Followed,
 }
 
 /// Whether a process of user `uid` may command a Terrace of user `own`: its own user and root.
@@ -31,12 +50,12 @@ pub(crate) fn admit_peer(uid: u32, own: u32) -> Result<(), ControlError> {
     )))
 }
 
-/// Whether a request at the loopback face, which listens at `bound`, is let in.
-pub(crate) fn admit_loopback(
+/// Whether a request at the loopback face, which listens at `bound`, was meant for it.
+pub(crate) fn arrival(
     loopback: &Loopback,
     bound: SocketAddr,
     request: &Parts,
-) -> Result<(), ControlError> {
+) -> Result<Arrival, ControlError> {
     let host = only(&request.headers, header::HOST.as_str())?;
     if !host.is_some_and(|host| names_us(loopback, bound, host)) {
         return Err(forbidden("the Host field names somebody else; use localhost and the port"));
@@ -48,14 +67,59 @@ pub(crate) fn admit_loopback(
         }
     }
     match only(&request.headers, "sec-fetch-site")? {
-        None | Some("same-origin" | "none") => {}
-        Some(_) => return Err(forbidden("web pages of another origin may not use the admin API")),
+        None | Some("same-origin" | "none") => Ok(Arrival::Own),
+        Some(_) if is_followed(request)? => Ok(Arrival::Followed),
+        Some(_) => Err(forbidden("web pages of another origin may not use the admin API")),
     }
+}
+
+/// Whether a person followed a link to one of our pages, in a window of its own.
+fn is_followed(request: &Parts) -> Result<bool, ControlError> {
+    Ok(request.method == Method::GET
+        && !is_api(request)
+        && only(&request.headers, "sec-fetch-mode")? == Some("navigate")
+        && only(&request.headers, "sec-fetch-dest")? == Some("document"))
+}
+
+/// Whether a request is for the API, not for a page of the dashboard.
+pub(crate) fn is_api(request: &Parts) -> bool {
+    request.uri.path().starts_with("/v1/")
+}
+
+/// The role that a request's token gives; `None` without a token.
+pub(crate) fn token_role(loopback: &Loopback, request: &Parts) -> Result<Option<Role>, ControlError> {
     match only(&request.headers, header::AUTHORIZATION.as_str())?.and_then(bearer) {
-        Some(token) if loopback.token().is(token.as_bytes()) => Ok(()),
-        Some(_) => Err(unauthorized("the token is wrong")),
-        None => Err(unauthorized("send `Authorization: Bearer` with the token of [admin]")),
+        None => Ok(None),
+        Some(token) => match loopback.role_of(token.as_bytes()) {
+            Some(role) => Ok(Some(role)),
+            None => Err(unauthorized("the token is wrong")),
+        },
     }
+}
+
+/// Neither token nor session.
+pub(crate) fn nobody() -> ControlError {
+    unauthorized("send `Authorization: Bearer` with the token of [admin], or sign in to the dashboard")
+}
+
+/// Whether `role` may do what `request` is about: a viewer reads.
+pub(crate) fn admit_role(role: Role, request: &Parts) -> Result<(), ControlError> {
+    match role {
+        Role::Viewer if !is_reading(&request.method) => {
+            Err(forbidden("viewers may look, not change; ask an operator"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a method changes nothing.
+pub(crate) fn is_reading(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
+}
+
+/// The CSRF token that a script of our own pages sends with a change.
+pub(crate) fn csrf(request: &Parts) -> Result<Option<&str>, ControlError> {
+    only(&request.headers, "x-csrf-token")
 }
 
 /// A change must say that it is JSON: a form on a web page cannot.
@@ -130,7 +194,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Contr
     }
 }
 
-fn forbidden(detail: impl Into<String>) -> ControlError {
+pub(crate) fn forbidden(detail: impl Into<String>) -> ControlError {
     ControlError::new(403, "Forbidden", detail, false)
 }
 
@@ -151,8 +215,11 @@ mod tests {
         let bound: SocketAddr = "127.0.0.1:9900".parse().unwrap();
         let loopback = Loopback::new(bound, Token::new(TOKEN).unwrap()).unwrap();
         let loopback = loopback.with_hosts(vec!["admin.test:443".to_owned()]);
-        let status = match admit_loopback(&loopback, bound, &parts("GET", headers)) {
-            Ok(()) => 200,
+        let request = parts("GET", headers);
+        let admitted = arrival(&loopback, bound, &request).and_then(|_| token_role(&loopback, &request));
+        let status = match admitted {
+            Ok(Some(_)) => 200,
+            Ok(None) => 401,
             Err(problem) => problem.status,
         };
         assert_eq!(status, expected, "{headers:?}");

@@ -15,6 +15,7 @@ mod audit;
 pub mod client;
 mod config;
 mod control;
+mod dashboard;
 mod gate;
 pub mod map;
 mod probes;
@@ -24,5 +25,5 @@ mod socket;
 
 // The public interface is:
 pub use admin::{Addresses, Admin, BuildError, Handle};
-pub use config::{Config, Loopback, NotLoopback, Token, WeakToken};
+pub use config::{Config, Loopback, NotLoopback, Role, Token, WeakToken};
 pub use control::{Answer, Control, ControlError, LogLines, LogQuery};

@@ -22,6 +22,8 @@ impl IntoResponse for ControlError {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"terrace\""));
         }
+        // For the dashboard, which shows it as a page.
+        response.extensions_mut().insert(self);
         response
     }
 }

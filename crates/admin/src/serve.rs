@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use terrace_runtime::clock;
 use terrace_runtime::drain::Drain;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -22,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::audit::Audit;
 use crate::config::Loopback;
 use crate::control::ControlError;
+use crate::dashboard::{self, Sessions};
 use crate::gate::{self, Caller};
 
 /// Connections that one face serves at a time; further ones wait in the listen queue.
@@ -39,8 +42,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) enum Gate {
     /// The Unix socket of a Terrace of this user.
     Socket { own_uid: u32 },
-    /// The loopback address; token and hosts may change while it listens.
-    Loopback { settings: Arc<RwLock<Loopback>>, bound: SocketAddr },
+    /// The loopback address, for the API and the dashboard; tokens and hosts may change while it listens.
+    Loopback { settings: Arc<RwLock<Loopback>>, bound: SocketAddr, sessions: Arc<Sessions>, pages: Router },
     /// The probes.
     Probes { bound: SocketAddr },
 }
@@ -161,15 +164,27 @@ impl Visitor {
 
     async fn answer(&self, request: hyper::Request<Incoming>, caller: Caller) -> Response {
         let (mut parts, body) = request.into_parts();
-        if let Err(problem) = self.gate.admit(caller, &parts) {
-            self.audit.refused(caller, &problem);
-            return problem.into_response();
+        let mut response = match self.gate.admit(caller, &mut parts) {
+            Ok(()) => self.route(parts, body).await,
+            Err(problem) => {
+                self.audit.refused(caller, &problem);
+                problem.into_response()
+            }
+        };
+        if matches!(self.gate, Gate::Loopback { .. }) {
+            dashboard::guard_headers(response.headers_mut());
         }
-        parts.extensions.insert(caller);
+        response
+    }
+
+    async fn route(&self, mut parts: Parts, body: Incoming) -> Response {
         parts.extensions.insert(self.closing.clone());
+        let router = match &self.gate {
+            Gate::Loopback { pages, .. } if !gate::is_api(&parts) => pages.clone(),
+            _ => self.router.clone(),
+        };
         let request = axum::http::Request::from_parts(parts, Body::new(body));
-        let service = TowerToHyperService::new(self.router.clone());
-        match hyper::service::Service::call(&service, request).await {
+        match hyper::service::Service::call(&TowerToHyperService::new(router), request).await {
             Ok(response) => response,
             Err(never) => match never {},
         }
@@ -177,22 +192,76 @@ impl Visitor {
 }
 
 impl Gate {
-    fn admit(&self, caller: Caller, parts: &axum::http::request::Parts) -> Result<(), ControlError> {
+    /// Lets a request in or not; what is known of the caller is put into its extensions.
+    fn admit(&self, caller: Caller, parts: &mut Parts) -> Result<(), ControlError> {
         match (self, caller) {
-            (Self::Socket { own_uid }, Caller::Peer { uid, .. }) => gate::admit_peer(uid, *own_uid)?,
-            (Self::Loopback { settings, bound }, _) => {
+            (Self::Socket { own_uid }, Caller::Peer { uid, .. }) => {
+                gate::admit_peer(uid, *own_uid)?;
+                gate::admit_content(parts)?;
+                parts.extensions.insert(caller);
+                Ok(())
+            }
+            (Self::Loopback { settings, bound, sessions, .. }, Caller::Tcp { from }) => {
                 let settings = match settings.read() {
                     Ok(guard) => guard,
                     Err(poisoned) => poisoned.into_inner(),
                 };
-                gate::admit_loopback(&settings, *bound, parts)?;
+                let arrival = gate::arrival(&settings, *bound, parts)?;
+                parts.extensions.insert(arrival);
+                match gate::is_api(parts) {
+                    true => admit_to_api(&settings, sessions, from, parts),
+                    false => admit_to_pages(sessions, from, parts),
+                }
             }
-            (Self::Probes { bound }, _) => return gate::admit_probe(*bound, parts),
-            (Self::Socket { .. }, Caller::Tcp { .. }) => {
-                unreachable!("a Unix socket has peers with credentials")
-            }
+            (Self::Probes { bound }, _) => gate::admit_probe(*bound, parts),
+            _ => unreachable!("a Unix socket has peers with credentials, and only it"),
         }
-        gate::admit_content(parts)
+    }
+}
+
+/// The API takes a token, or a session of the dashboard, whose changes must bring its CSRF token.
+fn admit_to_api(
+    settings: &Loopback,
+    sessions: &Sessions,
+    from: SocketAddr,
+    parts: &mut Parts,
+) -> Result<(), ControlError> {
+    let (role, caller) = match gate::token_role(settings, parts)? {
+        Some(role) => (role, Caller::Token { from, role }),
+        None => {
+            let session = sessions.read(&parts.headers, wall_seconds()).ok_or_else(gate::nobody)?;
+            let reads = gate::is_reading(&parts.method);
+            if !reads && !gate::csrf(parts)?.is_some_and(|given| sessions.is_csrf(&session, given)) {
+                return Err(gate::forbidden("send the page's CSRF token as `X-CSRF-Token`"));
+            }
+            (session.role, Caller::Dashboard { from, role: session.role })
+        }
+    };
+    gate::admit_role(role, parts)?;
+    gate::admit_content(parts)?;
+    parts.extensions.insert(caller);
+    Ok(())
+}
+
+/// Who sees which page, and what a form must bring, the dashboard decides; here it is only told whose session it is.
+fn admit_to_pages(sessions: &Sessions, from: SocketAddr, parts: &mut Parts) -> Result<(), ControlError> {
+    let caller = match sessions.read(&parts.headers, wall_seconds()) {
+        Some(session) => {
+            let caller = Caller::Dashboard { from, role: session.role };
+            parts.extensions.insert(session);
+            caller
+        }
+        None => Caller::Tcp { from },
+    };
+    parts.extensions.insert(caller);
+    Ok(())
+}
+
+/// Seconds since 1970.
+pub(crate) fn wall_seconds() -> u64 {
+    match clock::wall().duration_since(std::time::SystemTime::UNIX_EPOCH) {
+        Ok(since) => since.as_secs(),
+        Err(_) => 0,
     }
 }
 

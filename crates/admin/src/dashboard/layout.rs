@@ -1,0 +1,320 @@
+//! What all pages have around their content: head, navigation, the state of the live connection, messages.
+//!
+//! The classes are those of `assets/app.css` (its head lists them); what only the shell and the pages beside it need is in
+//! `assets/ground.css`. Scripts meet the page through attributes: `data-stream` on the body is the address of the live
+//! stream, a form with `data-action` is sent by script when there is one (see `assets/app.js`).
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime};
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use terrace_instruments::Timestamp;
+
+use crate::control::ControlError;
+
+use super::visitor::Visitor;
+use super::{assets, guard};
+
+/// The entry of the navigation that a page belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nav {
+    /// The map, and the pages of routes, services, instances and objectives.
+    Overview,
+    Traces,
+    Logs,
+    Alerts,
+    Config,
+    Audit,
+    /// None of them.
+    Elsewhere,
+}
+
+const ENTRIES: &[(Nav, &str, &str)] = &[
+    (Nav::Overview, "/", "Overview"),
+    (Nav::Traces, "/traces", "Traces"),
+    (Nav::Logs, "/logs", "Logs"),
+    (Nav::Alerts, "/alerts", "Alerts"),
+    (Nav::Config, "/config", "Configuration"),
+    (Nav::Audit, "/audit", "Audit"),
+];
+
+/// A whole page. `title` is a few words without markup; `content` begins with `.page-head` and its `h1`.
+pub(crate) fn page(title: &str, visitor: &Visitor, active: Nav, content: Markup) -> Response {
+    let document = html! {
+        (DOCTYPE)
+        html lang="en" {
+            (head(title))
+            body data-stream="/live" data-csrf=(visitor.csrf()) {
+                a.skip href="#main" { "Skip to content" }
+                (top(visitor, active))
+                main.page #main tabindex="-1" {
+                    @if let Some(flash) = &visitor.flash {
+                        (banner(if flash.is_good { "ok" } else { "bad" }, &flash.text))
+                    }
+                    (content)
+                }
+                (furniture())
+            }
+        }
+    };
+    let mut response = answer(document);
+    if visitor.flash.is_some() {
+        // Shown; the next page is quiet again.
+        response.extensions_mut().insert(FlashShown);
+    }
+    response
+}
+
+/// Marks an answer whose flash message was shown, so that the guard makes the browser forget it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FlashShown;
+
+/// A page for somebody who is not signed in: no navigation, no stream.
+pub(crate) fn bare_page(title: &str, status: StatusCode, content: Markup) -> Response {
+    let document = html! {
+        (DOCTYPE)
+        html lang="en" {
+            (head(title))
+            body.bare {
+                main.page #main tabindex="-1" { (content) }
+            }
+        }
+    };
+    let mut response = answer(document);
+    *response.status_mut() = status;
+    response
+}
+
+/// Leads whoever followed a link from another page on to the same address: the request that follows is our own page's,
+/// so the session's cookie comes with it.
+pub(crate) fn go_on(here: &str) -> Response {
+    let here = guard::local_place(Some(here));
+    let document = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                title { "Terrace" }
+                meta http-equiv="refresh" content={ "0; url=" (here) };
+                link rel="stylesheet" href=(assets::url("app.css"));
+            }
+            body { main.page { p { a href=(here) { "Go on to Terrace" } } } }
+        }
+    };
+    answer(document)
+}
+
+/// What went wrong, as a page.
+pub(crate) fn problem(problem: &ControlError, visitor: &Visitor) -> Response {
+    let content = html! {
+        div.page-head { div { h1 { (problem.title) } p.sub { (problem.detail) } } }
+        p {
+            a.button href="/" { "Overview" }
+            @if problem.retry_safe { " " a.button href=(visitor.here) { "Try again" } }
+        }
+    };
+    let mut response = page(&problem.title, visitor, Nav::Elsewhere, content);
+    *response.status_mut() =
+        StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+}
+
+fn answer(document: Markup) -> Response {
+    let mut response = document.into_string().into_response();
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, html);
+    response
+}
+
+fn head(title: &str) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            title { (title) " · Terrace" }
+            link rel="icon" type="image/svg+xml" href=(assets::url("icon.svg"));
+            link rel="stylesheet" href=(assets::url("app.css"));
+            link rel="stylesheet" href=(assets::url("ground.css"));
+            // Not deferred: the theme is chosen before anything is painted.
+            script src=(assets::url("theme.js")) {}
+            script type="module" src=(assets::url("app.js")) {}
+        }
+    }
+}
+
+fn top(visitor: &Visitor, active: Nav) -> Markup {
+    html! {
+        header.top {
+            a.brand href="/" { (mark()) "Terrace" }
+            nav.nav aria-label="Main" {
+                @for (entry, place, name) in ENTRIES {
+                    a href=(place) aria-current=[(active == *entry).then_some("page")] {
+                        (name)
+                        @if *entry == Nav::Alerts { (firing(visitor.firing)) }
+                    }
+                }
+            }
+            div.tools {
+                // Filled and shown by app.js; without a script there is no stream and nothing to say.
+                span.stream #stream role="status" hidden { span.dot aria-hidden="true" {} span.text {} }
+                (menu(visitor))
+            }
+        }
+    }
+}
+
+/// How many alerts fire; app.js keeps it true.
+fn firing([pages, tickets]: [usize; 2]) -> Markup {
+    let (all, kind) = (pages + tickets, if pages > 0 { "bad" } else { "warn" });
+    html! {
+        span.count #firing data-kind=(kind) hidden[all == 0] {
+            span.number { (all) } span.visually-hidden { " firing" }
+        }
+    }
+}
+
+fn menu(visitor: &Visitor) -> Markup {
+    html! {
+        details.menu {
+            summary { span.visually-hidden { "Menu, signed in as " } (visitor.role.as_str()) }
+            div.menu-body {
+                div.field #theme hidden {
+                    span #theme-label { "Theme" }
+                    div.segments role="group" aria-labelledby="theme-label" {
+                        @for theme in ["auto", "light", "dark"] {
+                            button type="button" data-theme-choice=(theme) aria-pressed="false" { (theme) }
+                        }
+                    }
+                }
+                button.quiet #show-help type="button" hidden { "Keyboard shortcuts" kbd { "?" } }
+                form method="post" action="/logout" {
+                    (visitor.form_fields())
+                    button.quiet type="submit" { "Sign out" }
+                }
+            }
+        }
+    }
+}
+
+/// Where scripts put what they have to say.
+fn furniture() -> Markup {
+    html! {
+        div.toasts #toasts role="status" aria-live="polite" {}
+        dialog #confirm aria-labelledby="confirm-text" {
+            form method="dialog" {
+                p #confirm-text {}
+                div.actions {
+                    button type="submit" value="no" { "Cancel" }
+                    button.primary type="submit" value="yes" { "Go ahead" }
+                }
+            }
+        }
+        dialog #help aria-labelledby="help-title" {
+            form method="dialog" {
+                h2 #help-title { "Keyboard shortcuts" }
+                dl.keys {
+                    @for (keys, what) in SHORTCUTS {
+                        div { dt { @for key in *keys { kbd { (key) } " " } } dd { (what) } }
+                    }
+                }
+                div.actions { button.primary type="submit" { "Close" } }
+            }
+        }
+    }
+}
+
+/// As `assets/app.js` has them.
+const SHORTCUTS: &[(&[&str], &str)] = &[
+    (&["g", "o"], "Overview"),
+    (&["g", "t"], "Traces"),
+    (&["g", "l"], "Logs"),
+    (&["g", "a"], "Alerts"),
+    (&["g", "c"], "Configuration"),
+    (&["/"], "To the page's filter"),
+    (&["?"], "This help"),
+    (&["Esc"], "Close what is open"),
+];
+
+/// A message across the page; `kind` is `ok`, `warn`, `bad` or `info`.
+pub(crate) fn banner(kind: &str, text: &str) -> Markup {
+    html! { div.banner.(kind) role="status" { p { (text) } } }
+}
+
+/// The sign of the house: three terraces.
+pub(super) fn mark() -> Markup {
+    PreEscaped(
+        "<svg viewBox=\"0 0 20 20\" aria-hidden=\"true\"><path fill=\"currentColor\" \
+         d=\"M2 14h16v3H2zM5 9h13v3H5zM9 4h9v3H9z\"/></svg>"
+            .to_owned(),
+    )
+}
+
+/// A moment: UTC in the markup, the reader's own time once app.js has run.
+pub(crate) fn time(at: SystemTime) -> Markup {
+    time_text(Timestamp::default().format(at))
+}
+
+/// The same of a moment that was written down in RFC 3339; any other text is shown as it is.
+pub(crate) fn time_text(text: &str) -> Markup {
+    match (text.get(..10), text.get(11..19)) {
+        (Some(day), Some(of_day)) => html! { time datetime=(text) { (day) " " (of_day) " UTC" } },
+        _ => html! { (text) },
+    }
+}
+
+/// A time span for people: `850 ms`, `12 s`, `3 min 20 s`, `2 h`, `3 d 4 h`.
+pub(crate) fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let two = |big: u64, unit: &str, small: u64, small_unit: &str| match small {
+        0 => format!("{big} {unit}"),
+        _ => format!("{big} {unit} {small} {small_unit}"),
+    };
+    match seconds {
+        0 => format!("{} ms", duration.as_millis()),
+        1..60 => format!("{seconds} s"),
+        60..3_600 => two(seconds / 60, "min", seconds % 60, "s"),
+        3_600..86_400 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
+        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
+    }
+}
+
+/// Tells whether something is the same as before: half of its SHA-256, in hexadecimal.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A value for a URL's query (RFC 3986, section 3.4): all but unreserved characters is escaped.
+pub(crate) fn escape_query(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(byte.into()),
+            _ => write!(escaped, "%{byte:02X}").expect("a String takes everything"),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_has_at_most_two_units() {
+        let check = |seconds: f64, text: &str| assert_eq!(span(Duration::from_secs_f64(seconds)), text);
+        check(0.85, "850 ms");
+        check(12.4, "12 s");
+        check(200.0, "3 min 20 s");
+        check(7_200.0, "2 h");
+        check(273_600.0, "3 d 4 h");
+    }
+
+    #[test]
+    fn a_query_value_cannot_end_itself() {
+        assert_eq!(escape_query("/logs?text=a b&c=\"é\""), "%2Flogs%3Ftext%3Da%20b%26c%3D%22%C3%A9%22");
+    }
+}
