@@ -60,6 +60,10 @@ impl Observatory {
         *lock(&self.instances) = instances;
     }
 
+    pub(crate) fn latest(&self, query: &Query) -> Vec<(Vec<(String, String)>, f64)> {
+        lock(&self.series).latest(query)
+    }
+
     pub(crate) fn query(&self, query: &Query) -> Chart {
         lock(&self.series).query(query)
     }

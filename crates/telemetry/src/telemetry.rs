@@ -177,6 +177,11 @@ impl Handle {
         self.observatory.query(query)
     }
 
+    /// The mean over the question's time of each of its lines, where anything is known: for what is looked at each second.
+    pub fn latest(&self, query: &Query) -> Vec<(Vec<(String, String)>, f64)> {
+        self.observatory.latest(query)
+    }
+
     /// The newest kept traces that fit.
     pub fn traces(&self, filter: &TraceFilter) -> Vec<TraceSummary> {
         self.observatory.traces(filter)

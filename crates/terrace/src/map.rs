@@ -9,7 +9,7 @@ use terrace_admin::map::{Figures, Instance, Listener, Map, Route, Service};
 use terrace_fleet::{FleetStatus, InstanceStatus, ServiceStatus};
 use terrace_runtime::clock;
 use terrace_signals::alerts::{AlertState, Severity};
-use terrace_signals::series::{Measure, Quantile, Query, Selector};
+use terrace_signals::series::{Line, Measure, Quantile, Query, Selector};
 use terrace_telemetry::Handle as Telemetry;
 use terrace_upstream::EndpointReport;
 
@@ -291,32 +291,9 @@ const OUTSIDE: &str = "terrace_outside_request_duration_seconds";
 struct Ask<'a>(&'a Telemetry);
 
 impl Ask<'_> {
-    /// A value for each group of label values.
-    fn grouped(
-        &self,
-        name: &str,
-        measure: Measure,
-        by: &[&str],
-        last: Duration,
-    ) -> Vec<(Vec<String>, Vec<f64>)> {
-        let query = Query {
-            selector: Selector { name: name.to_owned(), labels: Vec::new() },
-            measure,
-            last,
-            by: Some(by.iter().map(|label| (*label).to_owned()).collect()),
-        };
-        let chart = self.0.query(&query);
-        let key = |labels: &[(String, String)]| {
-            let value =
-                |by: &&str| labels.iter().find(|(name, _)| name == by).map(|(_, value)| value.clone());
-            by.iter().map(|by| value(by).unwrap_or_default()).collect()
-        };
-        chart.lines.into_iter().map(|line| (key(&line.labels), line.points)).collect()
-    }
-
     fn recent(&self, name: &str, measure: Measure, by: &[&str]) -> Vec<(Vec<String>, f64)> {
-        let lines = self.grouped(name, measure, by, RECENT);
-        lines.into_iter().filter_map(|(labels, points)| Some((labels, average(&points)?))).collect()
+        let means = self.0.latest(&question(name, measure, by, RECENT));
+        means.into_iter().map(|(labels, mean)| (values(&labels, by), mean)).collect()
     }
 
     fn by(&self, name: &str, measure: Measure, by: [&str; 2]) -> BTreeMap<(String, String), f64> {
@@ -338,10 +315,9 @@ impl Ask<'_> {
     }
 
     fn sparks(&self, name: &str, by: &str) -> BTreeMap<String, Vec<f32>> {
-        let spark = |(labels, points): (Vec<String>, Vec<f64>)| {
-            (labels.into_iter().next().unwrap_or_default(), spark(&points))
-        };
-        self.grouped(name, Measure::Rate, &[by], SPARK).into_iter().map(spark).collect()
+        let chart = self.0.query(&question(name, Measure::Rate, &[by], SPARK));
+        let name = |line: &Line| values(&line.labels, &[by]).pop().unwrap_or_default();
+        chart.lines.iter().map(|line| (name(line), spark(&line.points))).collect()
     }
 
     fn routes(&self) -> BTreeMap<String, Figures> {
@@ -411,6 +387,21 @@ impl Ask<'_> {
         }
         figures
     }
+}
+
+fn question(name: &str, measure: Measure, by: &[&str], last: Duration) -> Query {
+    Query {
+        selector: Selector { name: name.to_owned(), labels: Vec::new() },
+        measure,
+        last,
+        by: Some(by.iter().map(|label| (*label).to_owned()).collect()),
+    }
+}
+
+/// The values of those labels, in their order.
+fn values(labels: &[(String, String)], of: &[&str]) -> Vec<String> {
+    let value = |of: &&str| labels.iter().find(|(name, _)| name == of).map(|(_, value)| value.clone());
+    of.iter().map(|of| value(of).unwrap_or_default()).collect()
 }
 
 /// Adds to the rate, and to what failed; a share comes of it at the end.
