@@ -130,14 +130,24 @@ pub enum Value {
     Plain(String),
     /// Must never be shown.
     Secret(Secret),
+    /// This text with the instance's name behind it, such as `service.instance.id=orders-1`.
+    OfInstance(String),
 }
 
 impl Value {
-    /// The value itself, for the environment of the app and nothing else.
+    /// What is the same for all instances of the value itself, for the environment of the app and nothing else.
     pub(crate) fn expose(&self) -> &str {
         match self {
-            Self::Plain(value) => value,
+            Self::Plain(value) | Self::OfInstance(value) => value,
             Self::Secret(secret) => &secret.0,
+        }
+    }
+
+    /// The value itself for one instance, for its environment and nothing else.
+    pub(crate) fn expose_to(&self, instance: &str) -> String {
+        match self {
+            Self::OfInstance(before) => format!("{before}{instance}"),
+            Self::Plain(_) | Self::Secret(_) => self.expose().to_owned(),
         }
     }
 }

@@ -212,7 +212,7 @@ pub(crate) fn environment(
     if let Some(account) = &spec.account {
         env.extend(account.env.iter().cloned());
     }
-    env.extend(spec.config.env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())));
+    env.extend(spec.config.env.iter().map(|(name, value)| (name.clone(), value.expose_to(instance))));
     env.insert("TERRACE_SERVICE".to_owned(), spec.config.name.clone());
     env.insert("TERRACE_INSTANCE".to_owned(), instance.to_owned());
     env.insert(MARK.to_owned(), id.to_owned());
@@ -298,10 +298,12 @@ mod tests {
         let mut config = service();
         config.env.push(("LANG".to_owned(), Value::Secret(Secret::new("de"))));
         config.env.push(("PORT".to_owned(), Value::Plain("1".to_owned())));
+        config.env.push(("ID".to_owned(), Value::OfInstance("id=".to_owned())));
         let spec = Spec { hash: identity(&config), config, account: None };
         let env = environment(&spec, &[("LANG".to_owned(), "C".to_owned())], ("orders-1", "1"), Some(4000));
         let get = |name: &str| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         assert_eq!(get("LANG"), Some("de"));
+        assert_eq!(get("ID"), Some("id=orders-1"), "each instance has its own name");
         assert_eq!(get("PORT"), Some("4000"));
         assert_eq!(get("TERRACE_INSTANCE"), Some("orders-1"));
     }

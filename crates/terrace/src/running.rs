@@ -15,7 +15,7 @@ use terrace_runtime::drain::{self, Drain, Drainer};
 use terrace_runtime::{clock, threads};
 use terrace_telemetry::{Instance, Style, Telemetry, for_terminal};
 
-use crate::compile::{self, edge::Parts};
+use crate::compile::{self, edge::Parts, fleet::Neighbours};
 use crate::control::Remote;
 use crate::file::{self, Resolved, Tls};
 use crate::rotation::Upstreams;
@@ -96,6 +96,19 @@ pub(crate) struct Running {
 pub(crate) struct InForce {
     pub(crate) resolved: Resolved,
     pub(crate) internal: BTreeMap<String, SocketAddr>,
+    /// Where the app's own telemetry is taken in, if anywhere.
+    pub(crate) otlp: Option<SocketAddr>,
+}
+
+impl InForce {
+    fn neighbours(&self) -> Neighbours<'_> {
+        Neighbours { internal: &self.internal, otlp: self.otlp, inherits: &is_set_here }
+    }
+}
+
+/// Whether Terrace's own environment, which instances inherit, has a variable.
+fn is_set_here(name: &str) -> bool {
+    std::env::var_os(name).is_some()
 }
 
 /// A listener's certificates, kept through reloads so that sessions resume.
@@ -134,10 +147,12 @@ pub(crate) async fn start(
     let refused = |error| UpError::State { folder: folder.clone(), error };
     let state = State::open(folder).map_err(refused)?;
     let identity_key = state.identity_key().map_err(refused)?;
+    let otlp = otlp_address(&resolved, &state, None).map_err(refused)?;
 
     let threads = resolved.terrace.threads.map_or_else(threads::available_cores, |count| count as usize);
     let meter = Meter::new(threads);
-    let telemetry = Telemetry::build(compile::telemetry::config(&resolved.log, style), meter.clone())?;
+    let config = compile::telemetry::config(&resolved, style, otlp, state.folder());
+    let telemetry = Telemetry::build(config, meter.clone())?;
     let log = telemetry.log();
     let cores = threads::Cores::start(threads).map_err(UpError::Threads)?;
     let edge = Edge::build(cores, meter.clone(), &log);
@@ -156,18 +171,34 @@ pub(crate) async fn start(
         admin: std::sync::OnceLock::new(),
         stop,
         last_map: crate::map::Last::default(),
-        in_force: Mutex::new(Arc::new(InForce { resolved: resolved.clone(), internal: BTreeMap::new() })),
+        in_force: Mutex::new(Arc::new(InForce {
+            resolved: resolved.clone(),
+            internal: BTreeMap::new(),
+            otlp,
+        })),
         state,
         style,
         changing: tokio::sync::Mutex::default(),
         certificates: Mutex::default(),
     });
     let admin = running.build_admin(&resolved, &telemetry, &log)?;
-    running.serve(resolved.clone()).await?;
+    running.serve(resolved.clone(), otlp).await?;
     let tasks = Tasks::spawn(telemetry, fleet, admin);
     tokio::spawn(tell_instances(running.fleet.clone(), running.telemetry.clone()));
     running.fleet.apply(running.fleet_services(&resolved)).await?;
     Ok((running, tasks))
+}
+
+/// Where the app's own telemetry is taken in. `open`: where it is by now.
+fn otlp_address(
+    resolved: &Resolved,
+    state: &State,
+    open: Option<SocketAddr>,
+) -> std::io::Result<Option<SocketAddr>> {
+    match resolved.otlp.receive {
+        Some(wanted) => state.otlp_address(wanted, open).map(Some),
+        None => Ok(None),
+    }
 }
 
 fn build_fleet(
@@ -193,7 +224,7 @@ impl Running {
         telemetry: &Telemetry,
         log: &Log,
     ) -> Result<Admin, UpError> {
-        let config = compile::admin::config(&resolved.admin, self.state.folder())?;
+        let config = compile::admin::config(&resolved.admin, &self.state)?;
         let admin =
             Admin::build(config, Arc::new(Remote(Arc::clone(self))), telemetry.handle(), log.clone())?;
         let _set_once = self.admin.set(admin.handle());
@@ -206,28 +237,32 @@ impl Running {
     }
 
     /// Serves requests as `resolved` says: all that can be refused is tried first, then everything changes.
-    async fn serve(&self, resolved: Resolved) -> Result<(), UpError> {
+    async fn serve(&self, resolved: Resolved, otlp: Option<SocketAddr>) -> Result<(), UpError> {
         let refused = |error| UpError::State { folder: self.state.folder().to_owned(), error };
-        let open = self.in_force().internal.clone();
-        let internal = self.state.internal_addresses(&resolved.services, &open).map_err(refused)?;
-        self.fleet.check(&compile::fleet::services(&resolved, &internal))?;
+        let before = self.in_force();
+        let internal =
+            self.state.internal_addresses(&resolved.services, &before.internal).map_err(refused)?;
+        let in_force = Arc::new(InForce { resolved: resolved.clone(), internal, otlp });
+        self.fleet.check(&compile::fleet::services(&resolved, &in_force.neighbours()))?;
         let prepared = self.services.prepare(&resolved)?;
         let certified = self.certified(&resolved)?;
         let shared =
             |certified: &Certified| (certified.listener.clone(), Arc::clone(&certified.certificates));
         let certificates = certified.iter().map(shared).collect();
-        let parts =
-            Parts { upstreams: &prepared.upstreams, certificates: &certificates, internal: &internal };
+        let parts = Parts {
+            upstreams: &prepared.upstreams,
+            certificates: &certificates,
+            internal: &in_force.internal,
+        };
         self.edge.apply(compile::edge::config(&resolved, &parts)).await?;
         self.keep_certificates(certified);
         self.services.commit(&resolved, prepared)?;
-        let in_force = Arc::new(InForce { resolved, internal });
         *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) = in_force;
         Ok(())
     }
 
     fn fleet_services(&self, resolved: &Resolved) -> Vec<terrace_fleet::ServiceConfig> {
-        compile::fleet::services(resolved, &self.in_force().internal)
+        compile::fleet::services(resolved, &self.in_force().neighbours())
     }
 
     /// Reads the configuration anew and takes it into use, whole or not at all; says what changed.
@@ -236,10 +271,12 @@ impl Running {
         let resolved = self.origin.read()?;
         let changes = file::diff(&self.in_force().resolved, &resolved);
         self.warn_of_what_needs_a_restart(&resolved);
-        self.apply_around(&resolved)?;
-        if let Err(error) = self.serve(resolved.clone()).await {
-            let before = self.in_force();
-            if let Err(more) = self.apply_around(&before.resolved) {
+        let before = self.in_force();
+        let refused = |error| UpError::State { folder: self.state.folder().to_owned(), error };
+        let otlp = otlp_address(&resolved, &self.state, before.otlp).map_err(refused)?;
+        self.apply_around(&resolved, otlp)?;
+        if let Err(error) = self.serve(resolved.clone(), otlp).await {
+            if let Err(more) = self.apply_around(&before.resolved, before.otlp) {
                 let event = Event::new(Level::Error, "reload.not_undone").field("problem", more.to_string());
                 self.log.emit(event.message("[log] and [admin] are as the refused file wants them"));
             }
@@ -250,14 +287,19 @@ impl Running {
         Ok(changes)
     }
 
-    /// Changes `[log]` and `[admin]`, both or neither. They come before what requests meet, since they can be undone
+    /// Changes what telemetry does and `[admin]`, both or neither. They come before what requests meet, since they can be undone
     /// without anybody noticing.
-    fn apply_around(&self, resolved: &Resolved) -> Result<(), UpError> {
-        let admin = compile::admin::config(&resolved.admin, self.state.folder())?;
-        self.telemetry.apply(compile::telemetry::config(&resolved.log, self.style))?;
+    fn apply_around(&self, resolved: &Resolved, otlp: Option<SocketAddr>) -> Result<(), UpError> {
+        let admin = compile::admin::config(&resolved.admin, &self.state)?;
+        self.telemetry.apply(self.telemetry_config(resolved, otlp))?;
         let Some(Err(error)) = self.admin.get().map(|handle| handle.apply(admin)) else { return Ok(()) };
-        self.telemetry.apply(compile::telemetry::config(&self.in_force().resolved.log, self.style))?;
+        let before = self.in_force();
+        self.telemetry.apply(self.telemetry_config(&before.resolved, before.otlp))?;
         Err(error.into())
+    }
+
+    fn telemetry_config(&self, resolved: &Resolved, otlp: Option<SocketAddr>) -> terrace_telemetry::Config {
+        compile::telemetry::config(resolved, self.style, otlp, self.state.folder())
     }
 
     /// What was chosen at the start stays until the next one.

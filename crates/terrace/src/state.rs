@@ -15,6 +15,8 @@ use crate::file::Service;
 
 const IDENTITY_KEY: &str = "identity.key";
 const INTERNAL_ADDRESSES: &str = "internal.json";
+const OTLP_ADDRESS: &str = "otlp.json";
+const ADMIN_TOKEN: &str = "admin.token";
 const DEV_CERTIFICATE: &str = "dev-certificate.pem";
 const DEV_KEY: &str = "dev-key.pem";
 const DEV_NAMES: &str = "dev-names.json";
@@ -49,6 +51,21 @@ impl State {
         Ok(IdentityKey(key))
     }
 
+    /// The token that opens the dashboard to an operator when the file names none: 256 random bits, made once.
+    pub(crate) fn admin_token(&self) -> io::Result<String> {
+        match fs::read_to_string(self.folder.join(ADMIN_TOKEN)) {
+            Ok(text) if text.trim().len() >= 16 => return Ok(text.trim().to_owned()),
+            // An empty one is what a full disk leaves; it would be no token.
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let words = (0..4).map(|_| format!("{:016x}", terrace_runtime::random::u64()));
+        let token: String = words.collect();
+        self.write(ADMIN_TOKEN, format!("{token}\n").as_bytes())?;
+        Ok(token)
+    }
+
     /// Where each routed service's internal listener is: where the file says, else where it was before, else somewhere
     /// free. `open` are addresses that this process listens on already.
     pub(crate) fn internal_addresses(
@@ -70,6 +87,22 @@ impl State {
             addresses.iter().map(|(name, address)| (name, address.to_string())).collect();
         self.write(INTERNAL_ADDRESSES, &serde_json::to_vec_pretty(&text)?)?;
         Ok(addresses)
+    }
+
+    /// Where the app's own telemetry is taken in: where the file says, else where it was before, since the instances that
+    /// live on were told so, else somewhere free. `open` is where this process listens already.
+    pub(crate) fn otlp_address(&self, any: SocketAddr, open: Option<SocketAddr>) -> io::Result<SocketAddr> {
+        let address = match (any.port(), open) {
+            (0, Some(open)) if open.ip() == any.ip() => return Ok(open),
+            (0, _) => {
+                let before = fs::read(self.folder.join(OTLP_ADDRESS)).unwrap_or_default();
+                let before: Option<String> = serde_json::from_slice(&before).ok();
+                free_address(any, before.and_then(|text| text.parse().ok()))?
+            }
+            _ => any,
+        };
+        self.write(OTLP_ADDRESS, &serde_json::to_vec(&address.to_string())?)?;
+        Ok(address)
     }
 
     fn read_addresses(&self) -> BTreeMap<String, SocketAddr> {
@@ -129,6 +162,31 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+
+    #[test]
+    fn the_app_finds_the_collector_where_it_was_before() {
+        let folder = terrace_testkit::Folder::new();
+        let state = State::open(folder.path()).expect("a folder of our own");
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let first = state.otlp_address(any, None).expect("a free port");
+        assert_eq!(state.otlp_address(any, None).expect("the same"), first, "after a restart");
+        assert_eq!(state.otlp_address(any, Some(first)).expect("open"), first, "after a reload");
+        let _taken = TcpListener::bind(first).expect("free");
+        assert_ne!(state.otlp_address(any, None).expect("another"), first, "somebody else has it by now");
+    }
+
+    #[test]
+    fn the_token_of_the_dashboard_is_made_once_and_is_the_owners_alone() {
+        let folder = terrace_testkit::Folder::new();
+        let state = State::open(folder.path()).expect("a folder of our own");
+        let token = state.admin_token().expect("made");
+        assert_eq!(token.len(), 64);
+        assert_eq!(state.admin_token().expect("read"), token, "it is found again");
+        let mode = fs::metadata(state.folder().join(ADMIN_TOKEN)).expect("made").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::write(state.folder().join(ADMIN_TOKEN), "").expect("writable");
+        assert_ne!(state.admin_token().expect("made anew"), "", "an empty file is no token");
+    }
 
     #[test]
     fn a_link_left_in_the_state_folder_leads_nowhere_and_a_readable_leftover_shows_nothing() {

@@ -7,26 +7,29 @@ use terrace_fleet as fleet;
 use terrace_policy::{Backoff, RestartLaw};
 
 use crate::file::{
-    EnvValue, Program, ReadyProbe, Resolved, Secret, SecretSource, Service, Signal, Source, Tls,
+    EnvValue, Program, ReadyProbe, Receiver, Resolved, Secret, SecretSource, Service, Signal, Source, Tls,
 };
 
-/// What the fleet runs. `internal` says where each service's internal listener is.
-pub(crate) fn services(
-    resolved: &Resolved,
-    internal: &BTreeMap<String, SocketAddr>,
-) -> Vec<fleet::ServiceConfig> {
+/// Where an instance finds others.
+pub(crate) struct Neighbours<'a> {
+    /// Where each service's internal listener is.
+    pub(crate) internal: &'a BTreeMap<String, SocketAddr>,
+    /// Where the app's own telemetry is taken in, if anywhere.
+    pub(crate) otlp: Option<SocketAddr>,
+    /// Whether an instance inherits a variable of this name from Terrace's own environment.
+    pub(crate) inherits: &'a dyn Fn(&str) -> bool,
+}
+
+/// What the fleet runs.
+pub(crate) fn services(resolved: &Resolved, neighbours: &Neighbours<'_>) -> Vec<fleet::ServiceConfig> {
     let run = |service: &Service| match &service.source {
-        Source::Run(program) => Some(config(service, program, internal)),
+        Source::Run(program) => Some(config(service, program, neighbours)),
         Source::Hosts(_) | Source::Dns { .. } => None,
     };
     resolved.services.values().filter_map(run).collect()
 }
 
-fn config(
-    service: &Service,
-    program: &Program,
-    internal: &BTreeMap<String, SocketAddr>,
-) -> fleet::ServiceConfig {
+fn config(service: &Service, program: &Program, neighbours: &Neighbours<'_>) -> fleet::ServiceConfig {
     fleet::ServiceConfig {
         name: service.name.clone(),
         argv: program.command.clone(),
@@ -34,7 +37,7 @@ fn config(
         instances: program.instances,
         worker: program.worker,
         folder: program.folder.clone(),
-        env: environment(service, program, internal),
+        env: environment(service, program, neighbours),
         user: program.user.clone(),
         group: program.group.clone(),
         port_env: program.port_env.clone(),
@@ -57,14 +60,43 @@ fn config(
 fn environment(
     service: &Service,
     program: &Program,
-    internal: &BTreeMap<String, SocketAddr>,
+    neighbours: &Neighbours<'_>,
 ) -> Vec<(String, fleet::Value)> {
-    let neighbours = internal.iter().filter(|(name, _)| **name != service.name);
-    let urls = neighbours
-        .map(|(name, address)| (url_variable(name), fleet::Value::Plain(format!("http://{address}"))));
+    let others = neighbours.internal.iter().filter(|(name, _)| **name != service.name);
+    let urls =
+        others.map(|(name, address)| (url_variable(name), fleet::Value::Plain(format!("http://{address}"))));
     let own = program.env.iter().map(|(name, value)| (name.clone(), variable(value)));
-    let merged: BTreeMap<String, fleet::Value> = urls.chain(own).collect();
+    let telemetry = telemetry_variables(service, program, neighbours);
+    let merged: BTreeMap<String, fleet::Value> = urls.chain(telemetry).chain(own).collect();
     merged.into_iter().collect()
+}
+
+const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const OTLP_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+
+/// What tells OpenTelemetry in the app where to send, and as whom. Only those that neither the service's `env` nor
+/// Terrace's own environment sets: whoever names a collector of their own keeps it, with its protocol.
+fn telemetry_variables(
+    service: &Service,
+    program: &Program,
+    neighbours: &Neighbours<'_>,
+) -> Vec<(String, fleet::Value)> {
+    let Some(address) = neighbours.otlp else { return Vec::new() };
+    let is_set = |name: &str| program.env.contains_key(name) || (neighbours.inherits)(name);
+    let plain = |text: &str| fleet::Value::Plain(text.to_owned());
+    let mut variables = vec![
+        ("OTEL_SERVICE_NAME", plain(&service.name)),
+        ("OTEL_RESOURCE_ATTRIBUTES", fleet::Value::OfInstance("service.instance.id=".to_owned())),
+    ];
+    if !is_set(OTLP_ENDPOINT) && !is_set(OTLP_PROTOCOL) {
+        variables.push((OTLP_ENDPOINT, plain(&format!("http://{address}"))));
+        variables.push((OTLP_PROTOCOL, plain("http/protobuf")));
+    } else if !is_set(OTLP_ENDPOINT) {
+        // Both protocols are spoken at that address, so the app's choice holds.
+        variables.push((OTLP_ENDPOINT, plain(&format!("http://{address}"))));
+    }
+    let wanted = variables.into_iter().filter(|(name, _)| !is_set(name));
+    wanted.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// `PAYMENTS_URL` for `payments`.
@@ -85,20 +117,21 @@ pub(crate) fn secret_variables(resolved: &Resolved) -> BTreeSet<String> {
         Source::Run(program) => Some(program.env.values()),
         Source::Hosts(_) | Source::Dns { .. } => None,
     });
-    let of_apps = of_services.flatten().filter_map(|value| match value {
-        EnvValue::Secret(secret) => Some(secret),
-        EnvValue::Plain(_) => None,
-    });
+    let of_apps = of_services.flatten().filter_map(EnvValue::as_secret);
     let of_listeners = resolved.listeners.values().filter_map(|listener| match &listener.tls {
         Tls::Files(certificates) => Some(certificates.iter().map(|certificate| &certificate.key)),
         Tls::Off | Tls::Dev => None,
     });
-    let of_admin = resolved.admin.api.iter().map(|api| &api.token);
+    let of_admin = resolved.admin.api.iter().flat_map(|api| api.token.iter().chain(&api.viewer_token));
+    let of_receivers = resolved.receivers.values().flat_map(Receiver::secrets);
+    let of_export = resolved.otlp.export.iter().flat_map(|export| export.headers.values());
+    let of_export = of_export.filter_map(EnvValue::as_secret);
     let named = |secret: &Secret| match secret.source() {
         SecretSource::Env(name) => Some(name.clone()),
         SecretSource::File(_) => None,
     };
-    of_apps.chain(of_listeners.flatten()).chain(of_admin).filter_map(named).collect()
+    let all = of_apps.chain(of_listeners.flatten()).chain(of_admin).chain(of_receivers).chain(of_export);
+    all.filter_map(named).collect()
 }
 
 /// What an instance that is ready may answer, as of a health check's default.

@@ -1,73 +1,96 @@
-//! `[admin]`: probes, metrics and the admin API.
+//! `[admin]`: probes, metrics, the dashboard and the admin API.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::problem::Finding;
 use super::read::{Read, Reader, Switch, table};
+use super::source::Origin;
 use super::tree::Node;
 use super::values::{Secret, SecretSource};
 
 table! {
-    /// Probes, metrics and the admin API. The command line needs none of this: it talks over the state folder's socket.
+    /// Probes, metrics, the dashboard and the admin API. The command line needs none of this: it talks over the state
+    /// folder's socket.
     pub(crate) struct AdminTable {
-        /// Loopback address of the admin API; off by default. Each request must carry the token.
-        "address" address: Option<SocketAddr>, example "127.0.0.1:9900";
-        /// The token that the admin API asks for, as `Authorization: Bearer …`; at least 16 characters.
-        "token" token: Option<SecretSource>, with "address", example { env = "TERRACE_TOKEN" };
+        /// Loopback address of the dashboard and the admin API. Default: `"127.0.0.1:9900"`, or another port when that one is
+        /// taken; `terrace dashboard` says which. `false`: off.
+        "address" address: Option<Switch<SocketAddr>>, example "127.0.0.1:9900";
+        /// The token that opens them to an operator, who may change things; at least 16 characters. Default: made once and
+        /// kept in the state folder, as `admin.token`.
+        "token" token: Option<SecretSource>, example { env = "TERRACE_TOKEN" };
+        /// A second token, for viewers, who may look and change nothing. Default: none.
+        "viewer-token" viewer_token: Option<SecretSource>, example { env = "TERRACE_VIEWER_TOKEN" };
         /// Address of `/livez`, `/readyz` and `/metrics`. `false`: off.
         "probes" probes: Switch<SocketAddr> = "127.0.0.1:9901";
     }
 }
 
-/// Probes, metrics and the admin API.
+/// Probes, metrics, the dashboard and the admin API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// The admin API; `None`: off.
+    /// The dashboard and the admin API; `None`: off.
     pub api: Option<AdminApi>,
     /// Address of `/livez`, `/readyz` and `/metrics`; `None`: off.
     pub probes: Option<SocketAddr>,
 }
 
-/// The admin API.
+/// The dashboard and the admin API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminApi {
-    /// On loopback.
-    pub address: SocketAddr,
-    /// What each request must carry.
-    pub token: Secret,
+    /// On loopback. `None`: nobody has chosen, so [`DEFAULT_ADDRESS`] where it is free.
+    pub address: Option<SocketAddr>,
+    /// What an operator's requests must carry; `None`: Terrace makes one.
+    pub token: Option<Secret>,
+    /// What a viewer's requests must carry; `None`: there are no viewers.
+    pub viewer_token: Option<Secret>,
 }
+
+/// Where the dashboard is when nobody says where.
+pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
 
 /// Shorter than this, a token can be guessed.
 const TOKEN_CHARS_MIN: usize = 16;
 
 pub(crate) fn resolve(node: &Node, reader: &mut Reader<'_>) -> Option<Admin> {
     let table = AdminTable::read(node, reader)?;
-    let api = match (table.address, table.token) {
-        (None, _) => None,
-        (Some(address), Some(source)) => Some(resolve_api(address, &source, node, reader)?),
-        (Some(_), None) => {
-            let finding = Finding::new(node.key_origin_of("address"), "the admin API needs a `token`");
-            return reader.refuse(finding.help("add token = { env = \"TERRACE_TOKEN\" }"));
-        }
+    let token = resolve_token(table.token.as_ref(), node.origin_of("token"), reader);
+    let viewer_token = resolve_token(table.viewer_token.as_ref(), node.origin_of("viewer-token"), reader);
+    let address = match table.address {
+        Some(Switch::Off) => return Some(Admin { api: None, probes: table.probes.on() }),
+        Some(Switch::On(address)) => Some(on_loopback(address, node, reader)?),
+        None => None,
     };
-    Some(Admin { api, probes: table.probes.on() })
+    let (token, viewer_token) = (token?, viewer_token?);
+    if let (Some(operator), Some(viewer)) = (&token, &viewer_token)
+        && operator.reveal() == viewer.reveal()
+    {
+        let finding = Finding::new(
+            node.origin_of("viewer-token"),
+            "this is the operators' token: every viewer would be one",
+        );
+        return reader.refuse(finding.other(node.origin_of("token"), "the same as this"));
+    }
+    Some(Admin { api: Some(AdminApi { address, token, viewer_token }), probes: table.probes.on() })
 }
 
-fn resolve_api(
-    address: SocketAddr,
-    source: &SecretSource,
-    node: &Node,
-    reader: &mut Reader<'_>,
-) -> Option<AdminApi> {
-    if !address.ip().is_loopback() {
-        let finding = Finding::new(node.origin_of("address"), "the admin API listens on loopback only");
-        return reader.refuse(finding.help(format!("write \"127.0.0.1:{}\"", address.port())));
+fn on_loopback(address: SocketAddr, node: &Node, reader: &mut Reader<'_>) -> Option<SocketAddr> {
+    if address.ip().is_loopback() {
+        return Some(address);
     }
-    let origin = node.origin_of("token");
+    let finding = Finding::new(node.origin_of("address"), "the admin API listens on loopback only");
+    reader.refuse(finding.help(format!("write \"127.0.0.1:{}\"", address.port())))
+}
+
+fn resolve_token(
+    source: Option<&SecretSource>,
+    origin: Origin,
+    reader: &mut Reader<'_>,
+) -> Option<Option<Secret>> {
+    let Some(source) = source else { return Some(None) };
     let token = reader.secret(source, origin)?;
     if token.reveal().chars().count() < TOKEN_CHARS_MIN {
         let message = format!("this token is shorter than {TOKEN_CHARS_MIN} characters");
         return reader.refuse(Finding::new(origin, message));
     }
-    Some(AdminApi { address, token })
+    Some(Some(token))
 }

@@ -64,7 +64,7 @@ pub fn diff(old: &Resolved, new: &Resolved) -> Vec<Change> {
             (None, _) => Some(What::Added),
             (_, None) => Some(What::Removed),
             (Some(before), Some(after)) => {
-                changed(key_changes(before, after, content_differs(old, new, table)))
+                changed(key_changes(&table.0, (before, after), content_differs(old, new, table)))
             }
         };
         let (kind, name) = table.clone();
@@ -77,7 +77,7 @@ fn changed(keys: Vec<KeyChange>) -> Option<What> {
     if keys.is_empty() { None } else { Some(What::Changed(keys)) }
 }
 
-fn key_changes(before: &Values, after: &Values, content_differs: bool) -> Vec<KeyChange> {
+fn key_changes(kind: &str, (before, after): (&Values, &Values), content_differs: bool) -> Vec<KeyChange> {
     let mut keys: Vec<&String> = before.keys().chain(after.keys()).collect();
     keys.sort();
     keys.dedup();
@@ -85,7 +85,7 @@ fn key_changes(before: &Values, after: &Values, content_differs: bool) -> Vec<Ke
     for key in keys {
         let (from, to) = (before.get(key), after.get(key));
         if from != to {
-            let shown = |value: Option<&String>| value.filter(|_| !is_private(key)).cloned();
+            let shown = |value: Option<&String>| value.filter(|_| !is_private(kind, key)).cloned();
             changes.push(KeyChange { key: key.clone(), from: shown(from), to: shown(to) });
         }
     }
@@ -95,9 +95,14 @@ fn key_changes(before: &Values, after: &Values, content_differs: bool) -> Vec<Ke
     changes
 }
 
-/// Whether the values of a key stay out of logs: people put passwords into plain variables.
-fn is_private(key: &str) -> bool {
-    key.starts_with("env.")
+/// Whether the values of a key stay out of logs: people put passwords into plain variables and headers.
+fn is_private(kind: &str, key: &str) -> bool {
+    let private = match kind {
+        "notify" => "headers.",
+        "otlp" => "export.headers.",
+        _ => "env.",
+    };
+    key.starts_with(private)
 }
 
 /// Whether two tables that are written alike still mean different things.
@@ -106,6 +111,8 @@ fn content_differs(old: &Resolved, new: &Resolved, (kind, name): &(String, Optio
         ("service", Some(name)) => old.services.get(name) != new.services.get(name),
         ("listen", Some(name)) => old.listeners.get(name) != new.listeners.get(name),
         ("admin", None) => old.admin != new.admin,
+        ("otlp", None) => old.otlp != new.otlp,
+        ("notify", Some(name)) => old.receivers.get(name) != new.receivers.get(name),
         _ => false,
     }
 }
@@ -148,9 +155,11 @@ impl Change {
     }
 }
 
-fn noun(table: &str) -> &str {
+/// What a person calls one table of a kind.
+pub(crate) fn noun(table: &str) -> &str {
     match table {
         "listen" => "listener",
+        "notify" => "receiver",
         table => table,
     }
 }

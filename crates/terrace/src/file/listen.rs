@@ -328,7 +328,7 @@ pub(crate) fn check_addresses(claims: &[Claim], reader: &mut Reader<'_>) {
 }
 
 /// Whether both cannot be bound at once. Port 0 is a free port, so it never clashes.
-fn clashes(one: SocketAddr, other: SocketAddr) -> bool {
+pub(crate) fn clashes(one: SocketAddr, other: SocketAddr) -> bool {
     let same_family = one.is_ipv4() == other.is_ipv4();
     let covers = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && same_family && covers

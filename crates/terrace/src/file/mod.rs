@@ -12,11 +12,16 @@
 //! [`Surroundings`] only, and never panics, whatever is in them.
 
 mod admin;
+mod alert;
 mod command;
+mod contact;
 mod diff;
 mod gather;
 mod listen;
 mod log;
+mod notify;
+mod objective;
+mod otlp;
 mod policy;
 mod print;
 mod problem;
@@ -30,6 +35,7 @@ mod source;
 mod spec;
 mod surroundings;
 mod terrace;
+mod trace;
 mod tree;
 mod values;
 mod words;
@@ -43,12 +49,15 @@ use std::path::{Path, PathBuf};
 use read::Reader;
 use source::Sources;
 use surroundings::Machine;
+use terrace_signals::alerts::{Objective, Threshold};
 use tree::Node;
 
-pub use admin::{Admin, AdminApi};
+pub use admin::{Admin, AdminApi, DEFAULT_ADDRESS};
 pub use diff::{Change, KeyChange, What, diff, summary};
 pub use listen::{Bounds, Certificate, Listener, ProxyProtocolIn, Tls};
-pub use log::{Log, LogTo};
+pub use log::{Log, LogTo, Rotate};
+pub use notify::{Receiver, Way};
+pub use otlp::{ExportProtocol, ExportSignal, Otlp, OtlpExport};
 pub use policy::{Policies, Retry, RetryOn, Timeouts};
 pub use problem::{Other, Problem, Problems, Spot};
 pub use reference::reference;
@@ -57,6 +66,7 @@ pub use schema::schema;
 pub use service::*;
 pub use surroundings::{Imagined, Surroundings};
 pub use terrace::Terrace;
+pub use trace::Trace;
 pub use values::{DnsName, Network, Secret, SecretSource, StatusRange};
 
 /// A configuration with nothing left open: every default filled in, every name checked, every secret read.
@@ -70,8 +80,18 @@ pub struct Resolved {
     pub services: BTreeMap<String, Service>,
     /// Routes by name; [`terrace_route::Table::build`] accepts them.
     pub routes: BTreeMap<String, Route>,
+    /// What users are promised, by name.
+    pub objectives: BTreeMap<String, Objective>,
+    /// Alerts on metrics, by name.
+    pub alerts: BTreeMap<String, Threshold>,
+    /// Whom alerts are told, by name.
+    pub receivers: BTreeMap<String, Receiver>,
     /// The logs.
     pub log: Log,
+    /// Which requests leave a trace.
+    pub trace: Trace,
+    /// What of the app's own telemetry is taken in, and what is sent on.
+    pub otlp: Otlp,
     /// Probes, metrics and the admin API.
     pub admin: Admin,
     /// Files and folders that the configuration was read from: a change of one may change it.

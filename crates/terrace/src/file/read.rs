@@ -45,6 +45,10 @@ pub(crate) trait Scalar: Sized {
     fn for_fraction(_number: f64) -> Option<String> {
         None
     }
+    /// What to do instead when the text holds a secret, which is then not shown.
+    fn secret_help(_text: &str) -> Option<&'static str> {
+        None
+    }
     /// Whether it lies between two values, both included.
     fn between(&self, _low: &Self, _high: &Self) -> bool {
         true
@@ -148,6 +152,13 @@ impl<'a> Reader<'a> {
         let mut finding = Finding::new(node.origin, message);
         finding.help = help;
         self.refuse(finding)
+    }
+
+    /// Shows no excerpt of `node` in any finding, whatever is pointed at.
+    pub(crate) fn hide(&mut self, node: &Node) {
+        if let Origin::Text(place) = node.origin {
+            self.sources.hide(place);
+        }
     }
 
     /// Reads as one layer of several: no complaint about what is missing.
@@ -366,6 +377,12 @@ impl<T: Scalar> Read for T {
             }
             _ => return reader.unexpected(node, &Self::shape().noun(), None),
         };
+        if let Some(help) = T::secret_help(text) {
+            reader.hide(node);
+            let message =
+                format!("{} with a password in it: a secret is not written in this file", T::FORM.noun);
+            return reader.refuse(Finding::new(node.origin, message).help(help));
+        }
         match T::parse(text) {
             Ok(value) => Some(value),
             Err(wrong) => reader.refuse(wrong.finding::<T>(text, node.origin)),
@@ -438,6 +455,31 @@ macro_rules! integers {
     )*};
 }
 integers!(u16, u32);
+
+impl Read for f64 {
+    fn shape() -> Shape {
+        Shape::Number
+    }
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        match &node.value {
+            // Whole numbers beyond 2^53 lose their last digits, which no threshold has.
+            Value::Integer(number) => Some(*number as Self),
+            Value::Float(number) if number.is_finite() => Some(*number),
+            Value::Float(_) => {
+                reader.refuse(Finding::new(node.origin, "this is no number that can be reached"))
+            }
+            Value::Text(text) if text.parse::<Self>().is_ok() => {
+                reader.unexpected(node, "a number", Some("without the quotes".to_owned()))
+            }
+            _ => reader.unexpected(node, "a number", None),
+        }
+    }
+
+    fn is_within(&self, low: &Self, high: &Self) -> bool {
+        (low..=high).contains(&self)
+    }
+}
 
 impl<T: Read> Read for Option<T> {
     fn shape() -> Shape {

@@ -153,7 +153,8 @@ fn kind(shape: &Shape) -> String {
     match shape {
         Shape::Boolean => "`true`, `false`".to_owned(),
         Shape::Off => "`false`".to_owned(),
-        Shape::Integer => "number".to_owned(),
+        Shape::Integer => "whole number".to_owned(),
+        Shape::Number => "number".to_owned(),
         Shape::Text(form) => form.noun.trim_start_matches("a ").trim_start_matches("an ").to_owned(),
         Shape::Choice(_) => "word".to_owned(),
         Shape::List(item) => format!("list of: {}", kind(item)),

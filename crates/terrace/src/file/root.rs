@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::Resolved;
-use super::admin::{self, Admin, AdminTable};
+use super::admin::{self, Admin, AdminTable, DEFAULT_ADDRESS};
+use super::alert::{self, AlertTable};
 use super::listen::{self, Claim, ListenTable, Listener};
 use super::log::{self, LogTable};
+use super::notify::{self, NotifyTable};
+use super::objective::{self, ObjectiveTable};
+use super::otlp::{self, Otlp, OtlpTable};
 use super::policy::{self, Policies, PolicyLayer};
 use super::problem::{Finding, nearest};
 use super::read::{Read, Reader};
@@ -15,6 +19,7 @@ use super::service::{self, Service, ServiceTable, Source};
 use super::source::Origin;
 use super::spec::{Key, Shape, Spec};
 use super::terrace::{self, TerraceTable};
+use super::trace::{self, TraceTable};
 use super::tree::{Entry, Layer, Node, Table, Value};
 use super::values::FilePath;
 
@@ -38,9 +43,19 @@ pub(crate) static SPEC: Spec = Spec {
             None,
         ),
         key("defaults", "Policies for all services and routes.", PolicyLayer::shape, None),
+        key(
+            "objective",
+            "What users are promised, by name.",
+            BTreeMap::<String, ObjectiveTable>::shape,
+            None,
+        ),
+        key("alert", "Alerts on any metric, by name.", BTreeMap::<String, AlertTable>::shape, None),
+        key("notify", "Whom alerts are told, by name.", BTreeMap::<String, NotifyTable>::shape, None),
         key("terrace", "The program itself.", TerraceTable::shape, None),
         key("log", "Where the logs go.", LogTable::shape, None),
-        key("admin", "Probes, metrics and the admin API.", AdminTable::shape, None),
+        key("trace", "Which requests leave a trace.", TraceTable::shape, None),
+        key("otlp", "OpenTelemetry: what is taken in and sent on.", OtlpTable::shape, None),
+        key("admin", "Probes, metrics, the dashboard and the admin API.", AdminTable::shape, None),
     ],
     also: None,
     one_of: &[],
@@ -80,9 +95,14 @@ pub(crate) fn check_tables(root: &Node, reader: &mut Reader<'_>) {
     each::<ServiceTable>("service", root, reader);
     each::<RouteTable>("route", root, reader);
     each::<PolicyLayer>("policy", root, reader);
+    each::<ObjectiveTable>("objective", root, reader);
+    each::<AlertTable>("alert", root, reader);
+    each::<NotifyTable>("notify", root, reader);
     one::<PolicyLayer>("defaults", root, reader);
     one::<TerraceTable>("terrace", root, reader);
     one::<LogTable>("log", root, reader);
+    one::<TraceTable>("trace", root, reader);
+    one::<OtlpTable>("otlp", root, reader);
     one::<AdminTable>("admin", root, reader);
 }
 
@@ -98,7 +118,11 @@ fn each<T: Read>(kind: &str, root: &Node, reader: &mut Reader<'_>) {
     for (name, entry) in table.iter().take(NAMES_MAX) {
         if entry.node.table().is_none() {
             // `[service]` with the keys of one service.
-            let example = if kind == "policy" { "public" } else { "web" };
+            let example = match kind {
+                "policy" => "public",
+                "notify" => "oncall",
+                _ => "web",
+            };
             let finding = Finding::new(entry.key, format!("`{name}` stands in [{kind}], where names are"));
             reader.report(finding.help(format!("give it a name: [{kind}.{example}]")));
             continue;
@@ -167,6 +191,8 @@ pub(crate) fn resolve(root: &Node, reader: &mut Reader<'_>) -> Option<Resolved> 
     let part = |name: &str| root.get(name).unwrap_or(&empty);
     let terrace = reader.below("terrace", |reader| terrace::resolve(part("terrace"), reader));
     let log = reader.below("log", |reader| log::resolve(part("log"), reader));
+    let trace = reader.below("trace", |reader| trace::resolve(part("trace"), reader));
+    let otlp = reader.below("otlp", |reader| otlp::resolve(part("otlp"), reader));
     let admin = reader.below("admin", |reader| admin::resolve(part("admin"), reader));
     let listeners = named("listen", root, reader, listen::resolve);
     let services = named("service", root, reader, |name, node, reader| {
@@ -180,19 +206,31 @@ pub(crate) fn resolve(root: &Node, reader: &mut Reader<'_>) -> Option<Resolved> 
         };
         route::resolve(name, node, &known, &merged, reader)
     });
-    let found = Found {
-        listeners: listeners.into_iter().map(|listener| (listener.name.clone(), listener)).collect(),
-        services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
-        routes: routes.into_iter().map(|route| (route.name.clone(), route)).collect(),
+    let objectives =
+        named("objective", root, reader, |name, node, reader| objective::resolve(name, node, &known, reader));
+    let alerts =
+        named("alert", root, reader, |name, node, reader| alert::resolve(name, node, &known, reader));
+    let receivers = named("notify", root, reader, notify::resolve);
+    let mut found = Found {
+        listeners: by_name(listeners, |listener| &listener.name),
+        services: by_name(services, |service| &service.name),
+        routes: by_name(routes, |route| &route.name),
+        otlp,
         admin,
     };
     check_together(&found, root, reader);
+    make_way_for_others(&mut found);
     Some(Resolved {
         terrace: terrace?,
         listeners: found.listeners,
         services: found.services,
         routes: found.routes,
+        objectives: by_name(objectives, |objective| &objective.name),
+        alerts: by_name(alerts, |alert| &alert.name),
+        receivers: by_name(receivers, |receiver| &receiver.name),
         log: log?,
+        trace: trace?,
+        otlp: found.otlp?,
         admin: found.admin?,
         watch: Vec::new(),
         written: BTreeMap::new(),
@@ -204,7 +242,37 @@ struct Found {
     listeners: BTreeMap<String, Listener>,
     services: BTreeMap<String, Service>,
     routes: BTreeMap<String, Route>,
+    otlp: Option<Otlp>,
     admin: Option<Admin>,
+}
+
+fn by_name<T>(found: Vec<T>, name: impl Fn(&T) -> &String) -> BTreeMap<String, T> {
+    found.into_iter().map(|found| (name(&found).clone(), found)).collect()
+}
+
+/// Where the dashboard would be by default, another program or a listener of this file may be: nobody asked for that
+/// port, so it takes a free one.
+fn make_way_for_others(found: &mut Found) {
+    let listeners = found
+        .listeners
+        .values()
+        .flat_map(|listener| listener.addresses.iter().chain(&listener.redirect_from));
+    let hosts = found.services.values().flat_map(|service| match &service.source {
+        Source::Hosts(endpoints) => endpoints.as_slice(),
+        Source::Run(_) | Source::Dns { .. } => &[],
+    });
+    let internal = found.services.values().map(|service| service.internal);
+    let probes = found.admin.iter().filter_map(|admin| admin.probes);
+    let otlp = found.otlp.iter().filter_map(|otlp| otlp.receive);
+    let mut taken =
+        listeners.copied().chain(hosts.map(|host| host.address)).chain(internal).chain(probes).chain(otlp);
+    let is_taken = taken.any(|address| listen::clashes(address, DEFAULT_ADDRESS));
+    if let Some(api) = found.admin.as_mut().and_then(|admin| admin.api.as_mut())
+        && api.address.is_none()
+        && is_taken
+    {
+        api.address = Some(SocketAddr::new(DEFAULT_ADDRESS.ip(), 0));
+    }
 }
 
 fn named<T>(
@@ -254,6 +322,7 @@ fn check_together(found: &Found, root: &Node, reader: &mut Reader<'_>) {
     check_loops(found, root, &claims, reader);
     let routes: Vec<_> = found.routes.values().cloned().collect();
     route::check_together(&routes, root, reader);
+    check_names_of_alerts(root, reader);
     check_purpose(root, reader);
 }
 
@@ -266,8 +335,12 @@ fn check_addresses(found: &Found, root: &Node, reader: &mut Reader<'_>) -> Vec<C
     }
     if let Some(admin) = &found.admin {
         let node = root.get("admin");
-        claims.extend(admin.api.iter().map(|api| claim(api.address, "address", "[admin]", node)));
+        let address = admin.api.as_ref().and_then(|api| api.address);
+        claims.extend(address.map(|address| claim(address, "address", "[admin]", node)));
         claims.extend(admin.probes.map(|address| claim(address, "probes", "[admin]", node)));
+    }
+    if let Some(address) = found.otlp.as_ref().and_then(|otlp| otlp.receive) {
+        claims.push(claim(address, "receive", "[otlp]", root.get("otlp")));
     }
     for (name, service) in &found.services {
         let node = root.get("service").and_then(|services| services.get(name));
@@ -300,6 +373,18 @@ fn check_loops(found: &Found, root: &Node, claims: &[Claim], reader: &mut Reader
                     format!("{} is Terrace itself: requests would go round in a circle", endpoint.address);
                 reader.report(Finding::new(node.origin, message).other(claim.origin, "it listens here"));
             }
+        }
+    }
+}
+
+/// Reports an alert that is called as an objective is: a silence could not tell them apart.
+fn check_names_of_alerts(root: &Node, reader: &mut Reader<'_>) {
+    let Some(objectives) = root.get("objective").and_then(Node::table) else { return };
+    for (name, alert) in root.get("alert").and_then(Node::table).into_iter().flatten() {
+        if let Some(objective) = objectives.get(name) {
+            let message =
+                format!("an objective is called `{name}` too, and a silence could not tell them apart");
+            reader.report(Finding::new(alert.key, message).other(objective.key, "this one"));
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use terrace_route::{Conditions, HeaderMatch, Pattern, QueryMatch, Redirect, Rewrite, Rule, Strip};
 
+use super::diff::noun;
 use super::policy::{Policies, PolicyTable};
 use super::problem::{Finding, listed, nearest};
 use super::read::{OneOrMany, Read, Reader, Scalar, Wrong, table};
@@ -301,15 +302,20 @@ impl<'a> Known<'a> {
     }
 
     /// Reports when there is no `[kind.name]`; `origin`: where it is named.
-    fn find(&self, kind: &str, name: &str, origin: Origin, reader: &mut Reader<'_>) -> Option<&'a Node> {
+    pub(crate) fn find(
+        &self,
+        kind: &str,
+        name: &str,
+        origin: Origin,
+        reader: &mut Reader<'_>,
+    ) -> Option<&'a Node> {
         if let Some(node) = self.root.get(kind).and_then(|table| table.get(name)) {
             return Some(node);
         }
         if reader.is_full() {
             return None;
         }
-        let noun = if kind == "listen" { "listener" } else { kind };
-        let finding = Finding::new(origin, format!("{noun} `{name}` does not exist"));
+        let finding = Finding::new(origin, format!("{} `{name}` does not exist", noun(kind)));
         let help = match nearest(name, self.names(kind)) {
             Some(meant) => format!("did you mean `{meant}`?"),
             None if self.names(kind).next().is_none() => format!("there is no [{kind}.*] at all"),

@@ -55,6 +55,7 @@ fn of_shape(shape: &Shape) -> Json {
         Shape::Boolean => json!({ "type": "boolean" }),
         Shape::Off => json!({ "const": false }),
         Shape::Integer => json!({ "type": "integer" }),
+        Shape::Number => json!({ "type": "number" }),
         Shape::Text(form) if form.pattern.is_empty() => json!({ "type": "string" }),
         Shape::Text(form) => json!({ "type": "string", "pattern": form.pattern }),
         Shape::Choice(choices) => {

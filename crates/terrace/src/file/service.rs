@@ -16,14 +16,15 @@ use super::values::{Account, Command, DnsName, FilePath, Share, Variable};
 pub use env::EnvValue;
 pub use program::{Program, Ready, ReadyProbe, Restart, Signal, Stop};
 pub use traffic::{
-    Authorities, Balance, Connections, Eject, Endpoint, HashKey, Health, HealthProbe, Protocol,
+    Authorities, Balance, Connections, Eject, Endpoint, HashKey, Health, HealthProbe, Metrics, Protocol,
     ProxyProtocolOut, Sticky, UpstreamTls,
 };
 
 use env::EnvTable;
 use program::{ReadyTable, RestartTable, StopTable};
 use traffic::{
-    BalanceSetting, ConnectionsTable, EjectTable, EndpointSetting, HealthTable, StickyTable, TlsSetting,
+    BalanceSetting, ConnectionsTable, EjectTable, EndpointSetting, HealthTable, MetricsSetting, StickyTable,
+    TlsSetting,
 };
 
 table! {
@@ -72,6 +73,9 @@ table! {
         "sticky" sticky: Switch<StickyTable> = false, example { cookie = "terrace-endpoint", ttl = "1h" };
         /// How long a new endpoint's share of the requests grows until it is full.
         "slow-start" slow_start: Duration = "0s", within "0s" to "1h";
+        /// Fetch the app's own metrics from each instance, in the Prometheus text: a path, or a table. They stand beside
+        /// Terrace's own in charts and alerts. `false`: no.
+        "metrics" metrics: Switch<MetricsSetting> = false, example "/metrics";
         /// Take an endpoint that fails out for a while. `false`: never.
         "eject" eject: Switch<EjectTable> = {};
         /// With a smaller share of healthy endpoints than this, all are used: too few would drown. `false`: never.
@@ -98,6 +102,8 @@ pub struct Service {
     pub source: Source,
     /// Checks that go on; `None`: none.
     pub health: Option<Health>,
+    /// Where the app's own metrics are fetched; `None`: nowhere.
+    pub metrics: Option<Metrics>,
     /// How an endpoint is picked.
     pub balance: Balance,
     /// Keeps each client at its endpoint.
@@ -160,11 +166,13 @@ pub(crate) fn resolve(
     let health = traffic::resolve_health(table.health.clone(), node, reader);
     let eject = traffic::resolve_eject(table.eject.clone(), node, reader);
     let tls = traffic::resolve_tls(&table.tls, node, reader);
+    let metrics = traffic::resolve_metrics(&table, node, reader);
     check_internal(&table, node, reader)?;
     Some(Service {
         name: name.to_owned(),
         source: source?,
         health: health?,
+        metrics: metrics?,
         balance: table.balance.into(),
         sticky: table.sticky.on().map(Sticky::from),
         slow_start: table.slow_start,

@@ -57,6 +57,8 @@ pub(crate) enum Shape {
     Off,
     /// A whole number.
     Integer,
+    /// Any number.
+    Number,
     /// A text of a certain form.
     Text(Form),
     /// One of a few words.
@@ -117,6 +119,7 @@ impl Shape {
             Self::Boolean => "`true` or `false`".to_owned(),
             Self::Off => "`false`".to_owned(),
             Self::Integer => "a whole number".to_owned(),
+            Self::Number => "a number".to_owned(),
             Self::Text(form) if form.example.is_empty() => form.noun.to_owned(),
             Self::Text(form) => format!("{} like {:?}", form.noun, form.example),
             Self::Choice(choices) => {
@@ -134,6 +137,7 @@ impl Shape {
         match (self, value) {
             (Self::Boolean, Value::Boolean(_)) | (Self::Off, Value::Boolean(false)) => true,
             (Self::Integer, Value::Integer(_)) => true,
+            (Self::Number, Value::Integer(_) | Value::Float(_)) => true,
             (Self::Text(_) | Self::Choice(_), Value::Text(_)) => true,
             (Self::List(_), Value::List(_)) => true,
             (Self::Map { .. } | Self::Table(_), Value::Table(_)) => true,

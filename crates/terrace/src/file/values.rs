@@ -168,7 +168,11 @@ impl Scalar for Share {
     }
 
     fn for_fraction(number: f64) -> Option<String> {
-        (0.0..=1.0).contains(&number).then(|| format!("{:?}", percent(number)))
+        match number {
+            0.0..=1.0 => Some(format!("{:?}", percent(number))),
+            1.0..=100.0 => Some(format!("\"{number}%\"")),
+            _ => None,
+        }
     }
 }
 
@@ -396,7 +400,7 @@ impl Scalar for DnsName {
 }
 
 /// A host name of DNS: labels of at most 63 of letters, digits, `-` and `_`; 253 in all (RFC 1035).
-fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     let label = |label: &str| {
         let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         (1..=63).contains(&label.len()) && label.bytes().all(known) && !label.starts_with('-')

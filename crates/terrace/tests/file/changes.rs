@@ -35,6 +35,14 @@ fn tables_that_come_and_go_are_counted() {
 fn no_value_of_the_environment_is_shown() {
     let text = change("hunter2", "correct horse");
     assert_eq!(text, "service web: env.PASSWORD changed");
+
+    let hook = |value: &str| {
+        good(&format!(
+            "{BEFORE}[notify.a]\nwebhook = \"https://a.example\"\nheaders = {{ X-Key = \"{value}\" }}\n"
+        ))
+        .resolved
+    };
+    assert_eq!(summary(&diff(&hook("hunter2"), &hook("correct horse"))), "receiver a: headers.X-Key changed");
 }
 
 #[test]

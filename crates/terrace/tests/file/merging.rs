@@ -140,3 +140,33 @@ fn a_problem_is_told_in_one_line_for_a_log() {
     let line = "terrace.toml:3:1: unknown key `instnaces` in [service.web]; did you mean `instances`?";
     assert_eq!(problems.problems[0].to_string(), line);
 }
+
+#[test]
+fn the_dashboard_makes_way_for_whoever_was_given_its_port() {
+    let address = |more: &str| {
+        let resolved = good(&format!("[service.web]\nrun = \"web\"\n{more}")).resolved;
+        resolved.admin.api.map(|api| api.address.map(|address| address.to_string()))
+    };
+    assert_eq!(address(""), Some(None), "nobody chose, so it may move");
+    assert_eq!(address("[admin]\naddress = false\n"), None);
+    assert_eq!(address("[admin]\naddress = \"127.0.0.1:9900\"\n"), Some(Some("127.0.0.1:9900".to_owned())));
+    let any = Some(Some("127.0.0.1:0".to_owned()));
+    assert_eq!(address("[listen.a]\naddress = \"0.0.0.0:9900\"\n"), any);
+    assert_eq!(address("[otlp]\nreceive = \"127.0.0.1:9900\"\n"), any);
+    let hosts = "[service.other]\nhosts = [\"127.0.0.1:9900\"]\n[route.web]\nat = \"/*\"\nto = \"web\"\n";
+    assert_eq!(address(hosts), any);
+}
+
+#[test]
+fn an_alert_on_a_counter_is_about_its_rate_and_on_all_else_about_its_value() {
+    let measure = |metric: &str, of: &str| {
+        let file = format!("[service.web]\nrun = \"web\"\n[alert.a]\nmetric = {metric:?}\nabove = 1\n{of}");
+        let alert = good(&file).resolved.alerts["a"].clone();
+        format!("{:?}", alert.query.measure)
+    };
+    assert_eq!(measure("orders_placed_total", ""), "Rate");
+    assert_eq!(measure("http_seconds_count", ""), "Rate");
+    assert_eq!(measure("queue_length", ""), "Value");
+    assert_eq!(measure("queue_length", "of = \"rate\""), "Rate");
+    assert_eq!(measure("terrace_request_duration_seconds", "of = \"p99.9\""), "Quantile(P999)");
+}

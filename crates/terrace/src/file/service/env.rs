@@ -10,7 +10,7 @@ use crate::file::spec::Shape;
 use crate::file::tree::{Node, Value};
 use crate::file::values::{FilePath, Secret, SecretSource, Words, is_variable};
 
-/// Value of an environment variable.
+/// A text for others, such as the value of an environment variable or of a header: written in the file, or kept elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnvValue {
     /// Written in the file.
@@ -20,11 +20,19 @@ pub enum EnvValue {
 }
 
 impl EnvValue {
-    /// The value itself, for the program's environment and nothing else.
+    /// The value itself, for the one who needs it and nobody else.
     pub fn reveal(&self) -> &str {
         match self {
             Self::Plain(text) => text,
             Self::Secret(secret) => secret.reveal(),
+        }
+    }
+
+    /// The secret, when it is one.
+    pub fn as_secret(&self) -> Option<&Secret> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Secret(secret) => Some(secret),
         }
     }
 }

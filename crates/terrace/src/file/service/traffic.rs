@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::ServiceTable;
 use crate::file::policy::ordered;
 use crate::file::problem::Finding;
 use crate::file::read::{OneOrMany, Read, Reader, Scalar, Switch, Wrong, choice, table};
@@ -30,6 +31,63 @@ table! {
         /// Statuses that count as healthy; with `path`.
         "status" status: StatusRange = "200-399";
     }
+}
+
+table! {
+    /// The app's own metrics.
+    pub(crate) struct MetricsTable {
+        /// Where each instance shows them.
+        "path" path: UrlPath = "/metrics";
+        /// How often they are fetched.
+        "every" every: Duration = "15s", within "1s" to "10m";
+    }
+}
+
+/// `metrics` as written.
+#[derive(Clone, Debug)]
+pub(crate) struct MetricsSetting(Metrics);
+
+impl Read for MetricsSetting {
+    fn shape() -> Shape {
+        Shape::Either(vec![UrlPath::shape(), MetricsTable::shape()])
+    }
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let (path, every) = match &node.value {
+            Value::Table(_) => {
+                let table = MetricsTable::read(node, reader)?;
+                (table.path, table.every)
+            }
+            _ => (UrlPath::read(node, reader)?, METRICS_EVERY),
+        };
+        Some(Self(Metrics { path: path.0, every }))
+    }
+}
+
+/// As the default in [`MetricsTable`].
+const METRICS_EVERY: Duration = Duration::from_secs(15);
+
+/// Where the app's own metrics are fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Path at each instance.
+    pub path: String,
+    /// How often.
+    pub every: Duration,
+}
+
+pub(super) fn resolve_metrics(
+    table: &ServiceTable,
+    node: &Node,
+    reader: &mut Reader<'_>,
+) -> Option<Option<Metrics>> {
+    let Some(MetricsSetting(metrics)) = table.metrics.clone().on() else { return Some(None) };
+    if !table.worker {
+        return Some(Some(metrics));
+    }
+    let message = "a worker has no port that metrics could be fetched from";
+    let finding = Finding::new(node.key_origin_of("metrics"), message);
+    reader.refuse(finding.help("send them by OTLP, see [otlp]"))
 }
 
 table! {
