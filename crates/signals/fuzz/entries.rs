@@ -1,6 +1,7 @@
 //! What the fuzzers call, and what must hold of every input.
 
 use terrace_signals::records::{LINE_BYTES_MAX, read_line};
+use terrace_signals::series::text::{Dialect, TextBounds, merge, parse, write};
 
 /// A line: what is read of it holds nothing that a terminal would obey, every field is JSON under a name of its own, and
 /// it is not much longer than the line was.
@@ -25,4 +26,29 @@ pub(crate) fn line(data: &[u8]) {
 
 fn holds_no_control(text: &str) {
     assert!(text.chars().all(|c| !c.is_control() || matches!(c, '\t' | '\n')), "{text:?}");
+}
+
+/// Metrics of others: what is accepted and written again, in either format, is read as the same, and nothing is left
+/// out of it a second time.
+pub(crate) fn text(data: &[u8]) {
+    let bounds = TextBounds { bytes_max: 1 << 16, samples_max: 50, labels_max: 8 };
+    for dialect in [Dialect::Prometheus, Dialect::OpenMetrics] {
+        let Ok(text) = parse(data, dialect, &bounds) else { continue };
+        assert!(text.samples() <= bounds.samples_max);
+        assert!(text.to_samples().iter().all(|sample| sample.labels.is_sorted()));
+        let (families, _dropped) = merge([&text]);
+        let written = write(&families, Dialect::OpenMetrics);
+        let roomy = TextBounds { bytes_max: 1 << 20, ..bounds };
+        let again = parse(written.as_bytes(), Dialect::OpenMetrics, &roomy);
+        let again = again.unwrap_or_else(|error| panic!("{error}: {written}"));
+        assert_eq!(again.dropped, 0, "{written}");
+        assert_eq!(write(&merge([&again]).0, Dialect::OpenMetrics), written);
+        let older = write(&families, Dialect::Prometheus);
+        let again = parse(older.as_bytes(), Dialect::Prometheus, &roomy);
+        let again = again.unwrap_or_else(|error| panic!("{error}: {older}"));
+        let count = |families: &[terrace_signals::series::text::TextFamily]| -> usize {
+            families.iter().map(|family| family.samples.len()).sum()
+        };
+        assert_eq!((again.samples(), again.dropped), (count(&families), 0), "{older}");
+    }
 }

@@ -11,3 +11,8 @@ const FUZZ: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz");
 fn lines() {
     replay::replay(FUZZ, "line", 20_000, entries::line);
 }
+
+#[test]
+fn metrics_of_others() {
+    replay::replay(FUZZ, "text", 20_000, entries::text);
+}

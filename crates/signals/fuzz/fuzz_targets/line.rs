@@ -3,6 +3,7 @@
 #![no_main]
 
 #[path = "../entries.rs"]
+#[expect(dead_code, reason = "each target calls one entry")]
 mod entries;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::line(data));

@@ -10,6 +10,7 @@ mod query;
 mod rings;
 mod small;
 mod store;
+pub mod text;
 
 use std::sync::Arc;
 use std::time::Duration;
