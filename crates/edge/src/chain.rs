@@ -14,17 +14,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use terrace_http::{BodyLength, Known, Method, RequestHead, ResponseHead};
+use terrace_instruments::Plate;
 use terrace_policy::RetryBudget;
 use terrace_route::{Match, Rewrite, Strip};
 use terrace_wire::WireError;
 
 use crate::client::{self, Connected};
-use crate::config::{Action, Policy, Purpose, Service};
+use crate::config::{Action, Policy, Purpose, Service, Target};
 use crate::core::Core;
 use crate::exchange::{After, Exchange};
 use crate::forward;
 use crate::hop::{self, Asked};
 use crate::journal::Journal;
+use crate::metrics::ServiceMetrics;
 use crate::problem::{Fault, Problem};
 use crate::snapshot::{ListenerView, Route, Snapshot};
 
@@ -74,10 +76,11 @@ impl From<WireError> for Ending {
 
 /// Serves one request from its head to the last byte of its answer.
 pub(crate) async fn serve(way: Way<'_>, exchange: &mut Exchange<'_>) -> After {
-    let mut journal = Journal::begin(&way.core.log, exchange.head);
+    let mut journal = Journal::begin(way, exchange.head, exchange.length != BodyLength::Empty);
     let asked = hop::take_from_request(exchange.head);
-    let client = client::identify(exchange.head, way.connected, &way.listener.config.trusted_proxies);
-    journal.asked_by(client, client::request_id(&exchange.head.fields));
+    let trusted = &way.listener.config.trusted_proxies;
+    let client = client::identify(exchange.head, way.connected, trusted, journal.fresh_trace());
+    journal.asked_by(client, &exchange.head.fields);
     let mut request = Request { exchange, asked, client };
     let ended = walk(way, &mut request, &mut journal).await;
     let after = match ended {
@@ -88,7 +91,7 @@ pub(crate) async fn serve(way: Way<'_>, exchange: &mut Exchange<'_>) -> After {
             if outcome == CLIENT_GONE { After::Gone } else { After::Close }
         }
     };
-    journal.close(&way.core.log, &way.listener.config.name);
+    journal.close(request.exchange.head);
     after
 }
 
@@ -97,15 +100,7 @@ async fn walk<'a>(
     request: &mut Request<'_, '_>,
     journal: &mut Journal<'a>,
 ) -> Result<After, Ending> {
-    if request.asked.names_too_many {
-        return Err(Problem::client(400, "http_request_error", "Connection names too many options").into());
-    }
-    if client::goes_in_circles(&request.exchange.head.fields) {
-        return Err(Problem::new(508, "proxy_loop_detected", Fault::Terrace, false, CIRCLES).into());
-    }
-    if request.exchange.head.method == Method::Connect {
-        return Err(Problem::client(501, "http_request_denied", "CONNECT is not served here").into());
-    }
+    admit(request)?;
     if let Some(port) = way.tls_port() {
         return redirect(way, request, journal, &tls_location(request.exchange.head, port), 308).await;
     }
@@ -124,18 +119,32 @@ async fn walk<'a>(
         Action::Forward { split, targets, strip, rewrite } => {
             let target = *split.pick(terrace_runtime::random::u64());
             hold_against_bound(&targets[target].policy, request.exchange.length)?;
+            let head = &mut *request.exchange.head;
             if !targets[target].policy.request_id {
-                request.exchange.head.fields.remove(Known::XRequestId);
+                head.fields.remove(Known::XRequestId);
             }
-            change_path(request.exchange.head, strip.as_ref(), rewrite.as_ref(), found.as_ref())?;
-            let to = Towards {
-                policy: &targets[target].policy,
-                budget: &route.budgets[target],
-                service: &way.snapshot.services[targets[target].service],
-            };
+            if strip.is_some() || rewrite.is_some() {
+                journal.keep_target(head);
+                change_path(head, strip.as_ref(), rewrite.as_ref(), found.as_ref())?;
+            }
+            let to = Towards::of(way.snapshot, route, targets, target);
             forward::forward(way, request, to, journal).await
         }
     }
+}
+
+/// Refuses what is not served on any route.
+fn admit(request: &Request<'_, '_>) -> Result<(), Problem> {
+    if request.asked.names_too_many {
+        return Err(Problem::client(400, "http_request_error", "Connection names too many options"));
+    }
+    if client::goes_in_circles(&request.exchange.head.fields) {
+        return Err(Problem::new(508, "proxy_loop_detected", Fault::Terrace, false, CIRCLES));
+    }
+    if request.exchange.head.method == Method::Connect {
+        return Err(Problem::client(501, "http_request_denied", "CONNECT is not served here"));
+    }
+    Ok(())
 }
 
 /// Where a request goes, and under which policies.
@@ -144,6 +153,25 @@ pub(crate) struct Towards<'a> {
     pub(crate) policy: &'a Policy,
     pub(crate) budget: &'a Arc<RetryBudget>,
     pub(crate) service: &'a Service,
+    /// The service's place among the snapshot's.
+    pub(crate) number: u32,
+    pub(crate) metrics: &'a ServiceMetrics,
+    /// What an access line says of route and service.
+    pub(crate) plate: &'a Plate,
+}
+
+impl<'a> Towards<'a> {
+    fn of(snapshot: &'a Snapshot, route: &'a Route, targets: &'a [Target], target: usize) -> Self {
+        let number = targets[target].service;
+        Self {
+            policy: &targets[target].policy,
+            budget: &route.budgets[target],
+            service: &snapshot.services[number],
+            number: number as u32,
+            metrics: &snapshot.service_metrics[number],
+            plate: &route.plates[target],
+        }
+    }
 }
 
 fn change_path(
@@ -186,15 +214,15 @@ fn find_route<'a>(
     let snapshot = way.snapshot;
     if let Some(fixed) = snapshot.fixed_route(&way.listener.config) {
         let route = &snapshot.routes[fixed];
-        journal.routed(&route.name, &route.metrics);
+        journal.routed(route);
         return Ok((route, None));
     }
     let seen = Seen(head);
     if let Some((route, found)) = snapshot.find(way.listener.table, &seen) {
-        journal.routed(&route.name, &route.metrics);
+        journal.routed(route);
         return Ok((route, Some(found)));
     }
-    journal.routed("none", &snapshot.no_route);
+    journal.not_routed();
     let allowed = snapshot.allowed(way.listener.table, &seen);
     if allowed.is_empty() {
         return Err(Problem::client(404, "http_request_denied", "no route matches the request"));
@@ -245,7 +273,7 @@ async fn say(
     // A client that took too long over one request is not waited for with the rest of it (RFC 9110 section 15.5.9).
     request.asked.close |= problem.status == 408;
     let fields = &request.exchange.head.fields;
-    let (mut head, body) = problem.answer(fields, client::request_id(fields));
+    let (mut head, body) = problem.answer(fields, client::request_id(fields), journal.trace());
     match answer(way, request, journal, &mut head, body).await {
         Ok(after) => after,
         Err(_) => {
@@ -325,11 +353,11 @@ impl terrace_route::Request for Seen<'_> {
 
 /// Answers what is no request that could be walked: a malformed head, or one that came too late.
 pub(crate) async fn refuse(way: Way<'_>, exchange: &mut Exchange<'_>, problem: &Problem) {
-    let mut journal = Journal::begin(&way.core.log, exchange.head);
-    let client = client::identify(exchange.head, way.connected, &[]);
-    journal.asked_by(client, client::request_id(&exchange.head.fields));
-    journal.routed("none", &way.snapshot.no_route);
+    let mut journal = Journal::begin(way, exchange.head, false);
+    let client = client::identify(exchange.head, way.connected, &[], journal.fresh_trace());
+    journal.asked_by(client, &exchange.head.fields);
+    journal.not_routed();
     let mut request = Request { exchange, asked: Asked { close: true, ..Asked::default() }, client };
     say(way, &mut request, problem, &mut journal).await;
-    journal.close(&way.core.log, &way.listener.config.name);
+    journal.close(request.exchange.head);
 }

@@ -1,10 +1,11 @@
 //! Who is asking: the client's address, scheme and request id, from the connection itself, and from what proxies in
 //! front say when they are trusted. A client's own claims are removed before anybody can believe them.
 
-use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use terrace_http::{Fields, Known, RequestHead, tokens};
+use terrace_instruments::{AddressText, TraceId};
+use terrace_runtime::random;
 
 use crate::config::Network;
 
@@ -21,11 +22,26 @@ pub(crate) struct Connected {
     /// Our end, after the PROXY protocol.
     pub(crate) local: SocketAddr,
     pub(crate) is_tls: bool,
+    /// The peer's address, as every request's fields and log line have it.
+    pub(crate) peer_text: AddressText,
+}
+
+impl Connected {
+    /// A connection in the clear.
+    pub(crate) fn new(peer: SocketAddr, local: SocketAddr) -> Self {
+        Self { peer, local, is_tls: false, peer_text: AddressText::new(peer.ip()) }
+    }
 }
 
 /// Finds out who asks, and puts what the service shall know of it into the request's fields. Afterwards they hold a
-/// request id, see [`request_id`].
-pub(crate) fn identify(head: &mut RequestHead, connected: &Connected, trusted: &[Network]) -> IpAddr {
+/// request id, see [`request_id`]: the one that a trusted proxy gave, else that of the `trace` that begins with this
+/// request, so that whoever is told the one can look for the other, else one of its own.
+pub(crate) fn identify(
+    head: &mut RequestHead,
+    connected: &Connected,
+    trusted: &[Network],
+    trace: Option<&Digits>,
+) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let peer = connected.peer.ip().to_canonical();
     let believes = is_trusted(peer);
@@ -38,7 +54,7 @@ pub(crate) fn identify(head: &mut RequestHead, connected: &Connected, trusted: &
         head.fields.append_known(Known::Host, connected.local.to_string().as_bytes());
     }
     let address = if believes { claimed_address(&head.fields, &is_trusted).unwrap_or(peer) } else { peer };
-    ensure_request_id(&mut head.fields);
+    ensure_request_id(&mut head.fields, trace);
     forward_addresses(head, connected, peer, address);
     address
 }
@@ -111,22 +127,23 @@ fn parse_address(text: &[u8]) -> Option<IpAddr> {
 }
 
 /// Keeps the id that a trusted proxy gave, when it is one that a log can hold; else gives one.
-fn ensure_request_id(fields: &mut Fields) {
+fn ensure_request_id(fields: &mut Fields, trace: Option<&Digits>) {
     let is_fit =
         |id: &[u8]| !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX && id.iter().all(u8::is_ascii_graphic);
     if !fields.get(Known::XRequestId).is_some_and(is_fit) {
         fields.remove(Known::XRequestId);
-        fields.append_with(Known::XRequestId, push_request_id);
+        match trace {
+            Some(digits) => fields.append_known(Known::XRequestId, digits),
+            None => fields.append_known(Known::XRequestId, &random_id()),
+        }
     }
 }
 
-/// 128 random bits in hexadecimal.
-fn push_request_id(out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for _ in 0..2 {
-        let bits = terrace_runtime::random::u64();
-        out.extend((0..16).map(|place| DIGITS[(bits >> (4 * place)) as usize & 15]));
-    }
+/// 128 bits in hexadecimal.
+pub(crate) type Digits = [u8; TraceId::DIGITS];
+
+fn random_id() -> Digits {
+    TraceId(u128::from(random::u64()) << 64 | u128::from(random::u64())).digits()
 }
 
 /// Tells the service who asked and how: `X-Forwarded-*` and `Forwarded` (RFC 7239), `X-Real-IP`, `Via`.
@@ -136,8 +153,12 @@ fn forward_addresses(head: &mut RequestHead, connected: &Connected, peer: IpAddr
     let scheme: &[u8] = if connected.is_tls { b"https" } else { b"http" };
     let version = head.version.number();
     let fields = &mut head.fields;
-    append_to_list(fields, Known::XForwardedFor, |out| push_address(out, peer));
-    add_unless_there(fields, Known::XRealIp, |out| push_address(out, client));
+    let peer_text = connected.peer_text.as_bytes();
+    append_to_list(fields, Known::XForwardedFor, |out| out.extend_from_slice(peer_text));
+    add_unless_there(fields, Known::XRealIp, |out| match client == peer {
+        true => out.extend_from_slice(peer_text),
+        false => out.extend_from_slice(AddressText::new(client).as_bytes()),
+    });
     add_unless_there(fields, Known::XForwardedProto, |out| out.extend_from_slice(scheme));
     add_unless_there(fields, Known::XForwardedPort, |out| {
         push_number(out, u32::from(connected.local.port()))
@@ -145,7 +166,7 @@ fn forward_addresses(head: &mut RequestHead, connected: &Connected, peer: IpAddr
     let host: SmallHost = fields.get(Known::Host).unwrap_or_default().into();
     let host = &*host;
     add_unless_there(fields, Known::XForwardedHost, |out| out.extend_from_slice(host));
-    append_to_list(fields, Known::Forwarded, |out| push_forwarded(out, peer, scheme, host));
+    append_to_list(fields, Known::Forwarded, |out| push_forwarded(out, (peer, peer_text), scheme, host));
     append_to_list(fields, Known::Via, |out| {
         out.extend_from_slice(version.as_bytes());
         out.extend_from_slice(b" terrace");
@@ -206,13 +227,11 @@ fn append_to_list(fields: &mut Fields, name: Known, element: impl FnOnce(&mut Ve
 }
 
 /// RFC 7239 section 4; an IPv6 address is bracketed and quoted (section 6.1).
-fn push_forwarded(out: &mut Vec<u8>, peer: IpAddr, scheme: &[u8], host: &[u8]) {
+fn push_forwarded(out: &mut Vec<u8>, (peer, peer_text): (IpAddr, &[u8]), scheme: &[u8], host: &[u8]) {
     out.extend_from_slice(b"for=");
-    match peer {
-        IpAddr::V4(_) => push_address(out, peer),
-        IpAddr::V6(address) => {
-            let _infallible = write!(out, "\"[{address}]\"");
-        }
+    let (open, close): (&[u8], &[u8]) = if peer.is_ipv4() { (b"", b"") } else { (b"\"[", b"]\"") };
+    for part in [open, peer_text, close] {
+        out.extend_from_slice(part);
     }
     out.extend_from_slice(b";proto=");
     out.extend_from_slice(scheme);
@@ -223,23 +242,6 @@ fn push_forwarded(out: &mut Vec<u8>, peer: IpAddr, scheme: &[u8], host: &[u8]) {
     let quote: &[u8] = if host.iter().all(is_token) { b"" } else { b"\"" };
     for part in [b";host=", quote, host, quote] {
         out.extend_from_slice(part);
-    }
-}
-
-/// IPv4 by hand, since the standard formatter costs more than all else in here together.
-fn push_address(out: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        IpAddr::V4(address) => {
-            for (index, octet) in address.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                push_number(out, u32::from(octet));
-            }
-        }
-        IpAddr::V6(address) => {
-            let _infallible = write!(out, "{address}");
-        }
     }
 }
 
@@ -267,12 +269,10 @@ mod tests {
         parse_request(text.as_bytes(), &Bounds::default(), &mut head).expect("valid");
         let trusted: Vec<_> =
             trusted.iter().map(|(text, bits)| Network::new(text.parse().expect("valid"), *bits)).collect();
-        let connected = Connected {
-            peer: SocketAddr::new(peer.parse().expect("valid"), 5000),
-            local: "192.0.2.200:8443".parse().expect("valid"),
-            is_tls: true,
-        };
-        let asker = identify(&mut head, &connected, &trusted);
+        let peer = SocketAddr::new(peer.parse().expect("valid"), 5000);
+        let local = "192.0.2.200:8443".parse().expect("valid");
+        let connected = Connected { is_tls: true, ..Connected::new(peer, local) };
+        let asker = identify(&mut head, &connected, &trusted, None);
         (head, asker)
     }
 

@@ -313,7 +313,7 @@ impl Conversation<'_> {
         if response.status == 101 {
             return Err(self.malformed("it switched protocols without being asked to"));
         }
-        self.judge(response)?;
+        self.judge(response, journal)?;
         let keep_alive = keep_alive_time(response);
         let link_stays = keeps_alive(response) && coming != BodyLength::UntilClose;
         self.dress(response, asked);
@@ -322,6 +322,9 @@ impl Conversation<'_> {
         let (mut sink, after) = begun.map_err(|_| Broken::Gone(CLIENT_GONE))?;
         let (mut body, _stream_count) = answer.into_body();
         let is_stream = is_stream(response);
+        if is_stream {
+            journal.streams();
+        }
         let mut pace = self.pace_down(timer, is_stream);
         let held = Held::of(self.lease, is_stream);
         let result = {
@@ -333,6 +336,9 @@ impl Conversation<'_> {
             .await
         };
         journal.bytes_out = pace.bytes();
+        if upload.is_whole {
+            journal.sent(upload.ended_at);
+        }
         if let Err(error) = result {
             held.blame_for(&error, self.attempt_at);
             abort(&mut sink).await;
@@ -351,6 +357,7 @@ impl Conversation<'_> {
         journal: &mut Journal<'_>,
     ) -> Result<Ended, Broken> {
         let UpgradeParts { body, reply, mut sink, mut answer, response } = parts;
+        journal.streams();
         sink.flush().await.map_err(|error| self.endpoint_failed(&error))?;
         let mut upload = Upload::done();
         let awaited = self.await_head(&mut upload, &mut answer, method, response, reply, timer);
@@ -359,7 +366,7 @@ impl Conversation<'_> {
             let delivery = Delivery { reply, response, coming, after: After::Close };
             return self.deliver(&Fields::new(), upload, answer, delivery, timer, journal).await;
         }
-        self.judge(response)?;
+        self.judge(response, journal)?;
         self.dress(response, &Fields::new());
         journal.status = 101;
         let begun = reply.begin(response, BodyLength::UntilClose, After::Close);
@@ -374,10 +381,11 @@ impl Conversation<'_> {
     }
 
     /// Tells the endpoint's record of the answer, and refuses one that policy wants tried again.
-    fn judge(&self, response: &ResponseHead) -> Result<(), Broken> {
+    fn judge(&self, response: &ResponseHead, journal: &mut Journal<'_>) -> Result<(), Broken> {
         let now = clock::now();
         let latency = now.saturating_sub(self.attempt_at);
         let status = response.status;
+        journal.answered(now, status);
         if status < 500 || matches!(status, 501 | 505) {
             self.lease.done(Outcome::Success { latency }, now);
         } else {

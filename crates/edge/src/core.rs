@@ -2,21 +2,29 @@
 //! connected to it. All of it is touched by one thread only.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use terrace_instruments::{Counter, Event, Level, Log};
+use terrace_instruments::{Counter, Event, Kept, Level, Log, Tracer};
 use terrace_runtime::clock;
 use terrace_upstream::{Pool, Shelf};
 
+use crate::flight::{Flight, Recorder};
 use crate::listener::Shared;
-use crate::snapshot::{ListenerView, Snapshot};
+use crate::snapshot::{ListenerView, Names, Snapshot};
+use crate::spans;
 
 /// How long the last snapshot of a listener that went away is kept for connections that are still in its line.
 const FORMER_KEPT: Duration = Duration::from_secs(5);
+
+/// Snapshots whose hops can still be told of by name: four reloads within the flight recorder's memory.
+const NAMES_MAX: usize = 4;
+/// Hops that a core makes spans of within a second: some milliseconds of its time. Of further ones, when everything fails
+/// at once, it is known that they were.
+const KEPT_PER_SECOND_MAX: u32 = 500;
 
 thread_local! {
     static HERE: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
@@ -27,12 +35,22 @@ thread_local! {
 pub(crate) struct Core {
     pub(crate) pool: Pool,
     pub(crate) log: Log,
+    pub(crate) tracer: Tracer,
     panics: Counter,
     snapshot: RefCell<Rc<InForce>>,
     /// The last snapshots of listeners that went away, by name, until their last connection has.
     former: RefCell<HashMap<String, Former>>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
     next_client: Cell<u64>,
+    /// The time of day at the clock's start, as of the last second: of a request it is worked out, not asked for.
+    wall_at_start: Cell<Duration>,
+    recorder: RefCell<Recorder>,
+    /// Ids of traces kept late that were looked for so far.
+    late_seen: Cell<u64>,
+    /// Of the last snapshots, the newest last.
+    names: RefCell<VecDeque<Arc<Names>>>,
+    /// The second in which hops are counted, and how many were kept in it.
+    kept: Cell<(u64, u32)>,
 }
 
 /// The snapshot in force, counted by this core for itself: no two cores write the same count for each request.
@@ -77,18 +95,97 @@ impl std::ops::Deref for InForce {
 
 impl Core {
     /// Makes this thread a core of the data plane.
-    pub(crate) fn install(snapshot: Arc<Snapshot>, shelf: Arc<Shelf>, log: Log, panics: Counter) -> Rc<Self> {
+    pub(crate) fn install(
+        snapshot: Arc<Snapshot>,
+        shelf: Arc<Shelf>,
+        (log, tracer): (Log, Tracer),
+        panics: Counter,
+    ) -> Rc<Self> {
         let core = Rc::new(Self {
             pool: Pool::new(shelf),
             log,
+            tracer,
             panics,
+            wall_at_start: Cell::default(),
+            recorder: RefCell::default(),
+            late_seen: Cell::new(0),
+            names: RefCell::new(VecDeque::from([Arc::clone(&snapshot.names)])),
+            kept: Cell::default(),
             snapshot: RefCell::new(Rc::new(InForce(snapshot))),
             former: RefCell::default(),
             clients: RefCell::default(),
             next_client: Cell::new(0),
         });
+        core.set_wall();
         HERE.set(Some(Rc::clone(&core)));
         core
+    }
+
+    /// Looks after what a core looks after once a second.
+    pub(crate) fn sweep(&self) {
+        self.pool.sweep();
+        self.forget_former();
+        self.set_wall();
+        self.tell_late();
+    }
+
+    fn set_wall(&self) {
+        let since = clock::wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.wall_at_start.set(since.saturating_sub(clock::now()));
+    }
+
+    /// The time of day at a moment, by the wall clock of the last second.
+    #[inline]
+    pub(crate) fn wall_at(&self, moment: Duration) -> SystemTime {
+        SystemTime::UNIX_EPOCH + (self.wall_at_start.get() + moment)
+    }
+
+    /// Takes a hop that is over: its spans are handed over when it is kept, else it is remembered for a while.
+    #[inline]
+    pub(crate) fn landed(&self, flight: Flight, kept: Option<Kept>, names: &Names) {
+        match kept {
+            Some(why) => self.keep(&flight, why, names),
+            None => {
+                if self.recorder.borrow_mut().record(flight) {
+                    self.tell_late();
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn keep(&self, flight: &Flight, why: Kept, names: &Names) {
+        let second = flight.ended.as_secs();
+        let before = match self.kept.get() {
+            (counted, count) if counted == second => count,
+            _ => 0,
+        };
+        self.kept.set((second, before.saturating_add(1)));
+        if before >= KEPT_PER_SECOND_MAX {
+            return self.tracer.count_dropped(1);
+        }
+        if why.is_late() {
+            self.tracer.keep_late(flight.place.trace, why);
+        }
+        self.tracer.keep(spans::of(flight, names, |moment| self.wall_at(moment), why));
+    }
+
+    /// Hands over what is remembered of traces that turned out to be kept.
+    #[cold]
+    pub(crate) fn tell_late(&self) {
+        let mut fresh = Vec::new();
+        let seen = self.tracer.late_since(self.late_seen.get(), |trace, why| fresh.push((trace, why)));
+        self.late_seen.set(seen);
+        let found = self.recorder.borrow_mut().look(fresh, clock::now());
+        let known = self.names.borrow();
+        for (flight, why) in found {
+            match known.iter().find(|names| names.serial == flight.names) {
+                Some(names) => {
+                    self.tracer.keep(spans::of(&flight, names, |moment| self.wall_at(moment), why));
+                }
+                None => self.tracer.count_dropped(1),
+            }
+        }
     }
 
     /// The core that this thread is.
@@ -104,6 +201,13 @@ impl Core {
     }
 
     pub(crate) fn set_snapshot(&self, snapshot: Arc<Snapshot>) {
+        {
+            let mut names = self.names.borrow_mut();
+            names.push_back(Arc::clone(&snapshot.names));
+            if names.len() > NAMES_MAX {
+                names.pop_front();
+            }
+        }
         let next = Rc::new(InForce(snapshot));
         let before = self.snapshot.replace(Rc::clone(&next));
         let mut former = self.former.borrow_mut();
@@ -226,7 +330,8 @@ mod tests {
         let (sender, receiver) = std::sync::mpsc::channel();
         let cores = Cores::start(1).expect("a thread");
         cores.post(0, move || {
-            let core = Core::install(Arc::new(snapshot), Shelf::new(1), log, panics);
+            let told = (log, Tracer::discard());
+            let core = Core::install(Arc::new(snapshot), Shelf::new(1), told, panics);
             let guard = core.enter(&Shared::new(7, "public"));
             let served = tokio::task::spawn_local(async move {
                 let _guard = guard;

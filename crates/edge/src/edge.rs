@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use terrace_instruments::{Log, Meter};
+use terrace_instruments::{Log, Meter, Tracer};
 use terrace_runtime::drain::{self, Drainer};
 use terrace_runtime::sockets::Listening;
 use terrace_runtime::threads::Cores;
@@ -100,21 +100,21 @@ struct Open {
 impl Edge {
     /// An edge without listeners on these cores; [`Edge::apply`] brings them.
     #[must_use]
-    pub fn build(cores: Cores, meter: Meter, log: &Log) -> Self {
+    pub fn build(cores: Cores, meter: Meter, log: &Log, tracer: &Tracer) -> Self {
         let shelf = Shelf::new(cores.count());
         let mut budgets = Budgets::new();
         let empty = Snapshot::build(Config::default(), &mut budgets, &meter);
         let empty = Arc::new(empty.expect("invariant: no routes cannot contradict each other"));
         for index in 0..cores.count() {
-            let (snapshot, shelf, log) = (Arc::clone(&empty), Arc::clone(&shelf), log.clone());
+            let (snapshot, shelf) = (Arc::clone(&empty), Arc::clone(&shelf));
+            let told = (log.clone(), tracer.clone());
             let panics = metrics::panics(&meter);
             cores.post(index, move || {
-                let core = Core::install(snapshot, shelf, log, panics);
+                let core = Core::install(snapshot, shelf, told, panics);
                 tokio::task::spawn_local(async move {
                     loop {
                         tokio::time::sleep(SWEEP).await;
-                        core.pool.sweep();
-                        core.forget_former();
+                        core.sweep();
                     }
                 });
             });
@@ -226,12 +226,13 @@ impl Edge {
         counts.await.into_iter().sum()
     }
 
-    /// Makes every core let go of idle connections to endpoints that take no more requests.
+    /// Makes every core do at once what it does once a second: let go of idle connections to endpoints that take no more
+    /// requests, and hand over the spans of traces that turned out to be kept.
     pub fn sweep(&self) {
         for index in 0..self.0.cores.count() {
             self.0.cores.post(index, || {
                 if let Some(core) = Core::here() {
-                    core.pool.sweep();
+                    core.sweep();
                 }
             });
         }

@@ -60,6 +60,7 @@ pub(crate) async fn forward<'a>(
             Err(Broken::Client(problem)) => return Err(Ending::Problem(problem)),
             Err(Broken::Endpoint(failure)) => failure,
         };
+        journal.failed(clock::now(), failure.error);
         let retry = decide(request, to, &mut tries, &mut failure);
         match retry {
             Some(wait) => pause(request, to, journal, wait).await?,
@@ -136,7 +137,8 @@ async fn attempt<'a>(
     let service = to.service;
     let began = clock::now();
     let lease = pick(request, service, tries, began)?;
-    journal.sent_to(&service.name, lease.endpoint().name());
+    journal.tried(to, lease.endpoint(), began);
+    journal.tell(&mut request.exchange.head.fields);
     // Also when no connection is had: a dead endpoint has the fewest requests in flight, and would be picked again.
     tries.tried.push(lease.endpoint().id());
     let settings = service.upstream.settings();
@@ -206,7 +208,7 @@ async fn dial(
     to: Towards<'_>,
     settings: &Settings,
     lease: &Lease,
-    journal: &Journal<'_>,
+    journal: &mut Journal<'_>,
 ) -> Result<Link, Broken> {
     let began = clock::now();
     let proxied = Proxied {
@@ -218,7 +220,9 @@ async fn dial(
     let until = deadline.map_or(NEVER, |deadline| deadline.at);
     let reused = &mut *request.exchange.reused;
     let link = way.core.pool.dial(settings, lease.endpoint(), proxied, &mut reused.up);
-    let error = match reused.down.run(until, link).await {
+    let dialled = reused.down.run(until, link).await;
+    journal.dialled(began, clock::now());
+    let error = match dialled {
         Ok(Ok(link)) => return Ok(link),
         Ok(Err(error)) => error,
         Err(Elapsed) => ConnectError::Timeout,

@@ -126,6 +126,8 @@ fn is_protected(name: &[u8]) -> bool {
                 | Known::Cookie
                 | Known::Forwarded
                 | Known::Via
+                | Known::Traceparent
+                | Known::Tracestate
                 | Known::XForwardedFor
                 | Known::XForwardedHost
                 | Known::XForwardedPort

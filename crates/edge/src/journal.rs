@@ -1,15 +1,26 @@
-//! What is noted of a request while it is served, for the access log and the metrics at its end.
+//! What is noted of a request while it is served, for the access log, the metrics and the traces at its end.
+//!
+//! Notes are taken by value, without an allocation, and only where somebody will read them: a request whose line is not
+//! wanted and which is not traced is only counted.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, SystemTime};
+use std::net::IpAddr;
+use std::time::Duration;
 
-use terrace_http::RequestHead;
-use terrace_instruments::{AccessRecord, Gauge, Log};
+use terrace_http::{Fields, Method, RequestHead, Version};
+use terrace_instruments::{AccessRecord, AddressText, Gauge, Kept, TraceId};
 use terrace_runtime::clock;
+use terrace_upstream::Endpoint;
 
-use crate::metrics::RouteMetrics;
+use crate::chain::{Towards, Way};
+use crate::client::{self, Digits};
+use crate::flight::{Flight, Tries, Try};
+use crate::metrics::{Class, RouteMetrics};
 use crate::problem::{Fault, Problem};
+use crate::small::SmallText;
+use crate::snapshot::Route;
+use crate::spans::OTHER_METHOD;
+use crate::trace::Place;
 
 /// The outcome of a request that went well.
 const OK: &str = "ok";
@@ -17,18 +28,37 @@ const OK: &str = "ok";
 /// Notes on one request.
 #[derive(Debug)]
 pub(crate) struct Journal<'a> {
+    way: Way<'a>,
     began: Duration,
-    /// Only when somebody will read them.
-    line: Option<Line>,
+    /// Whether the access log wants a line.
+    is_logged: bool,
+    trace: Option<Trace>,
+    client: IpAddr,
+    request_id: SmallText<{ size_of::<Digits>() }>,
+    /// Path and query as they came, where the route changed them.
+    target: Option<Box<str>>,
+    has_body: bool,
+    route: Option<&'a Route>,
+    towards: Option<Towards<'a>>,
     metrics: Option<&'a RouteMetrics>,
     in_flight: Option<InFlight<'a>>,
-    route: &'a str,
-    service: &'a str,
+    tries: u32,
+    noted: Tries,
+    /// The answer goes on for as long as somebody listens, so that how long that was says nothing.
+    is_stream: bool,
+    is_own: bool,
+    is_fault: bool,
     pub(crate) status: u16,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
-    pub(crate) tries: u32,
     outcome: Cow<'static, str>,
+}
+
+/// A request's place in its trace, and the trace's id as every field and line has it.
+#[derive(Debug)]
+struct Trace {
+    place: Place,
+    digits: Digits,
 }
 
 /// Counts a request as being served until this is dropped, however its task ends.
@@ -41,42 +71,35 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// What only the access log shows.
-#[derive(Debug)]
-struct Line {
-    time: SystemTime,
-    client: IpAddr,
-    method: String,
-    host: String,
-    target: String,
-    protocol: &'static str,
-    request_id: String,
-    instance: String,
-}
-
 impl<'a> Journal<'a> {
-    pub(crate) fn begin(log: &Log, head: &RequestHead) -> Self {
-        let line = log.access_on().then(|| Line {
-            time: clock::wall(),
-            client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            method: head.method.as_str().to_owned(),
-            host: head.host().to_owned(),
-            target: head.target().to_owned(),
-            protocol: protocol(head),
-            request_id: String::new(),
-            instance: String::new(),
+    /// Begins the notes, and takes the request's trace out of its fields where requests are traced.
+    pub(crate) fn begin(way: Way<'a>, head: &mut RequestHead, has_body: bool) -> Self {
+        let tracer = &way.core.tracer;
+        let trace = tracer.is_on().then(|| {
+            let place = Place::begin(tracer, &mut head.fields);
+            Trace { digits: place.trace.digits(), place }
         });
         Self {
+            way,
             began: clock::now(),
-            line,
+            is_logged: way.core.log.access_on(),
+            trace,
+            client: way.connected.peer.ip(),
+            request_id: SmallText::new(b""),
+            target: None,
+            has_body,
+            route: None,
+            towards: None,
             metrics: None,
             in_flight: None,
-            route: "",
-            service: "",
+            tries: 0,
+            noted: Tries::default(),
+            is_stream: false,
+            is_own: false,
+            is_fault: false,
             status: 0,
             bytes_in: 0,
             bytes_out: 0,
-            tries: 0,
             outcome: Cow::Borrowed(OK),
         }
     }
@@ -86,30 +109,124 @@ impl<'a> Journal<'a> {
         self.began
     }
 
-    pub(crate) fn asked_by(&mut self, address: IpAddr, request_id: &str) {
-        if let Some(line) = &mut self.line {
-            line.client = address;
-            request_id.clone_into(&mut line.request_id);
+    /// The id of a trace that begins with this request.
+    pub(crate) fn fresh_trace(&self) -> Option<&Digits> {
+        match &self.trace {
+            Some(trace) if trace.place.parent.is_none() => Some(&trace.digits),
+            _ => None,
         }
     }
 
-    pub(crate) fn routed(&mut self, route: &'a str, metrics: &'a RouteMetrics) {
-        self.route = route;
+    /// The request's trace, where it has one.
+    pub(crate) fn trace(&self) -> Option<TraceId> {
+        self.trace.as_ref().map(|trace| trace.place.trace)
+    }
+
+    /// Whether anybody will read more than numbers.
+    #[inline]
+    fn is_noted(&self) -> bool {
+        self.is_logged || self.trace.is_some()
+    }
+
+    pub(crate) fn asked_by(&mut self, address: IpAddr, fields: &Fields) {
+        self.client = address;
+        if self.is_logged {
+            self.request_id = SmallText::new(client::request_id(fields).as_bytes());
+        }
+    }
+
+    pub(crate) fn routed(&mut self, route: &'a Route) {
+        self.route = Some(route);
+        self.counted(&route.metrics);
+    }
+
+    /// No route takes the request.
+    pub(crate) fn not_routed(&mut self) {
+        self.counted(&self.way.snapshot.no_route.metrics);
+    }
+
+    fn counted(&mut self, metrics: &'a RouteMetrics) {
         self.metrics = Some(metrics);
         metrics.in_flight.add(1);
         self.in_flight = Some(InFlight(&metrics.in_flight));
     }
 
-    pub(crate) fn sent_to(&mut self, service: &'a str, instance: &str) {
-        self.service = service;
-        self.tries += 1;
-        if let Some(line) = &mut self.line {
-            instance.clone_into(&mut line.instance);
+    /// Path and query are about to be changed.
+    pub(crate) fn keep_target(&mut self, head: &RequestHead) {
+        if self.is_noted() {
+            self.target = Some(head.target().into());
         }
+    }
+
+    /// A try begins.
+    #[inline]
+    pub(crate) fn tried(&mut self, to: Towards<'a>, endpoint: &Endpoint, now: Duration) {
+        self.towards = Some(to);
+        self.tries += 1;
+        if self.is_noted() {
+            self.noted.push(Try {
+                number: self.tries,
+                instance: SmallText::new(endpoint.name().as_bytes()),
+                peer: endpoint.address(),
+                began: now,
+                dialled: None,
+                sent: None,
+                head: None,
+                failed: None,
+            });
+        }
+    }
+
+    /// Tells the try's endpoint whom it is called by.
+    #[inline]
+    pub(crate) fn tell(&self, fields: &mut Fields) {
+        if let Some(trace) = &self.trace {
+            trace.place.tell(fields, self.tries);
+        }
+    }
+
+    /// A connection was dialled for the try.
+    pub(crate) fn dialled(&mut self, from: Duration, to: Duration) {
+        self.noting(|attempt| attempt.dialled = Some((from, to)));
+    }
+
+    /// The request's last byte was sent.
+    #[inline]
+    pub(crate) fn sent(&mut self, at: Duration) {
+        if self.has_body {
+            self.noting(|attempt| attempt.sent = Some(at));
+        }
+    }
+
+    /// The answer's head came.
+    #[inline]
+    pub(crate) fn answered(&mut self, at: Duration, status: u16) {
+        self.noting(|attempt| attempt.head = Some((at, status)));
+    }
+
+    /// The try failed before the client had seen anything of it.
+    pub(crate) fn failed(&mut self, at: Duration, error: &'static str) {
+        self.noting(|attempt| attempt.failed = Some((at, error)));
+    }
+
+    #[inline]
+    fn noting(&mut self, note: impl FnOnce(&mut Try)) {
+        let number = self.tries;
+        match self.noted.last_mut() {
+            Some(attempt) if attempt.number == number => note(attempt),
+            _ => {}
+        }
+    }
+
+    /// The answer's end is not Terrace's nor the service's to hurry.
+    pub(crate) fn streams(&mut self) {
+        self.is_stream = true;
     }
 
     /// Terrace answers itself.
     pub(crate) fn answered_with(&mut self, problem: &Problem) {
+        self.is_own = true;
+        self.is_fault = problem.fault != Fault::Client;
         self.status = problem.status;
         self.outcome = Cow::Owned(problem.outcome());
         if let Some(metrics) = self.metrics {
@@ -124,43 +241,181 @@ impl<'a> Journal<'a> {
 
     /// It ended in another way than it should.
     pub(crate) fn ended(&mut self, outcome: &'static str) {
+        self.is_fault = !outcome.starts_with("client.");
         self.outcome = Cow::Borrowed(outcome);
     }
 
-    /// Tells metrics and log.
-    pub(crate) fn close(self, log: &Log, listener: &str) {
-        let duration = clock::now().saturating_sub(self.began);
+    /// Tells metrics, log and traces. `head` is the request's, as far as it was not changed.
+    pub(crate) fn close(mut self, head: &RequestHead) {
+        let ended = clock::now();
+        let duration = ended.saturating_sub(self.began);
+        let kept = self.kept(duration);
+        self.count(duration, kept);
+        if self.is_logged {
+            self.log(head, duration);
+        }
+        if let Some(trace) = &self.trace {
+            let place = trace.place;
+            let flight = self.flight(place, head, ended);
+            self.way.core.landed(flight, kept, &self.way.snapshot.names);
+        }
+    }
+
+    fn is_error(&self) -> bool {
+        self.is_fault || self.status >= 500
+    }
+
+    /// Whether the request's trace is kept, as far as this hop of it knows, and why.
+    #[inline]
+    fn kept(&self, duration: Duration) -> Option<Kept> {
+        let place = &self.trace.as_ref()?.place;
+        if place.is_in_sample {
+            Some(Kept::Sampled)
+        } else if place.is_asked {
+            Some(Kept::Asked)
+        } else if self.is_error() {
+            Some(Kept::Error)
+        } else if self.way.core.tracer.is_slow(self.waited(duration)) {
+            Some(Kept::Slow)
+        } else {
+            None
+        }
+    }
+
+    /// What counts as slow: the whole, or for a stream the time to its head.
+    fn waited(&self, duration: Duration) -> Duration {
+        match self.noted.last() {
+            Some(last) if self.is_stream => {
+                last.head.map_or(duration, |(at, _)| at.saturating_sub(self.began))
+            }
+            _ => duration,
+        }
+    }
+
+    fn count(&self, duration: Duration, kept: Option<Kept>) {
+        let class = Class::of(self.status);
         if let Some(metrics) = self.metrics {
-            metrics.answered(self.status);
+            metrics.answered(class);
             metrics.duration.record(duration);
         }
-        let Some(line) = &self.line else { return };
-        log.access(&AccessRecord {
-            time: line.time,
-            listener,
-            client: line.client,
-            method: &line.method,
-            host: &line.host,
-            path: &line.target,
-            protocol: line.protocol,
+        if let Some(to) = &self.towards {
+            to.metrics.answered(class);
+            to.metrics.duration.record(duration);
+        }
+        if let (Some(_), Some(trace)) = (kept, &self.trace) {
+            self.exemplify(trace, duration);
+        }
+    }
+
+    /// Makes the request the example of its durations.
+    #[cold]
+    fn exemplify(&self, trace: &Trace, duration: Duration) {
+        let at = self.way.core.wall_at(self.began + duration);
+        if let Some(metrics) = self.metrics {
+            metrics.duration.exemplify(duration, trace.place.trace, at);
+        }
+        if let Some(to) = &self.towards {
+            to.metrics.duration.exemplify(duration, trace.place.trace, at);
+        }
+    }
+
+    fn log(&self, head: &RequestHead, duration: Duration) {
+        let (path, query) = self.target(head);
+        let (core, connected) = (self.way.core, self.way.connected);
+        let claimed;
+        let client = if self.client == connected.peer.ip() {
+            &connected.peer_text
+        } else {
+            claimed = AddressText::new(self.client);
+            &claimed
+        };
+        let way = match (&self.towards, self.route) {
+            (Some(to), _) => to.plate,
+            (None, Some(route)) => &route.plate,
+            (None, None) => &self.way.snapshot.no_route.plate,
+        };
+        core.log.access(&AccessRecord {
+            time: core.wall_at(self.began),
+            listener: &self.way.listener.plate,
+            client,
+            method: head.method.as_str(),
+            host: head.host(),
+            path,
+            query,
+            protocol: protocol(head.version),
             status: self.status,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             duration,
-            route: self.route,
-            service: self.service,
-            instance: &line.instance,
+            way,
+            instance: self.noted.last().map_or("", |last| last.instance.text()),
             tries: self.tries,
-            request_id: &line.request_id,
+            request_id: self.request_id.text(),
+            trace: self.trace.as_ref().map(|trace| &trace.digits),
             outcome: &self.outcome,
         });
     }
+
+    /// Path and query as they came.
+    fn target<'t>(&'t self, head: &'t RequestHead) -> (&'t str, Option<&'t str>) {
+        match &self.target {
+            None => (head.path(), head.query()),
+            Some(target) => match target.split_once('?') {
+                Some((path, query)) => (path, Some(query)),
+                None => (target, None),
+            },
+        }
+    }
+
+    #[inline]
+    fn flight(&mut self, place: Place, head: &RequestHead, ended: Duration) -> Flight {
+        let is_error = self.is_error();
+        let path = SmallText::cut(self.target(head).0);
+        Flight {
+            place,
+            names: self.way.snapshot.names.serial,
+            listener: self.way.listener.number,
+            route: self.route.map_or(u32::MAX, |route| route.number),
+            service: self.towards.as_ref().map(|to| to.number),
+            client: self.client,
+            is_tls: self.way.connected.is_tls,
+            method: method(&head.method),
+            version: head.version,
+            path,
+            host: SmallText::cut(head.host()),
+            status: self.status,
+            outcome: std::mem::take(&mut self.outcome),
+            is_error,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            began: self.began,
+            ended,
+            tries: std::mem::take(&mut self.noted),
+            is_own: self.is_own,
+        }
+    }
 }
 
-fn protocol(head: &RequestHead) -> &'static str {
-    match head.version {
-        terrace_http::Version::Http10 => "HTTP/1.0",
-        terrace_http::Version::Http11 => "HTTP/1.1",
-        terrace_http::Version::Http2 => "HTTP/2",
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+        Version::Http2 => "HTTP/2",
+    }
+}
+
+/// Methods that everybody knows; a client may invent any number of others.
+fn method(method: &Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Connect => "CONNECT",
+        Method::Options => "OPTIONS",
+        Method::Trace => "TRACE",
+        Method::Patch => "PATCH",
+        Method::Other(_) => OTHER_METHOD,
     }
 }

@@ -3,7 +3,8 @@
 //! The files in the order of a request's way: [`listener`] accepts, `proxy_protocol` learns who the client is, `tls`
 //! secures, `http1` and `http2` read requests, `chain` is the list of what happens to each, `hop` and `client` look at
 //! its fields, `forward` sends it to a service, `converse` moves its two bodies, `problem` is what Terrace says itself,
-//! `journal` notes what became of it. The edge knows no file, no process and no clock but the runtime's.
+//! `journal` notes what became of it, `trace` which trace it belongs to, `flight` remembers it for a while, and `spans`
+//! tells it when its trace is kept. The edge knows no file, no process and no clock but the runtime's.
 #![forbid(unsafe_code)]
 
 mod chain;
@@ -13,6 +14,7 @@ mod converse;
 mod core;
 mod edge;
 mod exchange;
+mod flight;
 mod forward;
 mod hop;
 mod http1;
@@ -23,9 +25,12 @@ mod metrics;
 mod pace;
 mod problem;
 pub mod proxy_protocol;
+mod small;
 mod snapshot;
+mod spans;
 mod sticky;
 mod tls;
+mod trace;
 
 // The public interface is:
 pub use config::{

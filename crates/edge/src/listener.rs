@@ -247,7 +247,7 @@ async fn serve(core: Rc<Core>, shared: Arc<Shared>, mut stream: TcpStream, peer:
 }
 
 fn connected(stream: &TcpStream, peer: SocketAddr) -> io::Result<Connected> {
-    Ok(Connected { peer, local: stream.local_addr()?, is_tls: false })
+    Ok(Connected::new(peer, stream.local_addr()?))
 }
 
 /// Learns from the proxy in front who the client is, where the listener asks for it.
@@ -264,8 +264,7 @@ async fn read_proxy_header(
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     if let Some((source, destination)) = proxy_protocol::read(stream, config.proxy_protocol).await? {
-        connected.peer = source;
-        connected.local = destination;
+        *connected = Connected::new(source, destination);
     }
     Ok(())
 }

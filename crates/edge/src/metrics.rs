@@ -53,6 +53,21 @@ static PANICS: Family = Family {
     kind: Kind::Counter,
 };
 
+static SERVICE_REQUESTS: Family = Family {
+    name: "terrace_service_requests",
+    help: "Requests that went to a service, by class of status; tries of one request count once. Class none: the client had gone.",
+    unit: "",
+    labels: &["service", "class"],
+    kind: Kind::Counter,
+};
+static SERVICE_DURATION: Family = Family {
+    name: "terrace_service_request_duration",
+    help: "From a request's head to the last byte of its answer, by the service it went to, all tries included.",
+    unit: "seconds",
+    labels: &["service"],
+    kind: Kind::Histogram,
+};
+
 /// What was given up because of a fault of ours.
 pub(crate) fn panics(meter: &Meter) -> Counter {
     meter.counter(&PANICS, &[])
@@ -81,9 +96,41 @@ impl RouteMetrics {
         }
     }
 
-    pub(crate) fn answered(&self, status: u16) {
-        let class = usize::from(status / 100);
-        self.by_class[if class < CLASSES.len() { class } else { 5 }].inc();
+    #[inline]
+    pub(crate) fn answered(&self, class: Class) {
+        self.by_class[class.0].inc();
+    }
+}
+
+/// One service's figures, as its callers see it.
+#[derive(Debug, Clone)]
+pub(crate) struct ServiceMetrics {
+    by_class: [Counter; 6],
+    pub(crate) duration: Histogram,
+}
+
+impl ServiceMetrics {
+    pub(crate) fn new(meter: &Meter, service: &str) -> Self {
+        Self {
+            by_class: CLASSES.map(|class| meter.counter(&SERVICE_REQUESTS, &[service, class])),
+            duration: meter.histogram(&SERVICE_DURATION, &[service]),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn answered(&self, class: Class) {
+        self.by_class[class.0].inc();
+    }
+}
+
+/// A class of status, by its place among [`CLASSES`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Class(usize);
+
+impl Class {
+    #[inline]
+    pub(crate) fn of(status: u16) -> Self {
+        Self(usize::from(status / 100).min(CLASSES.len() - 1))
     }
 }
 

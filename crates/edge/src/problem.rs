@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use terrace_http::{Fields, Known, ResponseHead, contains_token, reason};
+use terrace_instruments::TraceId;
 
 /// Whose fault an answer of ours was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +59,13 @@ impl Problem {
         format!("{}.{}", self.fault.as_str(), self.error)
     }
 
-    /// The answer for a client that sent these fields.
-    pub(crate) fn answer(&self, asked: &Fields, request_id: &str) -> (ResponseHead, Bytes) {
+    /// The answer for a client that sent these fields. The trace is told to programs.
+    pub(crate) fn answer(
+        &self,
+        asked: &Fields,
+        request_id: &str,
+        trace: Option<TraceId>,
+    ) -> (ResponseHead, Bytes) {
         let content_type = asked.get(Known::ContentType).unwrap_or_default();
         if content_type.starts_with(b"application/grpc") {
             return self.grpc(request_id);
@@ -67,7 +73,7 @@ impl Problem {
         let wants_page = asked.all(Known::Accept).any(accepts_html);
         let (content_type, body) = match wants_page {
             true => ("text/html; charset=utf-8", self.page(request_id)),
-            false => ("application/problem+json", self.json(request_id)),
+            false => ("application/problem+json", self.json(request_id, trace)),
         };
         let mut head = self.head(self.status, request_id);
         head.fields.append_known(Known::ContentType, content_type.as_bytes());
@@ -105,7 +111,7 @@ impl Problem {
         format!("terrace; error={}; details=\"{details}\"", self.error)
     }
 
-    fn json(&self, request_id: &str) -> String {
+    fn json(&self, request_id: &str, trace: Option<TraceId>) -> String {
         let mut json = String::with_capacity(320);
         json.push_str(r#"{"type":"about:blank","title":"#);
         push_json(&mut json, reason(self.status));
@@ -115,6 +121,9 @@ impl Problem {
         let _infallible =
             write!(json, r#","fault":"{fault}","error":"{error}","retry_safe":{retry},"request_id":"#);
         push_json(&mut json, request_id);
+        if let Some(trace) = trace {
+            let _infallible = write!(json, r#","trace_id":"{trace}""#);
+        }
         json.push_str("}\n");
         json
     }
@@ -215,7 +224,7 @@ mod tests {
 
     #[test]
     fn rfc9457_a_program_gets_json() {
-        let (head, body) = problem().answer(&asked("Accept", "*/*"), "id-1");
+        let (head, body) = problem().answer(&asked("Accept", "*/*"), "id-1", None);
         assert_eq!(head.status, 503);
         assert_eq!(head.fields.get(Known::ContentType), Some(&b"application/problem+json"[..]));
         let body = std::str::from_utf8(&body).expect("text");
@@ -226,23 +235,23 @@ mod tests {
     #[test]
     fn a_browser_gets_a_page_that_cannot_be_scripted() {
         let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-        let (_, body) = problem().answer(&asked("Accept", accept), "<id>");
+        let (_, body) = problem().answer(&asked("Accept", accept), "<id>", None);
         let body = std::str::from_utf8(&body).expect("text");
         assert!(body.contains("&lt;ready&gt;") && body.contains("&lt;id&gt;"), "{body}");
-        let (head, _) = problem().answer(&asked("Accept", "text/html;q=0, */*"), "id");
+        let (head, _) = problem().answer(&asked("Accept", "text/html;q=0, */*"), "id", None);
         assert_eq!(head.fields.get(Known::ContentType), Some(&b"application/problem+json"[..]));
     }
 
     #[test]
     fn rfc9209_2_the_proxy_status_is_a_structured_field() {
-        let (head, _) = problem().answer(&Fields::new(), "id");
+        let (head, _) = problem().answer(&Fields::new(), "id", None);
         let expected = r#"terrace; error=destination_unavailable; details="no \"endpoint\" <ready>""#;
         assert_eq!(head.fields.text(Known::ProxyStatus), Some(expected));
     }
 
     #[test]
     fn a_grpc_client_gets_a_grpc_status() {
-        let (head, body) = problem().answer(&asked("Content-Type", "application/grpc+proto"), "id");
+        let (head, body) = problem().answer(&asked("Content-Type", "application/grpc+proto"), "id", None);
         assert_eq!((head.status, body.len()), (200, 0));
         assert_eq!(head.fields.get(Known::GrpcStatus), Some(&b"14"[..]));
     }

@@ -3,14 +3,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustc_hash::FxHashMap;
-use terrace_instruments::Meter;
+use terrace_instruments::{Meter, Plate};
 use terrace_policy::RetryBudget;
 use terrace_route::{Listener as RouteListener, Match, Problem, Rule, Table};
 
 use crate::config::{Action, Config, Listener, Purpose, Service, Target};
-use crate::metrics::{ListenerMetrics, RouteMetrics};
+use crate::metrics::{ListenerMetrics, RouteMetrics, ServiceMetrics};
 
 /// The label of requests that no route takes.
 const NO_ROUTE: &str = "none";
@@ -23,18 +24,74 @@ pub(crate) struct Snapshot {
     rules: Vec<usize>,
     pub(crate) routes: Vec<Route>,
     pub(crate) services: Vec<Service>,
+    /// For each service its figures.
+    pub(crate) service_metrics: Vec<ServiceMetrics>,
     pub(crate) listeners: FxHashMap<String, ListenerView>,
-    pub(crate) no_route: RouteMetrics,
+    pub(crate) no_route: NoRoute,
+    pub(crate) names: Arc<Names>,
+}
+
+/// What stands in the place of a route where none matched.
+#[derive(Debug)]
+pub(crate) struct NoRoute {
+    pub(crate) metrics: RouteMetrics,
+    pub(crate) plate: Plate,
+}
+
+/// What the parts of a snapshot are called; all that is left of it for hops that are looked at later.
+#[derive(Debug)]
+pub(crate) struct Names {
+    /// No two snapshots of the process have the same.
+    pub(crate) serial: u64,
+    routes: Vec<RouteName>,
+    services: Vec<String>,
+    listeners: Vec<String>,
+    pub(crate) terrace: Arc<str>,
+    pub(crate) nobody: Arc<str>,
+}
+
+/// How a route is called in traces.
+#[derive(Debug)]
+pub(crate) struct RouteName {
+    pub(crate) name: Box<str>,
+    /// The path that it is found at, such as `/orders/*`; its name where there are several.
+    pub(crate) pattern: Box<str>,
+}
+
+impl Names {
+    pub(crate) fn new(routes: Vec<RouteName>, services: Vec<String>, listeners: Vec<String>) -> Self {
+        static SERIALS: AtomicU64 = AtomicU64::new(0);
+        let serial = SERIALS.fetch_add(1, Ordering::Relaxed);
+        Self { serial, routes, services, listeners, terrace: Arc::from("terrace"), nobody: Arc::from("") }
+    }
+
+    /// No route has a number beyond those there are: that one is for requests without.
+    pub(crate) fn route(&self, number: u32) -> Option<&RouteName> {
+        self.routes.get(number as usize)
+    }
+
+    pub(crate) fn service(&self, number: u32) -> &str {
+        self.services.get(number as usize).map_or("", String::as_str)
+    }
+
+    pub(crate) fn listener(&self, number: u32) -> &str {
+        self.listeners.get(number as usize).map_or("", String::as_str)
+    }
 }
 
 /// One route, ready.
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) name: String,
+    /// Its place among the routes.
+    pub(crate) number: u32,
+    /// What an access line says of a request that no service answers.
+    pub(crate) plate: Plate,
     pub(crate) action: Action,
     pub(crate) metrics: RouteMetrics,
     /// One for each target of the action.
     pub(crate) budgets: Vec<Arc<RetryBudget>>,
+    /// The same of one that goes to the target's service, one for each target.
+    pub(crate) plates: Vec<Plate>,
 }
 
 /// One listener as a request on it sees it.
@@ -43,6 +100,9 @@ pub(crate) struct ListenerView {
     pub(crate) config: Arc<Listener>,
     pub(crate) table: RouteListener,
     pub(crate) metrics: ListenerMetrics,
+    /// Its place among the listeners.
+    pub(crate) number: u32,
+    pub(crate) plate: Plate,
 }
 
 /// Retry budgets by route and service, which outlive snapshots.
@@ -55,23 +115,36 @@ impl Snapshot {
         let (rules, found) =
             config.routes.iter().enumerate().filter(in_table).unzip::<_, _, Vec<_>, Vec<_>>();
         let table = Table::build(found.into_iter().map(rule).collect())?;
-        let view = |listener: Listener| {
+        let names = Arc::new(names(&config));
+        let view = |(number, listener): (u32, Listener)| {
             let metrics = ListenerMetrics::new(meter, &listener.name);
             let table = table.listener(&listener.name);
-            (listener.name.clone(), ListenerView { config: Arc::new(listener), table, metrics })
+            let plate = Plate::new(&[("listener", &listener.name)]);
+            (
+                listener.name.clone(),
+                ListenerView { config: Arc::new(listener), table, metrics, number, plate },
+            )
         };
-        let listeners = config.listeners.into_iter().map(view).collect();
+        let listeners = (0..).zip(config.listeners).map(view).collect();
         let mut kept = Budgets::new();
         let services = config.services;
-        let ready = |route: crate::config::Route| Route {
+        let ready = |(number, route): (u32, crate::config::Route)| Route {
+            number,
             metrics: RouteMetrics::new(meter, &route.name),
             budgets: route_budgets(&route, &services, budgets, &mut kept),
-            name: route.name,
+            plate: Plate::new(&[("route", &route.name)]),
+            plates: route_plates(&route, &services),
             action: route.action,
         };
-        let routes = config.routes.into_iter().map(ready).collect();
+        let routes = (0..).zip(config.routes).map(ready).collect();
         *budgets = kept;
-        Ok(Self { routes, services, listeners, no_route: RouteMetrics::new(meter, NO_ROUTE), table, rules })
+        let service_metrics =
+            services.iter().map(|service| ServiceMetrics::new(meter, &service.name)).collect();
+        let no_route = NoRoute {
+            metrics: RouteMetrics::new(meter, NO_ROUTE),
+            plate: Plate::new(&[("route", NO_ROUTE)]),
+        };
+        Ok(Self { routes, services, service_metrics, listeners, no_route, names, table, rules })
     }
 
     /// The most specific route that matches on that listener.
@@ -100,6 +173,29 @@ impl Snapshot {
             Purpose::Route | Purpose::RedirectToTls { .. } => None,
         }
     }
+}
+
+fn names(config: &Config) -> Names {
+    let route = |route: &crate::config::Route| {
+        let path =
+            |at: &terrace_route::Pattern| at.as_str().find('/').map(|slash| at.as_str()[slash..].to_owned());
+        let mut paths: Vec<String> = route.at.iter().filter_map(path).collect();
+        paths.dedup();
+        let pattern = if paths.len() == 1 { paths.remove(0) } else { route.name.clone() };
+        RouteName { name: route.name.as_str().into(), pattern: pattern.into() }
+    };
+    Names::new(
+        config.routes.iter().map(route).collect(),
+        config.services.iter().map(|service| service.name.clone()).collect(),
+        config.listeners.iter().map(|listener| listener.name.clone()).collect(),
+    )
+}
+
+fn route_plates(route: &crate::config::Route, services: &[Service]) -> Vec<Plate> {
+    let Action::Forward { targets, .. } = &route.action else { return Vec::new() };
+    let plate =
+        |target: &Target| Plate::new(&[("route", &route.name), ("service", &services[target.service].name)]);
+    targets.iter().map(plate).collect()
 }
 
 /// The budgets of a route's targets, with all that they counted so far, under the laws that hold now.

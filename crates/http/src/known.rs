@@ -56,6 +56,7 @@ known! {
     SetCookie = "set-cookie",
     Te = "te",
     Traceparent = "traceparent",
+    Tracestate = "tracestate",
     Trailer = "trailer",
     TransferEncoding = "transfer-encoding",
     Upgrade = "upgrade",

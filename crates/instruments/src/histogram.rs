@@ -83,6 +83,12 @@ impl Histogram {
     /// it takes a lock, the calling core's own.
     pub fn record_traced(&self, duration: Duration, trace: TraceId, at: SystemTime) {
         self.record(duration);
+        self.exemplify(duration, trace, at);
+    }
+
+    /// Remembers a duration that was counted before as the example of its classic bucket.
+    #[cold]
+    pub fn exemplify(&self, duration: Duration, trace: TraceId, at: SystemTime) {
         let value = duration.min(Duration::from_micros(VALUE_US_MAX));
         let exemplar = Exemplar { value, trace, at };
         let cells = self.0.own();

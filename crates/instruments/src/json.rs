@@ -69,30 +69,55 @@ fn push_escape(out: &mut Vec<u8>, byte: u8) {
 }
 
 /// Appends a decimal number.
+#[inline]
 pub(crate) fn push_u64(out: &mut Vec<u8>, number: u64) {
-    match u32::try_from(number) {
-        Ok(small) if small < 10 => out.push(b'0' + small as u8),
-        Ok(small) if small < 10_000 => push_up_to_four(out, small),
+    match number {
+        0..10 => out.push(b'0' + number as u8),
+        10..10_000 => push_up_to_four(out, number as usize),
         _ => push_large(out, number),
     }
 }
 
 /// Octets, statuses and most sizes: the digits at once, and as many of them as count.
 #[inline]
-fn push_up_to_four(out: &mut Vec<u8>, number: u32) {
-    let digits = [digit(number / 1_000), digit(number / 100), digit(number / 10), digit(number)];
+fn push_up_to_four(out: &mut Vec<u8>, number: usize) {
+    let (high, low) = (two(number / 100), two(number));
+    let digits = [high[0], high[1], low[0], low[1]];
     match number {
         1_000.. => out.extend_from_slice(&digits),
         100.. => out.extend_from_slice(&digits[1..]),
-        _ => out.extend_from_slice(&digits[2..]),
+        _ => out.extend_from_slice(&low),
     }
 }
 
-#[inline]
-fn digit(number: u32) -> u8 {
-    b'0' + (number % 10) as u8
+/// `00` to `99`, end to end.
+const TWO_DIGITS: [[u8; 2]; 100] = two_digits();
+
+const fn two_digits() -> [[u8; 2]; 100] {
+    let mut table = [[b'0'; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        table[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    table
 }
 
+/// The last two digits of a number.
+#[inline]
+fn two(number: usize) -> [u8; 2] {
+    TWO_DIGITS[number % 100]
+}
+
+/// The last six digits of a number: microseconds of a second.
+#[inline]
+pub(crate) fn six(number: u32) -> [u8; 6] {
+    let number = number as usize;
+    let (first, second, third) = (two(number / 10_000), two(number / 100), two(number));
+    [first[0], first[1], second[0], second[1], third[0], third[1]]
+}
+
+#[cold]
 fn push_large(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0_u8; 20];
     let mut start = digits.len();
@@ -105,14 +130,21 @@ fn push_large(out: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Appends microseconds as seconds with six decimals.
+#[inline]
 pub(crate) fn push_seconds(out: &mut Vec<u8>, micros: u64) {
-    push_u64(out, micros / 1_000_000);
-    let rest = (micros % 1_000_000) as u32;
-    let (high, low) = (rest / 1_000, rest % 1_000);
-    let decimals =
-        [digit(high / 100), digit(high / 10), digit(high), digit(low / 100), digit(low / 10), digit(low)];
-    out.push(b'.');
-    out.extend_from_slice(&decimals);
+    let mut text = *b"0.000000";
+    text[2..].copy_from_slice(&six((micros % 1_000_000) as u32));
+    match micros / 1_000_000 {
+        // Nearly every request: the point and all before it in one copy.
+        seconds @ 0..10 => {
+            text[0] = b'0' + seconds as u8;
+            out.extend_from_slice(&text);
+        }
+        seconds => {
+            push_u64(out, seconds);
+            out.extend_from_slice(&text[1..]);
+        }
+    }
 }
 
 /// Appends a field's value as JSON; durations in seconds, numbers that are not finite as `null`.

@@ -18,6 +18,7 @@ mod json;
 mod log;
 mod meter;
 mod number;
+mod plate;
 mod rfc3339;
 mod trace;
 mod trace_parent;
@@ -32,6 +33,7 @@ pub use json::{push_json_string, push_json_value};
 pub use log::{AccessSettings, Dropped, Log, Receiver};
 pub use meter::{FamilySnapshot, Meter, SeriesSnapshot, SeriesValue};
 pub use number::{Counter, Gauge};
+pub use plate::{AddressText, Plate};
 pub use rfc3339::Timestamp;
 pub use trace::{
     Kept, NotAnId, Span, SpanId, SpanKind, SpanReceiver, SpanStatus, TraceId, TraceSettings, Tracer,

@@ -23,6 +23,10 @@ const ACCESS_BYTES_MAX: usize = 8 << 20;
 const ACCESS_BYTES_HURRY: usize = 1 << 20;
 /// Buffers for access lines; further cores share.
 const ACCESS_BUFFERS: usize = 64;
+/// Bytes of other programs' lines that may wait: some seconds of a noisy fleet.
+const RELAYED_BYTES_MAX: usize = 16 << 20;
+/// What other programs say leaves this share of the places to Terrace's own events.
+const RELAYED_PLACES_LEFT: usize = 8;
 /// A sampling share of one.
 const SHARE_ONE: u32 = 1_000_000;
 
@@ -65,7 +69,7 @@ struct Shared {
     capacity: usize,
     clock: fn() -> SystemTime,
     level_min: AtomicU8,
-    events: Mutex<VecDeque<Event>>,
+    events: Mutex<Waiting>,
     events_dropped: AtomicU64,
     access_on: AtomicBool,
     access_query: AtomicU8,
@@ -73,8 +77,24 @@ struct Shared {
     access_share: AtomicU32,
     access: PerShard<Mutex<Lines>>,
     access_dropped: AtomicU64,
+    writer: Mutex<Waiter>,
+}
+
+/// Events that nobody has taken yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    queue: VecDeque<Event>,
+    /// Of what other programs said.
+    relayed_bytes: usize,
+}
+
+/// Whoever is to be woken.
+#[derive(Debug, Default)]
+struct Waiter {
     /// The thread that waits, once it does.
-    writer: Mutex<Option<Thread>>,
+    thread: Option<Thread>,
+    /// Whether it was called before that.
+    is_called: bool,
 }
 
 /// The access lines of one core.
@@ -121,17 +141,17 @@ impl Log {
             return;
         }
         event.time = (shared.clock)();
-        let mut events = lock(&shared.events);
-        if events.len() >= shared.capacity {
-            shared.events_dropped.fetch_add(1, Relaxed);
-            return;
-        }
-        events.push_back(event);
-        let was_empty = events.len() == 1;
-        drop(events);
-        if was_empty {
-            shared.wake();
-        }
+        shared.push(event, shared.capacity, 0);
+    }
+
+    /// Hands on what another program said, with the time that it came with, and whatever its level, which is known only
+    /// when it has been read. It leaves room for Terrace's own events: what comes when most places are taken, or when too
+    /// much of it waits already, is dropped and counted.
+    pub fn relay(&self, event: Event) {
+        let Some(shared) = &self.0 else { return };
+        let places = shared.capacity - shared.capacity / RELAYED_PLACES_LEFT;
+        let bytes = event.message.as_ref().map_or(0, |text| text.len());
+        shared.push(event, places, bytes);
     }
 
     /// Whether access records are wanted at all, so that their fields need not be gathered in vain.
@@ -181,6 +201,21 @@ impl Log {
 }
 
 impl Shared {
+    fn push(&self, event: Event, places: usize, relayed_bytes: usize) {
+        let mut events = lock(&self.events);
+        if events.queue.len() >= places || events.relayed_bytes + relayed_bytes > RELAYED_BYTES_MAX {
+            self.events_dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        events.relayed_bytes += relayed_bytes;
+        events.queue.push_back(event);
+        let was_empty = events.queue.len() == 1;
+        drop(events);
+        if was_empty {
+            self.wake();
+        }
+    }
+
     fn access(&self, record: &AccessRecord<'_>) {
         let share = self.access_share.load(Relaxed);
         let mut lines = lock(self.access.own());
@@ -206,8 +241,10 @@ impl Shared {
 
     /// Free when the writer is awake or already called; one system call when it sleeps.
     fn wake(&self) {
-        if let Some(thread) = lock(&self.writer).as_ref() {
-            thread.unpark();
+        let mut writer = lock(&self.writer);
+        match &writer.thread {
+            Some(thread) => thread.unpark(),
+            None => writer.is_called = true,
         }
     }
 }
@@ -242,27 +279,31 @@ impl Receiver {
     pub fn wait(&self, timeout: Duration) {
         let this = std::thread::current();
         let mut writer = lock(&self.0.writer);
-        let known = writer.as_ref().is_some_and(|thread| thread.id() == this.id());
-        if !known {
-            *writer = Some(this);
+        let is_known = writer.thread.as_ref().is_some_and(|thread| thread.id() == this.id());
+        if !is_known {
+            writer.thread = Some(this);
         }
+        let is_called = std::mem::take(&mut writer.is_called);
         drop(writer);
-        if known || self.is_empty() {
+        if is_known || (self.is_empty() && !is_called) {
             std::thread::park_timeout(timeout);
         }
     }
 
     /// Whether nothing waits to be taken.
     pub fn is_empty(&self) -> bool {
-        lock(&self.0.events).is_empty() && self.0.access.iter().all(|lines| lock(lines).bytes.is_empty())
+        lock(&self.0.events).queue.is_empty()
+            && self.0.access.iter().all(|lines| lock(lines).bytes.is_empty())
     }
 
     /// Takes all events that wait.
     pub fn take_events(&self) -> Vec<Event> {
-        let mut events = lock(&self.0.events);
-        let taken = std::mem::take(&mut *events);
-        drop(events);
-        taken.into()
+        std::mem::take(&mut *lock(&self.0.events)).queue.into()
+    }
+
+    /// Whether events of this level are wanted.
+    pub fn takes(&self, level: Level) -> bool {
+        level as u8 >= self.0.level_min.load(Relaxed)
     }
 
     /// Takes all access lines that wait: calls `write` with each core's bytes (whole lines), in no order between
@@ -294,28 +335,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::IpAddr;
+    use crate::plate::{AddressText, Plate};
 
-    fn record(status: u16) -> AccessRecord<'static> {
-        AccessRecord {
+    fn access(log: &Log, status: u16) {
+        let (plate, client) = (Plate::default(), AddressText::new([127, 0, 0, 1].into()));
+        log.access(&AccessRecord {
             time: SystemTime::UNIX_EPOCH,
-            listener: "public",
-            client: IpAddr::from([127, 0, 0, 1]),
+            listener: &plate,
+            client: &client,
             method: "GET",
             host: "localhost",
             path: "/",
+            query: None,
             protocol: "HTTP/1.1",
             status,
             bytes_in: 0,
             bytes_out: 0,
             duration: Duration::ZERO,
-            route: "",
-            service: "",
+            way: &plate,
             instance: "",
             tries: 0,
             request_id: "",
+            trace: None,
             outcome: "ok",
-        }
+        });
     }
 
     fn lines(receiver: &Receiver) -> usize {
@@ -358,10 +401,46 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_comes_before_the_first_wait_is_heard() {
+        let (log, receiver) = Log::channel(1);
+        log.wake();
+        let (answer, answered) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            receiver.wait(Duration::MAX);
+            answer.send(())
+        });
+        answered.recv_timeout(Duration::from_secs(60)).expect("the receiver does not sleep");
+    }
+
+    #[test]
+    fn what_programs_say_keeps_its_time_and_leaves_room_for_our_own_words() {
+        let (log, receiver) = Log::channel(16);
+        let said = |level| Event::new(level, "app.output").message("x");
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
+        log.relay(Event { time, ..said(Level::Debug) });
+        (0..100).for_each(|_| log.relay(said(Level::Info)));
+        log.emit(said(Level::Info));
+        assert_eq!(log.dropped().events, 87);
+        let taken = receiver.take_events();
+        assert_eq!((taken.len(), taken[0].time, taken[0].level), (15, time, Level::Debug));
+        assert!(receiver.takes(Level::Info) && !receiver.takes(Level::Debug));
+    }
+
+    #[test]
+    fn bytes_of_what_programs_say_are_bounded_until_they_are_taken() {
+        let (log, receiver) = Log::channel(1_000);
+        let line = || Event::new(Level::Info, "app.output").message("x".repeat(1 << 20));
+        (0..20).for_each(|_| log.relay(line()));
+        assert_eq!((receiver.take_events().len(), log.dropped().events), (16, 4));
+        log.relay(line());
+        assert_eq!(receiver.take_events().len(), 1);
+    }
+
+    #[test]
     fn access_lines_that_nobody_takes_are_bounded_and_counted() {
         let (log, receiver) = Log::channel(1);
         let written = 50_000;
-        (0..written).for_each(|_| log.access(&record(200)));
+        (0..written).for_each(|_| access(&log, 200));
         let dropped = log.dropped().access;
         assert!(dropped > 0);
         assert_eq!(lines(&receiver) as u64 + dropped, written);
@@ -371,13 +450,13 @@ mod tests {
     fn a_sample_shows_its_share_of_requests_and_every_failure() {
         let (log, receiver) = Log::channel(1);
         log.set_access(AccessSettings { sample: 0.25, ..AccessSettings::default() });
-        (0..4_000).for_each(|_| log.access(&record(200)));
+        (0..4_000).for_each(|_| access(&log, 200));
         let shown = lines(&receiver);
         assert!((900..1_100).contains(&shown), "{shown}");
-        (0..100).for_each(|_| log.access(&record(502)));
+        (0..100).for_each(|_| access(&log, 502));
         assert_eq!(lines(&receiver), 100);
         log.set_access(AccessSettings { on: false, ..AccessSettings::default() });
-        log.access(&record(502));
+        access(&log, 502);
         assert_eq!(lines(&receiver), 0);
         assert!(!log.access_on() && !Log::discard().access_on());
     }
@@ -398,7 +477,7 @@ mod tests {
             if round % 2 == 0 {
                 log.emit(Event::new(Level::Info, "x"))
             } else {
-                log.access(&record(200))
+                access(&log, 200)
             }
             let taken = answered.recv_timeout(Duration::from_secs(60)).expect("the receiver is woken");
             assert_eq!(taken, 1);

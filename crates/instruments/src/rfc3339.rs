@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::json::six;
+
 /// Writes timestamps in UTC, and remembers the last second written: a thousand lines a second share one date.
 #[derive(Debug, Clone)]
 pub struct Timestamp {
@@ -26,6 +28,7 @@ impl Timestamp {
     }
 
     /// The same as bytes.
+    #[inline]
     pub(crate) fn bytes(&mut self, time: SystemTime) -> &[u8; TEMPLATE.len()] {
         let since = match time.duration_since(SystemTime::UNIX_EPOCH) {
             Ok(since) => since,
@@ -34,10 +37,11 @@ impl Timestamp {
         if since.as_secs() != self.second {
             self.write_second(since.as_secs());
         }
-        put(&mut self.text[20..26], u64::from(since.subsec_micros()));
+        self.text[20..26].copy_from_slice(&six(since.subsec_micros()));
         &self.text
     }
 
+    #[cold]
     fn write_second(&mut self, second: u64) {
         let (year, month, day) = civil(second / DAY_S);
         let of_day = second % DAY_S;

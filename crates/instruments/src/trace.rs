@@ -284,10 +284,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl TraceId {
+    /// How many digits it has.
+    pub const DIGITS: usize = 32;
+
     /// Its digits, as fields and logs show it.
     #[inline]
-    pub fn digits(self) -> [u8; 32] {
-        let mut out = [0; 32];
+    pub fn digits(self) -> [u8; Self::DIGITS] {
+        let mut out = [0; Self::DIGITS];
         out[..16].copy_from_slice(&hex::digits((self.0 >> 64) as u64));
         out[16..].copy_from_slice(&hex::digits(self.0 as u64));
         out

@@ -155,7 +155,7 @@ pub(crate) async fn start(
     let telemetry = Telemetry::build(config, meter.clone())?;
     let log = telemetry.log();
     let cores = threads::Cores::start(threads).map_err(UpError::Threads)?;
-    let edge = Edge::build(cores, meter.clone(), &log);
+    let edge = Edge::build(cores, meter.clone(), &log, &telemetry.tracer());
     let services = Arc::new(Services::new(meter.clone(), log.clone(), identity_key));
     let rotation = Arc::new(Upstreams { services: Arc::clone(&services), edge: edge.clone() });
     let (fleet, fleet_handle) = build_fleet(&resolved, &state, rotation, &meter, &log)?;

@@ -12,7 +12,7 @@ use terrace_edge::{
     Action, Bounds, Config, Edge, HashSource, Listener, Policy, ProxyProtocol, Purpose, Route, Service,
     Target,
 };
-use terrace_instruments::{Log, Meter};
+use terrace_instruments::{Log, Meter, SpanReceiver, TraceSettings, Tracer};
 use terrace_policy::{RetryPolicy, Timeouts};
 use terrace_route::{Conditions, Pattern, Split};
 use terrace_runtime::clock;
@@ -24,6 +24,9 @@ use crate::message::Message;
 /// Whatever takes that long hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Spans that may wait for a test.
+const SPANS_WAITING_MAX: usize = 10_000;
+
 /// What a test changes about the edge before it is built.
 pub(crate) struct Setup {
     pub(crate) listener: Listener,
@@ -32,6 +35,8 @@ pub(crate) struct Setup {
     pub(crate) routes: Vec<Route>,
     /// Origins published; each test talks to them by index.
     pub(crate) origins: usize,
+    pub(crate) traces: TraceSettings,
+    pub(crate) log: Log,
 }
 
 impl Setup {
@@ -52,6 +57,8 @@ impl Setup {
             },
             routes: Vec::new(),
             origins: 1,
+            traces: TraceSettings { on: false, ..TraceSettings::default() },
+            log: Log::discard(),
         }
     }
 }
@@ -94,7 +101,9 @@ pub(crate) struct Rig {
     /// The origins after the first.
     pub(crate) others: Vec<Origin>,
     pub(crate) upstream: Arc<Upstream>,
-    edge: Edge,
+    pub(crate) meter: Meter,
+    pub(crate) spans: SpanReceiver,
+    pub(crate) edge: Edge,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -115,7 +124,9 @@ impl Rig {
             |(index, origin): (usize, &Origin)| Member::new(&format!("origin-{index}"), origin.address());
         upstream.publish(&origins.iter().enumerate().map(member).collect::<Vec<_>>(), clock::now());
         let cores = Cores::start(1).expect("a thread");
-        let edge = Edge::build(cores, meter, &Log::discard());
+        let (tracer, spans) = Tracer::channel(SPANS_WAITING_MAX);
+        tracer.configure(setup.traces);
+        let edge = Edge::build(cores, meter.clone(), &setup.log, &tracer);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let mut routes = setup.routes;
         routes.push(route("all", "/*", forward(setup.policy)));
@@ -130,7 +141,7 @@ impl Rig {
         let address = edge.address("public").expect("it listens");
         let others = origins.split_off(1);
         let origin = origins.pop().expect("one origin at least");
-        Self { address, origin, others, upstream, edge, runtime }
+        Self { address, origin, others, upstream, meter, spans, edge, runtime }
     }
 
     /// A new connection of a client.

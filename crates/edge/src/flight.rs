@@ -1,0 +1,299 @@
+//! The flight recorder: what a core still knows of the hops it served last, so that a trace can be kept after the fact.
+//!
+//! Whether a trace is worth keeping is known when one of its hops fails or drags on; by then its other hops may be over,
+//! on other cores. So each core writes every hop that is not kept into a ring of its own: plain values, no allocation, no
+//! lock, nothing shared. When a trace is kept late, its id is told to all cores ([`terrace_instruments::Tracer`]), and
+//! each looks through its ring, once a second and whenever half of the ring was written anew. A request pays for one
+//! copy of a few hundred bytes; the looking is paid for by the clock, and only while there is something to look for.
+//!
+//! The other designs cost more or keep less. To send all hops to a collector that decides costs each request what here
+//! only the kept ones cost. To look into a table of kept ids at the end of each hop costs a shared cache line a request
+//! and misses the hops that ended before. To decide at the first hop alone is the head sample, which misses what failed.
+//!
+//! Bounds: the last 4,096 hops of each core (about 2 MiB), ids for two minutes. A hop that is older when its trace turns
+//! out to matter is not found, and the trace is kept without it.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use terrace_http::Version;
+use terrace_instruments::{Kept, TraceId};
+
+use crate::small::SmallText;
+use crate::trace::Place;
+
+/// Hops that a core remembers.
+const FLIGHTS_MAX: usize = 4_096;
+/// So long hops are looked for that end after their trace was kept.
+const LATE_FOR: Duration = Duration::from_secs(120);
+/// Ids that are looked for at once.
+const LATE_MAX: usize = 1_024;
+/// Tries whose course is noted; further ones are counted.
+const TRIES_NOTED_MAX: usize = 16;
+
+/// What is known of one hop when it is over.
+#[derive(Debug, Clone)]
+pub(crate) struct Flight {
+    pub(crate) place: Place,
+    /// Which [`crate::snapshot::Names`] the numbers below belong to.
+    pub(crate) names: u64,
+    pub(crate) listener: u32,
+    pub(crate) route: u32,
+    pub(crate) service: Option<u32>,
+    pub(crate) client: IpAddr,
+    pub(crate) is_tls: bool,
+    pub(crate) method: &'static str,
+    pub(crate) version: Version,
+    /// As sent, without the query: what it says may be secret, and long.
+    pub(crate) path: SmallText<96>,
+    pub(crate) host: SmallText<48>,
+    pub(crate) status: u16,
+    pub(crate) outcome: Cow<'static, str>,
+    pub(crate) is_error: bool,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) began: Duration,
+    pub(crate) ended: Duration,
+    pub(crate) tries: Tries,
+    /// The answer came from Terrace itself.
+    pub(crate) is_own: bool,
+}
+
+/// One try at an endpoint.
+#[derive(Debug, Clone)]
+pub(crate) struct Try {
+    /// Its number, from 1; its span's id is made of it.
+    pub(crate) number: u32,
+    pub(crate) instance: SmallText<40>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) began: Duration,
+    /// From when to when a connection was dialled for it; none on one that was there.
+    pub(crate) dialled: Option<(Duration, Duration)>,
+    /// When the request's body had been sent, where it has one.
+    pub(crate) sent: Option<Duration>,
+    /// When the answer's head came, and its status.
+    pub(crate) head: Option<(Duration, u16)>,
+    /// When and why it failed before the client had seen anything of it.
+    pub(crate) failed: Option<(Duration, &'static str)>,
+}
+
+/// The tries of one request: nearly always one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tries {
+    first: Option<Try>,
+    more: Vec<Try>,
+}
+
+impl Tries {
+    #[inline]
+    pub(crate) fn push(&mut self, next: Try) {
+        if self.first.is_none() {
+            self.first = Some(next);
+        } else if self.more.len() + 1 < TRIES_NOTED_MAX {
+            self.more.push(next);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn last_mut(&mut self) -> Option<&mut Try> {
+        match self.more.last_mut() {
+            Some(last) => Some(last),
+            None => self.first.as_mut(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn last(&self) -> Option<&Try> {
+        self.more.last().or(self.first.as_ref())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Try> {
+        self.first.iter().chain(&self.more)
+    }
+}
+
+/// The ring of one core, and what is looked for in it.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    flights: Vec<Option<Flight>>,
+    /// Where the next hop is written once the ring is full.
+    next: usize,
+    /// Hops written since the last look.
+    unseen: usize,
+    late: BTreeMap<TraceId, Kept>,
+    /// The same in the order in which they came.
+    late_since: VecDeque<(TraceId, Duration)>,
+}
+
+impl Recorder {
+    /// Remembers a hop. Says whether it is time to look, lest hops are overwritten unseen.
+    #[inline]
+    pub(crate) fn record(&mut self, flight: Flight) -> bool {
+        if self.flights.len() < FLIGHTS_MAX {
+            self.flights.push(Some(flight));
+        } else {
+            self.flights[self.next] = Some(flight);
+            self.next = (self.next + 1) % FLIGHTS_MAX;
+        }
+        self.unseen += 1;
+        self.unseen >= FLIGHTS_MAX / 2
+    }
+
+    /// Takes out the hops of traces that are kept late: of `fresh` ones all that are known, of those told before what came
+    /// since the last look.
+    pub(crate) fn look(&mut self, fresh: Vec<(TraceId, Kept)>, now: Duration) -> Vec<(Flight, Kept)> {
+        let looked = if fresh.is_empty() { self.unseen } else { self.flights.len() };
+        self.unseen = 0;
+        self.remember(fresh, now);
+        if self.late.is_empty() {
+            return Vec::new();
+        }
+        let (late, count) = (&self.late, self.flights.len());
+        let (before, after) = self.flights.split_at_mut(self.next);
+        // In the order in which they were written.
+        let skipped = count - looked.min(count);
+        let wanted = after.iter_mut().chain(before).skip(skipped);
+        wanted
+            .filter_map(|slot| {
+                let why = late.get(&slot.as_ref()?.place.trace)?;
+                slot.take().map(|flight| (flight, *why))
+            })
+            .collect()
+    }
+
+    fn remember(&mut self, fresh: Vec<(TraceId, Kept)>, now: Duration) {
+        for (trace, why) in fresh {
+            if self.late.insert(trace, why).is_none() {
+                self.late_since.push_back((trace, now));
+            }
+        }
+        while let Some((trace, since)) = self.late_since.front().copied() {
+            if since + LATE_FOR > now && self.late_since.len() <= LATE_MAX {
+                break;
+            }
+            self.late.remove(&trace);
+            self.late_since.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use terrace_instruments::SpanId;
+
+    use super::*;
+
+    pub(crate) fn flight(trace: u128) -> Flight {
+        let place = Place {
+            trace: TraceId(trace),
+            span: SpanId(7),
+            parent: None,
+            is_asked: false,
+            is_in_sample: false,
+        };
+        Flight {
+            place,
+            names: 0,
+            listener: 0,
+            route: 0,
+            service: Some(0),
+            client: [192, 0, 2, 7].into(),
+            is_tls: false,
+            method: "GET",
+            version: Version::Http11,
+            path: SmallText::cut("/orders/7"),
+            host: SmallText::cut("shop.example"),
+            status: 200,
+            outcome: Cow::Borrowed("ok"),
+            is_error: false,
+            bytes_in: 0,
+            bytes_out: 2,
+            began: Duration::from_millis(100),
+            ended: Duration::from_millis(130),
+            tries: Tries::default(),
+            is_own: false,
+        }
+    }
+
+    const NOW: Duration = Duration::from_secs(1_000);
+
+    fn traces(found: &[(Flight, Kept)]) -> Vec<u128> {
+        found.iter().map(|(flight, _)| flight.place.trace.0).collect()
+    }
+
+    fn late(trace: u128) -> Vec<(TraceId, Kept)> {
+        vec![(TraceId(trace), Kept::Error)]
+    }
+
+    #[test]
+    fn hops_that_ended_before_are_found_and_told_once() {
+        let mut recorder = Recorder::default();
+        for trace in [1, 2, 1, 3] {
+            recorder.record(flight(trace));
+        }
+        assert_eq!(traces(&recorder.look(Vec::new(), NOW)), []);
+        assert_eq!(traces(&recorder.look(late(1), NOW)), [1, 1]);
+        assert_eq!(traces(&recorder.look(late(1), NOW)), []);
+    }
+
+    #[test]
+    fn hops_that_end_afterwards_are_found_for_two_minutes() {
+        let mut recorder = Recorder::default();
+        recorder.look(late(1), NOW);
+        recorder.record(flight(1));
+        assert_eq!(traces(&recorder.look(Vec::new(), NOW + LATE_FOR / 2)), [1]);
+        recorder.record(flight(1));
+        assert_eq!(traces(&recorder.look(Vec::new(), NOW + LATE_FOR)), []);
+        assert!(recorder.late.is_empty() && recorder.late_since.is_empty());
+    }
+
+    #[test]
+    fn the_ring_holds_the_last_hops_and_asks_for_a_look_before_it_goes_round() {
+        let mut recorder = Recorder::default();
+        let hops = 3 * FLIGHTS_MAX as u128;
+        let mut looks = 0;
+        for trace in 1..=hops {
+            if recorder.record(flight(trace)) {
+                recorder.look(Vec::new(), NOW);
+                looks += 1;
+            }
+        }
+        assert_eq!((looks, recorder.flights.len()), (6, FLIGHTS_MAX));
+        let oldest = hops - FLIGHTS_MAX as u128 + 1;
+        assert_eq!(traces(&recorder.look(late(oldest - 1), NOW)), []);
+        assert_eq!(traces(&recorder.look(late(oldest), NOW)), [oldest]);
+        assert_eq!(traces(&recorder.look(late(hops), NOW)), [hops]);
+    }
+
+    #[test]
+    fn what_is_looked_for_is_bounded_and_the_oldest_gives_way() {
+        let mut recorder = Recorder::default();
+        let many = (1..=2 * LATE_MAX as u128).map(|trace| (TraceId(trace), Kept::Slow)).collect();
+        recorder.look(many, NOW);
+        assert_eq!((recorder.late.len(), recorder.late_since.len()), (LATE_MAX, LATE_MAX));
+        recorder.record(flight(1));
+        recorder.record(flight(2 * LATE_MAX as u128));
+        assert_eq!(traces(&recorder.look(Vec::new(), NOW)), [2 * LATE_MAX as u128]);
+    }
+
+    #[test]
+    fn tries_beyond_the_bound_are_not_noted() {
+        let mut tries = Tries::default();
+        for number in 1..100 {
+            tries.push(Try {
+                number,
+                instance: SmallText::new(b"orders-1"),
+                peer: ([127, 0, 0, 1], 1).into(),
+                began: NOW,
+                dialled: None,
+                sent: None,
+                head: None,
+                failed: None,
+            });
+        }
+        assert_eq!(tries.iter().count(), TRIES_NOTED_MAX);
+        assert_eq!(tries.last().map(|last| last.number), Some(TRIES_NOTED_MAX as u32));
+    }
+}

@@ -1,0 +1,79 @@
+//! Short texts kept by value: a request's notes hold a few, and an allocation for each would cost more than the notes.
+
+use std::fmt;
+
+/// A text of any length; up to `NEAR` bytes of it cost no allocation.
+#[derive(Clone)]
+pub(crate) struct SmallText<const NEAR: usize> {
+    near: [u8; NEAR],
+    bytes: usize,
+    far: Option<Box<[u8]>>,
+}
+
+impl<const NEAR: usize> SmallText<NEAR> {
+    #[inline]
+    pub(crate) fn new(text: &[u8]) -> Self {
+        let mut small = Self { near: [0; NEAR], bytes: text.len(), far: None };
+        match small.near.get_mut(..text.len()) {
+            Some(near) => near.copy_from_slice(text),
+            None => small.far = Some(text.into()),
+        }
+        small
+    }
+
+    /// At most `NEAR` bytes of a text, whole characters: for what a client chose, and many of which are kept.
+    #[inline]
+    pub(crate) fn cut(text: &str) -> Self {
+        match text.len() <= NEAR {
+            true => Self::new(text.as_bytes()),
+            false => {
+                let end = (0..=NEAR).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+                Self::new(&text.as_bytes()[..end])
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match &self.far {
+            None => &self.near[..self.bytes],
+            Some(far) => far,
+        }
+    }
+
+    /// As text; what is none is shown with U+FFFD.
+    pub(crate) fn to_text(&self) -> String {
+        String::from_utf8_lossy(self.as_bytes()).into_owned()
+    }
+
+    /// As text; empty when it is none.
+    #[inline]
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+}
+
+impl<const NEAR: usize> fmt::Debug for SmallText<NEAR> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(self.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_comes_back_whole_however_long_it_is() {
+        for text in ["", "orders-1", "exactly8", "longer than eight bytes"] {
+            assert_eq!(SmallText::<8>::new(text.as_bytes()).text(), text);
+        }
+    }
+
+    #[test]
+    fn what_a_client_chose_is_cut_between_characters() {
+        assert_eq!(SmallText::<4>::cut("/äöü").to_text(), "/ä");
+        assert_eq!(SmallText::<4>::cut("/abc").to_text(), "/abc");
+        assert!(SmallText::<4>::cut("/a long one").far.is_none());
+    }
+}

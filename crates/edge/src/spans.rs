@@ -1,0 +1,348 @@
+//! The spans of a hop that is kept: the request as it was taken, and beneath it each step of its way.
+//!
+//! | span | kind | from … to |
+//! |---|---|---|
+//! | `GET /orders/*` | server | the request's head … the last byte of its answer |
+//! | `route` | internal | the head … the first try: route, bounds, admission |
+//! | `wait` | internal | a try's failure … the next try: the policy's back-off |
+//! | `try` | client | an endpoint picked … its answer whole, or its failure |
+//! | `connect` | internal | a connection dialled … established, with TLS where there is one |
+//! | `request body` | internal | the try, or the connection … the request's last byte sent |
+//! | `first byte` | internal | the try, or the connection … the answer's head |
+//! | `response body` | internal | the answer's head … its last byte |
+//!
+//! Names and attributes are those of OpenTelemetry's semantic conventions for HTTP where they have one (stable since
+//! 1.23); what only Terrace knows begins with `terrace.`. Names come from the file, never from a request, so that a
+//! backend that groups by them holds.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use terrace_http::Version;
+use terrace_instruments::{Kept, Span, SpanId, SpanKind, SpanStatus, Value};
+
+use crate::flight::{Flight, Try};
+use crate::snapshot::Names;
+
+/// Numbers of a hop's parts ([`crate::trace::Place::part`]) that are no tries: each kind has room for one a try.
+const ROUTE: u64 = 1 << 32;
+const WAIT: u64 = 2 << 32;
+const CONNECT: u64 = 3 << 32;
+const UPLOAD: u64 = 4 << 32;
+const FIRST_BYTE: u64 = 5 << 32;
+const DOWNLOAD: u64 = 6 << 32;
+/// A gap between two tries that is shorter is no wait, only the work in between.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+
+type Attributes = Vec<(Cow<'static, str>, Value)>;
+
+/// The spans of a hop. `wall` says what time of day a moment was.
+pub(crate) fn of(
+    flight: &Flight,
+    names: &Names,
+    wall: impl Fn(Duration) -> SystemTime,
+    why: Kept,
+) -> Vec<Span> {
+    let maker = Maker { flight, names, wall };
+    let mut spans = vec![maker.server(why)];
+    let decided = flight.tries.iter().next().map_or(flight.ended, |first| first.began);
+    spans.push(maker.part(ROUTE, "route", flight.place.span, (flight.began, decided)));
+    let mut before: Option<&Try> = None;
+    for attempt in flight.tries.iter() {
+        if let Some((failed, _)) = before.and_then(|before| before.failed)
+            && attempt.began >= failed + WAIT_MIN
+        {
+            let number = WAIT + u64::from(attempt.number);
+            spans.push(maker.part(number, "wait", flight.place.span, (failed, attempt.began)));
+        }
+        maker.push_try(&mut spans, attempt);
+        before = Some(attempt);
+    }
+    spans
+}
+
+struct Maker<'a, W> {
+    flight: &'a Flight,
+    names: &'a Names,
+    wall: W,
+}
+
+impl<W: Fn(Duration) -> SystemTime> Maker<'_, W> {
+    fn span(
+        &self,
+        id: SpanId,
+        parent: Option<SpanId>,
+        name: Cow<'static, str>,
+        (from, to): (Duration, Duration),
+    ) -> Span {
+        Span {
+            trace: self.flight.place.trace,
+            id,
+            parent,
+            name,
+            kind: SpanKind::Internal,
+            service: Arc::clone(&self.names.terrace),
+            instance: Arc::clone(&self.names.nobody),
+            start: (self.wall)(from),
+            duration: to.saturating_sub(from),
+            status: SpanStatus::Unset,
+            attributes: Vec::new(),
+        }
+    }
+
+    fn part(&self, number: u64, name: &'static str, parent: SpanId, time: (Duration, Duration)) -> Span {
+        self.span(self.flight.place.part(number), Some(parent), Cow::Borrowed(name), time)
+    }
+
+    fn server(&self, why: Kept) -> Span {
+        let flight = self.flight;
+        let route = self.names.route(flight.route);
+        let name = match route {
+            Some(route) => format!("{} {}", spoken(flight.method), route.pattern),
+            None => spoken(flight.method).to_owned(),
+        };
+        let mut span =
+            self.span(flight.place.span, flight.place.parent, Cow::Owned(name), (flight.began, flight.ended));
+        span.kind = SpanKind::Server;
+        span.status = status(flight.is_error);
+        span.attributes = self.request_attributes();
+        span.attributes.extend(self.way_attributes(why));
+        span
+    }
+
+    fn request_attributes(&self) -> Attributes {
+        let flight = self.flight;
+        let mut attributes = Attributes::new();
+        put(&mut attributes, "http.request.method", flight.method);
+        put(&mut attributes, "url.scheme", if flight.is_tls { "https" } else { "http" });
+        put(&mut attributes, "url.path", flight.path.to_text());
+        put(&mut attributes, "server.address", flight.host.to_text());
+        put(&mut attributes, "client.address", flight.client);
+        put(&mut attributes, "network.protocol.name", "http");
+        put(&mut attributes, "network.protocol.version", version(flight.version));
+        if flight.status > 0 {
+            put(&mut attributes, "http.response.status_code", flight.status);
+        }
+        if let Some(error) = self.error() {
+            put(&mut attributes, "error.type", error);
+        }
+        put(&mut attributes, "http.request.body.size", flight.bytes_in);
+        put(&mut attributes, "http.response.body.size", flight.bytes_out);
+        attributes
+    }
+
+    fn way_attributes(&self, why: Kept) -> Attributes {
+        let flight = self.flight;
+        let mut attributes = Attributes::new();
+        if let Some(route) = self.names.route(flight.route) {
+            put(&mut attributes, "http.route", route.pattern.to_string());
+            put(&mut attributes, "terrace.route", route.name.to_string());
+        }
+        put(&mut attributes, "terrace.listener", self.names.listener(flight.listener));
+        if let Some(service) = flight.service {
+            put(&mut attributes, "terrace.service", self.names.service(service));
+        }
+        put(&mut attributes, "terrace.outcome", flight.outcome.clone());
+        put(&mut attributes, "terrace.tries", flight.tries.last().map_or(0, |last| last.number));
+        put(&mut attributes, "terrace.own_answer", flight.is_own);
+        put(&mut attributes, "terrace.kept", why.as_str());
+        attributes
+    }
+
+    /// What went wrong, in a word: as Terrace calls it, or else the status.
+    fn error(&self) -> Option<Cow<'static, str>> {
+        match (self.flight.is_error, self.flight.outcome.as_ref()) {
+            (false, _) => None,
+            (true, "ok") => Some(Cow::Owned(self.flight.status.to_string())),
+            (true, _) => Some(self.flight.outcome.clone()),
+        }
+    }
+
+    fn push_try(&self, spans: &mut Vec<Span>, attempt: &Try) {
+        let id = self.flight.place.part(u64::from(attempt.number));
+        spans.push(self.attempt(id, attempt));
+        let part = |kind: u64, name, time| self.part(kind + u64::from(attempt.number), name, id, time);
+        let ready = attempt.dialled.map_or(attempt.began, |(_, to)| to);
+        if let Some(time) = attempt.dialled {
+            spans.push(part(CONNECT, "connect", time));
+        }
+        if let Some(sent) = attempt.sent {
+            spans.push(part(UPLOAD, "request body", (ready, sent)));
+        }
+        if let Some((head, _)) = attempt.head {
+            spans.push(part(FIRST_BYTE, "first byte", (ready, head)));
+            if attempt.failed.is_none() {
+                spans.push(part(DOWNLOAD, "response body", (head, self.flight.ended)));
+            }
+        }
+    }
+
+    fn attempt(&self, id: SpanId, attempt: &Try) -> Span {
+        let flight = self.flight;
+        let ended = attempt.failed.map_or(flight.ended, |(at, _)| at);
+        let time = (attempt.began, ended);
+        let mut span = self.span(id, Some(flight.place.span), Cow::Borrowed("try"), time);
+        span.kind = SpanKind::Client;
+        let is_last = flight.tries.last().is_some_and(|last| last.number == attempt.number);
+        let error = match attempt.failed {
+            Some((_, error)) => Some(Cow::Borrowed(error)),
+            None if is_last && !flight.is_own => self.error(),
+            None => None,
+        };
+        span.status = status(error.is_some());
+        let attributes = &mut span.attributes;
+        put(attributes, "http.request.method", flight.method);
+        put(attributes, "server.address", attempt.peer.ip());
+        put(attributes, "server.port", attempt.peer.port());
+        put(attributes, "network.peer.address", attempt.peer.ip());
+        put(attributes, "network.peer.port", attempt.peer.port());
+        if let Some((_, status)) = attempt.head {
+            put(attributes, "http.response.status_code", status);
+        }
+        if let Some(error) = error {
+            put(attributes, "error.type", error);
+        }
+        if attempt.number > 1 {
+            put(attributes, "http.request.resend_count", attempt.number - 1);
+        }
+        if let Some(service) = flight.service {
+            put(attributes, "terrace.service", self.names.service(service));
+        }
+        put(attributes, "terrace.instance", attempt.instance.to_text());
+        put(attributes, "terrace.connection_reused", attempt.dialled.is_none());
+        span
+    }
+}
+
+fn put(attributes: &mut Attributes, key: &'static str, value: impl Into<Value>) {
+    attributes.push((Cow::Borrowed(key), value.into()));
+}
+
+fn status(is_error: bool) -> SpanStatus {
+    if is_error { SpanStatus::Error } else { SpanStatus::Unset }
+}
+
+/// A method that is not known stands in a name as `HTTP` ("HTTP server semantic conventions", name).
+fn spoken(method: &'static str) -> &'static str {
+    if method == OTHER_METHOD { "HTTP" } else { method }
+}
+
+/// What OpenTelemetry calls a method that it does not know.
+pub(crate) const OTHER_METHOD: &str = "_OTHER";
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::Http10 => "1.0",
+        Version::Http11 => "1.1",
+        Version::Http2 => "2",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flight::tests::flight;
+    use crate::small::SmallText;
+    use crate::snapshot::RouteName;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn attempt(number: u32, began: u64) -> Try {
+        Try {
+            number,
+            instance: SmallText::new(format!("orders-{number}").as_bytes()),
+            peer: ([127, 0, 0, 1], 4000).into(),
+            began: ms(began),
+            dialled: None,
+            sent: None,
+            head: None,
+            failed: None,
+        }
+    }
+
+    fn names() -> Names {
+        let route = RouteName { name: "orders".into(), pattern: "/orders/*".into() };
+        Names::new(vec![route], vec!["orders".into()], vec!["public".into()])
+    }
+
+    fn spans(flight: &Flight) -> Vec<Span> {
+        of(flight, &names(), |moment| SystemTime::UNIX_EPOCH + moment, Kept::Sampled)
+    }
+
+    fn attribute<'s>(span: &'s Span, key: &str) -> Option<&'s Value> {
+        span.attributes.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    fn shown(spans: &[Span]) -> Vec<(String, u64, u64)> {
+        let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        spans
+            .iter()
+            .map(|span| {
+                (
+                    span.name.to_string(),
+                    since(span.start).as_millis() as u64,
+                    span.duration.as_millis() as u64,
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_retried_request_shows_each_step_of_its_way() {
+        let mut flight = flight(1);
+        let mut first = attempt(1, 101);
+        first.dialled = Some((ms(101), ms(103)));
+        first.failed = Some((ms(105), "connection_terminated"));
+        let mut second = attempt(2, 115);
+        second.sent = Some(ms(117));
+        second.head = Some((ms(120), 200));
+        flight.tries.push(first);
+        flight.tries.push(second);
+        let spans = spans(&flight);
+        let expected = [
+            ("GET /orders/*", 100, 30),
+            ("route", 100, 1),
+            ("try", 101, 4),
+            ("connect", 101, 2),
+            ("wait", 105, 10),
+            ("try", 115, 15),
+            ("request body", 115, 2),
+            ("first byte", 115, 5),
+            ("response body", 120, 10),
+        ];
+        let expected: Vec<_> =
+            expected.iter().map(|(name, at, took)| ((*name).to_owned(), *at, *took)).collect();
+        assert_eq!(shown(&spans), expected);
+        let ids: std::collections::HashSet<SpanId> = spans.iter().map(|span| span.id).collect();
+        assert_eq!(ids.len(), spans.len(), "every span has an id of its own");
+        assert_eq!(spans[2].status, SpanStatus::Error);
+        assert_eq!(attribute(&spans[2], "error.type"), Some(&"connection_terminated".into()));
+        assert_eq!(spans[3].parent, Some(spans[2].id), "the steps hang under their try");
+        assert_eq!(attribute(&spans[5], "http.request.resend_count"), Some(&1_u32.into()));
+        assert_eq!(spans[0].status, SpanStatus::Unset);
+    }
+
+    #[test]
+    fn a_failed_request_says_whose_fault_it_was() {
+        let mut flight = flight(1);
+        (flight.status, flight.is_error) = (503, true);
+        let by_status = spans(&flight);
+        assert_eq!(attribute(&by_status[0], "error.type"), Some(&"503".into()));
+        assert_eq!(by_status[0].status, SpanStatus::Error);
+        flight.outcome = Cow::Borrowed("upstream.destination_unavailable");
+        let by_word = spans(&flight);
+        assert_eq!(attribute(&by_word[0], "error.type"), Some(&"upstream.destination_unavailable".into()));
+    }
+
+    #[test]
+    fn names_are_of_the_file_whatever_a_client_sends() {
+        let mut flight = flight(1);
+        (flight.method, flight.route, flight.listener) = (OTHER_METHOD, 9, 9);
+        let spans = spans(&flight);
+        assert_eq!(spans[0].name, "HTTP");
+        assert_eq!(attribute(&spans[0], "http.request.method"), Some(&"_OTHER".into()));
+    }
+}
