@@ -8,6 +8,7 @@
 //! binary calls [`Handle::reopen`]).
 #![forbid(unsafe_code)]
 
+mod alerts;
 #[expect(dead_code, reason = "the exporter and the notifier come with the next changes")]
 mod client;
 mod config;

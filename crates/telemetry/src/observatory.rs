@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use terrace_instruments::{Meter, Span, SpanReceiver, TraceId};
-use terrace_signals::alerts::{AlertView, ObjectiveView, SilenceView};
 use terrace_signals::series::{Chart, Query, Sample, SeriesBounds, SeriesStore};
 use terrace_signals::traces::{TraceBounds, TraceFilter, TraceStore, TraceSummary};
 
+use crate::alerts::Alerts;
 use crate::derived;
 
 /// One instance of the app, as far as telemetry is concerned.
@@ -33,16 +33,18 @@ pub(crate) struct Observatory {
     series: Mutex<SeriesStore>,
     traces: Mutex<TraceStore>,
     instances: Mutex<Vec<Instance>>,
+    alerts: Alerts,
 }
 
 impl Observatory {
-    pub(crate) fn new(meter: Meter, spans: SpanReceiver) -> Self {
+    pub(crate) fn new(meter: Meter, spans: SpanReceiver, alerts: Alerts) -> Self {
         Self {
             meter,
             spans,
             series: Mutex::new(SeriesStore::new(SeriesBounds::default())),
             traces: Mutex::new(TraceStore::new(TraceBounds::default())),
             instances: Mutex::default(),
+            alerts,
         }
     }
 
@@ -54,6 +56,7 @@ impl Observatory {
         let foreign: Vec<Sample> = Vec::new();
         lock(&self.series).record(now, &own, &foreign);
         lock(&self.traces).keep(now, self.spans.take());
+        self.alerts.tick(now, &own, &|query| self.query(query), &Vec::new);
     }
 
     pub(crate) fn set_instances(&self, instances: Vec<Instance>) {
@@ -72,30 +75,9 @@ impl Observatory {
         lock(&self.traces).get(trace)
     }
 
-    pub(crate) fn alerts(&self) -> Vec<AlertView> {
-        Vec::new()
-    }
-
-    pub(crate) fn objectives(&self) -> Vec<ObjectiveView> {
-        Vec::new()
-    }
-
-    pub(crate) fn silences(&self) -> Vec<SilenceView> {
-        Vec::new()
-    }
-
-    pub(crate) fn silence(
-        &self,
-        target: &str,
-        _lasts: Duration,
-        _comment: &str,
-        _by: &str,
-    ) -> Result<SilenceView, String> {
-        Err(format!("there is no objective or alert named {target}"))
-    }
-
-    pub(crate) fn unsilence(&self, _id: &str) -> bool {
-        false
+    /// Objectives, alerts, silences and receivers.
+    pub(crate) fn alerting(&self) -> Alerts {
+        self.alerts.clone()
     }
 
     pub(crate) fn traces(&self, filter: &TraceFilter) -> Vec<TraceSummary> {

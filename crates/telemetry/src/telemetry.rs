@@ -17,6 +17,7 @@ use terrace_signals::series::{Chart, Query};
 use terrace_signals::traces::{TraceFilter, TraceSummary};
 use tokio::sync::watch;
 
+use crate::alerts::Alerts;
 use crate::config::{Config, Destination, Traces};
 use crate::exposition::{Exposition, Format, Rendered, labels};
 use crate::observatory::{Instance, Observatory};
@@ -100,8 +101,9 @@ impl Telemetry {
         std::thread::Builder::new().name("terrace-log".to_owned()).spawn(|| writer.run())?;
         let (tracer, spans) = Tracer::channel(SPANS_WAITING_MAX);
         configure(&log, &tracer, &config);
-        let observatory = Arc::new(Observatory::new(meter.clone(), spans));
         let (config, changing) = (Arc::new(watch::Sender::new(Arc::new(config))), Arc::default());
+        let alerts = Alerts::new(config.subscribe(), log.clone(), meter.clone());
+        let observatory = Arc::new(Observatory::new(meter.clone(), spans, alerts));
         let handle = Handle { log, meter, commands, lost, config, changing, tracer, observatory };
         Ok(Self { handle })
     }
@@ -151,7 +153,12 @@ impl Handle {
     }
 
     /// Looks at all numbers once a second, and does what follows from them, until `drain` is asked for.
-    pub async fn run(self, mut drain: Drain) {
+    pub async fn run(self, drain: Drain) {
+        let alerts = self.observatory.alerting().run(drain.clone());
+        tokio::join!(self.observe(drain), alerts);
+    }
+
+    async fn observe(&self, mut drain: Drain) {
         let mut every = tokio::time::interval(OBSERVE_EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -194,17 +201,17 @@ impl Handle {
 
     /// Alerts that are pending, firing or were resolved not long ago; what matters most comes first.
     pub fn alerts(&self) -> Vec<AlertView> {
-        self.observatory.alerts()
+        self.observatory.alerting().alerts()
     }
 
     /// How the objectives stand.
     pub fn objectives(&self) -> Vec<ObjectiveView> {
-        self.observatory.objectives()
+        self.observatory.alerting().objectives()
     }
 
     /// Silences in force.
     pub fn silences(&self) -> Vec<SilenceView> {
-        self.observatory.silences()
+        self.observatory.alerting().silences()
     }
 
     /// Tells nobody about `target`, an objective's or rule's name or an alert's id, for so long.
@@ -218,17 +225,17 @@ impl Handle {
         comment: &str,
         by: &str,
     ) -> Result<SilenceView, String> {
-        self.observatory.silence(target, lasts, comment, by)
+        self.observatory.alerting().silence(target, lasts, (comment, by))
     }
 
     /// Ends a silence; says whether there was one.
     pub fn unsilence(&self, id: &str) -> bool {
-        self.observatory.unsilence(id)
+        self.observatory.alerting().unsilence(id)
     }
 
     /// Sends a test alert to one receiver, or to all: name and what came of it.
-    pub async fn test_receivers(&self, _name: Option<&str>) -> Vec<(String, Result<(), String>)> {
-        Vec::new()
+    pub async fn test_receivers(&self, name: Option<&str>) -> Vec<(String, Result<(), String>)> {
+        self.observatory.alerting().test(name).await
     }
 
     /// The last records that are wanted, at most `last`, oldest first.
@@ -260,6 +267,7 @@ impl Handle {
             out.collected(&snapshot);
         }
         self.render_lost(&mut out);
+        self.observatory.alerting().render(&mut out);
         process::render(&mut out);
         out.finish()
     }
