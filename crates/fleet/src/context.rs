@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use terrace_instruments::{Event, Log, Meter};
+use terrace_instruments::{Event, Level, Log, Meter};
 use tokio::sync::watch;
 
 use crate::ledger::Ledger;
@@ -32,12 +32,14 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Keeps a line of output, and makes it an event.
+    /// Keeps a line of output, and makes it an event. How much it matters is known when it has been read.
     pub(crate) fn output(&self, line: LogLine) {
-        let level = terrace_instruments::Level::Info;
-        let event = Event::new(level, "app.output").service(&line.service).instance(&line.instance);
-        let event = event.field("stream", line.stream.as_str()).field("line", &line.text);
-        self.log.emit(if line.cut { event.field("cut", true) } else { event });
+        let event = Event {
+            time: SystemTime::UNIX_EPOCH + Duration::from_millis(line.at_ms),
+            ..Event::new(Level::Info, "app.output").service(&line.service).instance(&line.instance)
+        };
+        let event = event.field("stream", line.stream.as_str()).message(line.text.clone());
+        self.log.relay(if line.cut { event.field("cut", true) } else { event });
         self.logs.push(line);
     }
 }

@@ -22,8 +22,10 @@ pub struct Config {
     pub access_settings: AccessSettings,
     /// How lines look on stdout and stderr; files are always JSON.
     pub style: Style,
-    /// When files are cut off.
+    /// When the events' file is set aside; also the access log's when both are one file.
     pub rotation: Rotation,
+    /// When the access log's file is set aside.
+    pub access_rotation: Rotation,
     /// Bytes of log records kept in memory to be searched.
     pub records_bytes_max: usize,
     /// Which traces are kept.
@@ -53,6 +55,7 @@ impl Default for Config {
             access_settings: AccessSettings::default(),
             style: Style::Auto,
             rotation: Rotation::default(),
+            access_rotation: Rotation::default(),
             records_bytes_max: 64 << 20,
             traces: Traces::default(),
             export: None,
@@ -209,13 +212,15 @@ pub enum Style {
 pub struct Rotation {
     /// A file that has reached this many bytes is set aside; 0 never.
     pub bytes_max: u64,
-    /// So many older files are kept.
+    /// A file whose first line is so old is set aside when the next line comes.
+    pub age_max: Option<Duration>,
+    /// So many older files are kept; with 0 the file is emptied instead.
     pub files_kept_max: u32,
 }
 
 impl Default for Rotation {
-    /// 100 MiB and five older files: at most 600 MiB of disk for each log.
+    /// 100 MiB, whatever its age, and five older files: at most 600 MiB of disk for each log.
     fn default() -> Self {
-        Self { bytes_max: 100 << 20, files_kept_max: 5 }
+        Self { bytes_max: 100 << 20, age_max: None, files_kept_max: 5 }
     }
 }

@@ -14,11 +14,13 @@ mod client;
 mod config;
 mod derived;
 mod exposition;
+mod foreign;
 mod line;
 mod observatory;
 mod output;
 mod pretty;
 mod process;
+mod records;
 mod telemetry;
 mod writer;
 
@@ -27,6 +29,8 @@ pub use config::{
     Config, Destination, Export, ExportProtocol, Receiver, Rotation, Scrape, Secret, Style, Traces, Way,
 };
 pub use exposition::{Format, Rendered};
+pub use line::record_json;
 pub use observatory::Instance;
 pub use pretty::for_terminal;
+pub use records::{Followed, RecordStream};
 pub use telemetry::{BuildError, Handle, Lost, Telemetry};

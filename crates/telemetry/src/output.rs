@@ -5,11 +5,13 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use terrace_signals::records::rfc3339;
 
 use crate::config::{Destination, Rotation, Style};
 use crate::pretty::Pretty;
@@ -41,6 +43,8 @@ struct LogFile {
     path: PathBuf,
     rotation: Rotation,
     bytes: u64,
+    /// When its first line was written; `None` for an empty file.
+    began: Option<SystemTime>,
     followed_at: Duration,
 }
 
@@ -65,26 +69,28 @@ impl Output {
         Ok(Self { target, pretty, torn: false })
     }
 
-    /// Writes whole lines, and says how many were lost. Never waits for a disk that is full.
-    pub(crate) fn write(&mut self, now: Duration, lines: &[u8]) -> u64 {
+    /// Writes whole lines, and says how many were lost. Never waits for a disk that is full. `now` is since the clock's
+    /// start, `wall` the time of day.
+    pub(crate) fn write(&mut self, now: Duration, wall: SystemTime, lines: &[u8]) -> u64 {
         let Some(target) = &mut self.target else { return 0 };
         if lines.is_empty() {
             return 0;
         }
-        target.follow(now);
+        let is_fresh = target.follow(now) | target.set_aside_when_old(wall);
+        self.torn &= !is_fresh;
         if self.torn && write_some(&mut target.file, b"\n") == 1 {
             self.torn = false;
         }
         let written = if self.torn { 0 } else { write_some(&mut target.file, lines) };
         self.torn |= written > 0 && lines[written - 1] != b'\n';
-        target.grew(written);
+        self.torn &= !target.grew(written, wall);
         lines[written..].iter().filter(|byte| **byte == b'\n').count() as u64
     }
 
     /// Opens the file of this name anew, as after a log rotation by somebody else.
     pub(crate) fn reopen(&mut self) {
         if let Some(target) = &mut self.target {
-            target.reopen();
+            self.torn &= !target.reopen();
         }
     }
 }
@@ -134,48 +140,87 @@ impl Target {
             path: path.to_owned(),
             rotation,
             bytes: metadata.len(),
+            began: began(path, &metadata),
             followed_at: Duration::ZERO,
         });
         Ok(Self { file, log_file })
     }
 
-    /// Sees once a second whether the name still leads to the open file, and opens it anew when not.
-    fn follow(&mut self, now: Duration) {
-        let Some(log_file) = &mut self.log_file else { return };
+    /// Sees once a second whether the name still leads to the open file, and opens it anew when not; says whether it did.
+    fn follow(&mut self, now: Duration) -> bool {
+        let Some(log_file) = &mut self.log_file else { return false };
         if now.saturating_sub(log_file.followed_at) < FOLLOW_EVERY {
-            return;
+            return false;
         }
         log_file.followed_at = now;
         let here = fs::metadata(&log_file.path).map(|metadata| (metadata.dev(), metadata.ino()));
         let open = self.file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
-        if here.ok() != open.ok() {
-            self.reopen();
-        }
+        here.ok() != open.ok() && self.reopen()
     }
 
     /// When the name cannot be opened the old file is written on: it may have been moved, not deleted.
-    fn reopen(&mut self) {
-        let Some(log_file) = &mut self.log_file else { return };
-        if let Ok(file) = open_file(&log_file.path) {
-            log_file.bytes = file.metadata().map_or(0, |metadata| metadata.len());
-            self.file = file;
-        }
+    fn reopen(&mut self) -> bool {
+        let Some(log_file) = &mut self.log_file else { return false };
+        let Ok(file) = open_file(&log_file.path) else { return false };
+        let metadata = file.metadata();
+        log_file.bytes = metadata.as_ref().map_or(0, fs::Metadata::len);
+        log_file.began = metadata.ok().and_then(|metadata| began(&log_file.path, &metadata));
+        self.file = file;
+        true
     }
 
-    fn grew(&mut self, bytes: usize) {
-        let Some(log_file) = &mut self.log_file else { return };
-        log_file.bytes += bytes as u64;
-        if log_file.rotation.bytes_max == 0 || log_file.bytes < log_file.rotation.bytes_max {
-            return;
+    /// Before a line is written, so that the new file begins with it. A clock that was set back makes nothing old.
+    fn set_aside_when_old(&mut self, wall: SystemTime) -> bool {
+        let Some(log_file) = &mut self.log_file else { return false };
+        let (Some(age_max), Some(began)) = (log_file.rotation.age_max, log_file.began) else { return false };
+        if wall.duration_since(began).unwrap_or_default() < age_max {
+            return false;
         }
         // From here on anew, also when it fails: not to be tried again for each batch.
-        log_file.bytes = 0;
-        if log_file.rotation.files_kept_max == 0 {
-            let _kept_growing = self.file.set_len(0);
-        } else if log_file.set_aside().is_ok() {
-            self.reopen();
-        }
+        log_file.began = Some(wall);
+        self.set_aside()
     }
+
+    /// Says whether the file was set aside for its size.
+    fn grew(&mut self, bytes: usize, wall: SystemTime) -> bool {
+        let Some(log_file) = &mut self.log_file else { return false };
+        log_file.bytes += bytes as u64;
+        if bytes > 0 {
+            log_file.began.get_or_insert(wall);
+        }
+        if log_file.rotation.bytes_max == 0 || log_file.bytes < log_file.rotation.bytes_max {
+            return false;
+        }
+        // As above.
+        log_file.bytes = 0;
+        self.set_aside()
+    }
+
+    fn set_aside(&mut self) -> bool {
+        let Some(log_file) = &mut self.log_file else { return false };
+        if log_file.rotation.files_kept_max > 0 {
+            return log_file.set_aside().is_ok() && self.reopen();
+        }
+        let is_empty = self.file.set_len(0).is_ok();
+        if is_empty {
+            (log_file.bytes, log_file.began) = (0, None);
+        }
+        is_empty
+    }
+}
+
+/// When the first line of a log was written: what the line itself says, so that a copied file keeps its age; else when
+/// the file was made, or where that is not known last changed.
+fn began(path: &Path, metadata: &fs::Metadata) -> Option<SystemTime> {
+    /// Room for the key and a time with microseconds.
+    const HEAD_BYTES_MAX: u64 = 40;
+    if metadata.len() == 0 {
+        return None;
+    }
+    let mut head = String::new();
+    let read = File::open(path).and_then(|file| file.take(HEAD_BYTES_MAX).read_to_string(&mut head));
+    let time = read.ok().and_then(|_| head.strip_prefix("{\"time\":\"")?.split('"').next());
+    time.and_then(rfc3339).or_else(|| metadata.created().or_else(|_| metadata.modified()).ok())
 }
 
 impl LogFile {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value as Json;
 use terrace_instruments::{Event, Level, Timestamp, Value};
+use terrace_signals::records::LogRecord;
 
 const DIM: &str = "2";
 const BOLD: &str = "1";
@@ -30,14 +31,44 @@ impl Pretty {
 
     /// Appends an event as one line.
     pub(crate) fn push_event(&mut self, out: &mut Vec<u8>, event: &Event) {
-        let mut line = self.head(event.time);
-        line.push_str(&self.paint(level_colour(event.level), &format!("{:5}", event.level.as_str())));
-        line.push(' ');
-        line.push_str(&self.who(event));
-        line.push(' ');
+        let mut line = self.beginning(event.time, event.level, event);
         self.what(&mut line, event);
         line.push('\n');
         out.extend_from_slice(line.as_bytes());
+    }
+
+    /// Appends what an app printed: as it is, with its colours, or by its parts when it was JSON.
+    pub(crate) fn push_app(&mut self, out: &mut Vec<u8>, record: &LogRecord, event: &Event) {
+        let mut line = self.beginning(record.time, record.level, event);
+        let printed = event.message.as_deref().unwrap_or_default();
+        if printed.trim_start().starts_with('{') {
+            self.parts(&mut line, record);
+        } else {
+            line.push_str(&for_terminal(printed, self.colour));
+        }
+        line.push('\n');
+        out.extend_from_slice(line.as_bytes());
+    }
+
+    fn beginning(&mut self, time: SystemTime, level: Level, event: &Event) -> String {
+        let level = self.paint(level_colour(level), &format!("{:5}", level.as_str()));
+        format!("{}{level} {} ", self.head(time), self.who(event))
+    }
+
+    fn parts(&self, line: &mut String, record: &LogRecord) {
+        if record.message.is_empty() {
+            line.push_str(&self.paint(BOLD, &for_terminal(&record.event, false)));
+        }
+        for (at, text) in record.message.lines().enumerate() {
+            // What follows is set in, so that a message cannot pass for another line of the log.
+            line.push_str(if at == 0 { "" } else { "\n  " });
+            line.push_str(&for_terminal(text, false));
+        }
+        for (name, value) in &record.fields {
+            line.push(' ');
+            line.push_str(&self.paint(DIM, &format!("{}=", for_terminal(name, false))));
+            line.push_str(&for_terminal(value, false));
+        }
     }
 
     /// Appends access lines, which come as JSON.
@@ -230,6 +261,23 @@ mod tests {
             Event::new(Level::Info, "o").message("\u{1b}[31mred\u{1b}[0m\u{1b}[2J\u{1b}]0;title\u{7}\ta\r\n");
         assert!(line(&event, true).ends_with("\u{1b}[31mred\u{1b}[0m[2J]0;title a\u{1b}[0m\n"));
         assert!(line(&event, false).ends_with(" red[2J]0;title a\n"));
+    }
+
+    #[test]
+    fn an_apps_json_is_shown_by_its_parts_and_its_plain_lines_as_they_are() {
+        let line = |printed: &'static str| {
+            let event =
+                Event::new(Level::Info, "app.output").service("orders").instance("orders-1").message(printed);
+            let record = crate::records::record(&event);
+            let mut out = Vec::new();
+            Pretty::new(true).push_app(&mut out, &record, &event);
+            for_terminal(&String::from_utf8(out).unwrap().replace('\n', "|"), false)
+        };
+        assert_eq!(
+            line(r#"{"level":40,"msg":"slow\n00:00:00.000 info  terrace","ms":7,"to":"a b"}"#),
+            "00:00:00.000 warn  orders-1       slow|  00:00:00.000 info  terrace ms=7 to=\"a b\"|"
+        );
+        assert_eq!(line("ERROR \u{1b}[31mno"), "00:00:00.000 error orders-1       ERROR no|");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use terrace_instruments::{
     AccessSettings, Kind, Log, Meter, Span, Timestamp, TraceId, TraceSettings, Tracer,
@@ -12,17 +12,18 @@ use terrace_instruments::{
 use terrace_runtime::clock;
 use terrace_runtime::drain::Drain;
 use terrace_signals::alerts::{AlertView, ObjectiveView, SilenceView};
-use terrace_signals::records::{LogFilter, Records};
+use terrace_signals::records::{LogFilter, LogRecord, Records};
 use terrace_signals::series::{Chart, Query};
 use terrace_signals::traces::{TraceFilter, TraceSummary};
 use tokio::sync::watch;
 
 use crate::alerts::Alerts;
-use crate::config::{Config, Destination, Traces};
+use crate::config::{Config, Destination, Rotation, Traces};
 use crate::exposition::{Exposition, Format, Rendered, labels};
 use crate::observatory::{Instance, Observatory};
 use crate::output::Output;
 use crate::process;
+use crate::records::{RecordBook, RecordStream};
 use crate::writer::{Command, LostLines, Outputs, Writer};
 
 /// Events that may wait for the writer: some seconds of a noisy fleet, at most a few MiB.
@@ -81,6 +82,7 @@ pub struct Handle {
     changing: Arc<Mutex<()>>,
     tracer: Tracer,
     observatory: Arc<Observatory>,
+    book: Arc<RecordBook>,
 }
 
 impl Telemetry {
@@ -90,11 +92,13 @@ impl Telemetry {
         let (log, receiver) = Log::channel_with_clock(EVENTS_WAITING_MAX, clock::wall);
         let (commands, told) = mpsc::channel();
         let lost = Arc::new(LostLines::default());
+        let book = Arc::new(RecordBook::new(config.records_bytes_max, clock::wall()));
         let writer = Writer {
             receiver,
             commands: told,
             outputs,
             lost: Arc::clone(&lost),
+            book: Arc::clone(&book),
             stamp: Timestamp::default(),
             told: 0,
         };
@@ -104,7 +108,7 @@ impl Telemetry {
         let (config, changing) = (Arc::new(watch::Sender::new(Arc::new(config))), Arc::default());
         let alerts = Alerts::new(config.subscribe(), log.clone(), meter.clone());
         let observatory = Arc::new(Observatory::new(meter.clone(), spans, alerts));
-        let handle = Handle { log, meter, commands, lost, config, changing, tracer, observatory };
+        let handle = Handle { log, meter, commands, lost, config, changing, tracer, observatory, book };
         Ok(Self { handle })
     }
 
@@ -148,6 +152,7 @@ impl Handle {
             self.tell(Command::Use(Box::new(open(&config)?)));
         }
         configure(&self.log, &self.tracer, &config);
+        self.book.set_bytes_max(config.records_bytes_max);
         self.config.send_replace(Arc::new(config));
         Ok(())
     }
@@ -238,9 +243,31 @@ impl Handle {
         self.observatory.alerting().test(name).await
     }
 
-    /// The last records that are wanted, at most `last`, oldest first.
-    pub fn records(&self, _filter: &LogFilter, _last: usize) -> Records {
-        Vec::new()
+    /// The last records that are wanted, at most `last`, oldest first. What was emitted in the last moment may not be
+    /// among them yet; see [`Handle::flush`]. To search all for a text may take some tens of milliseconds.
+    pub fn records(&self, filter: &LogFilter, last: usize) -> Records {
+        self.book.recent(filter, last)
+    }
+
+    /// Records that come from now on and are wanted.
+    pub fn follow(&self, filter: LogFilter) -> RecordStream {
+        self.book.follow(filter)
+    }
+
+    /// From when on memory holds all records of a service, or of all: since the start, or since the last one that had to
+    /// make room.
+    pub fn records_whole_since(&self, service: Option<&str>) -> SystemTime {
+        self.book.whole_since(service)
+    }
+
+    /// The services that said something that is still in memory, `terrace` for Terrace itself, in order of the names.
+    pub fn records_services(&self) -> Vec<String> {
+        self.book.services()
+    }
+
+    /// Keeps records that did not come as events, such as those that the app sent by OTLP.
+    pub fn keep_records(&self, records: impl IntoIterator<Item = LogRecord>) {
+        self.book.keep(records);
     }
 
     /// Waits until everything emitted before is written, at most `timeout`; says whether it is.
@@ -305,7 +332,8 @@ impl Handle {
 }
 
 fn same_outputs(a: &Config, b: &Config) -> bool {
-    (&a.events, &a.access, a.style, a.rotation) == (&b.events, &b.access, b.style, b.rotation)
+    (&a.events, &a.access, a.style, a.rotation, a.access_rotation)
+        == (&b.events, &b.access, b.style, b.rotation, b.access_rotation)
 }
 
 fn configure(log: &Log, tracer: &Tracer, config: &Config) {
@@ -317,16 +345,16 @@ fn configure(log: &Log, tracer: &Tracer, config: &Config) {
 }
 
 fn open(config: &Config) -> Result<Outputs, BuildError> {
-    let events = open_one(config, &config.events)?;
+    let events = open_one(config, &config.events, config.rotation)?;
     let access = match config.access == config.events {
         true => None,
-        false => Some(open_one(config, &config.access)?),
+        false => Some(open_one(config, &config.access, config.access_rotation)?),
     };
     Ok(Outputs { events, access })
 }
 
-fn open_one(config: &Config, destination: &Destination) -> Result<Output, BuildError> {
-    let opened = Output::open(destination, config.style, config.rotation);
+fn open_one(config: &Config, destination: &Destination, rotation: Rotation) -> Result<Output, BuildError> {
+    let opened = Output::open(destination, config.style, rotation);
     opened.map_err(|source| match destination {
         Destination::File(path) => BuildError::Open { path: path.clone(), source },
         _ => BuildError::Start(source),

@@ -11,8 +11,9 @@ use std::time::Duration;
 use terrace_instruments::{Event, Level, Receiver, Timestamp};
 use terrace_runtime::clock;
 
-use crate::line::push_event;
+use crate::line::push_record;
 use crate::output::Output;
+use crate::records::{self, RecordBook};
 
 /// How long access lines gather.
 const LINGER: Duration = Duration::from_millis(50);
@@ -56,6 +57,8 @@ pub(crate) struct Writer {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) outputs: Outputs,
     pub(crate) lost: Arc<LostLines>,
+    /// Where what was said is kept, whether or not it is written.
+    pub(crate) book: Arc<RecordBook>,
     pub(crate) stamp: Timestamp,
     /// Losses told of so far.
     pub(crate) told: u64,
@@ -152,13 +155,20 @@ impl Writer {
             return;
         }
         batch.events.extend(self.losses());
+        let mut kept = Vec::with_capacity(batch.events.len());
         for event in batch.events.drain(..) {
-            match &mut self.outputs.events.pretty {
-                Some(pretty) => pretty.push_event(&mut batch.lines, &event),
-                None => push_event(&mut batch.lines, &mut self.stamp, &event),
+            let record = records::record(&event);
+            if self.receiver.takes(record.level) {
+                match &mut self.outputs.events.pretty {
+                    Some(pretty) if record.is_app => pretty.push_app(&mut batch.lines, &record, &event),
+                    Some(pretty) => pretty.push_event(&mut batch.lines, &event),
+                    None => push_record(&mut batch.lines, &mut self.stamp, &record),
+                }
             }
+            kept.push(record);
         }
-        let lost = self.outputs.events.write(clock::now(), &batch.lines);
+        self.book.keep(kept);
+        let lost = self.outputs.events.write(clock::now(), clock::wall(), &batch.lines);
         self.lost.events.fetch_add(lost, Relaxed);
         batch.lines.clear();
     }
@@ -175,7 +185,7 @@ impl Writer {
             }
             None => &batch.access,
         };
-        let lost = output.write(clock::now(), lines);
+        let lost = output.write(clock::now(), clock::wall(), lines);
         self.lost.access.fetch_add(lost, Relaxed);
     }
 

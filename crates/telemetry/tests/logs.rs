@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use terrace_instruments::{AccessRecord, AddressText, Event, Level, Log, Meter, Plate};
-use terrace_telemetry::{BuildError, Config, Destination, Rotation, Telemetry};
+use terrace_instruments::{AccessRecord, Event, Level, Log, Meter};
+use terrace_signals::records::LogFilter;
+use terrace_telemetry::{BuildError, Config, Destination, Followed, Rotation, Telemetry};
 
 /// A folder of this test's own, gone with it.
 struct Folder(PathBuf);
@@ -53,26 +54,23 @@ fn emit(log: &Log, number: u64) {
 }
 
 fn request(log: &Log, path: &str) {
-    let client = AddressText::new([127, 0, 0, 1].into());
-    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     log.access(&AccessRecord {
         time: SystemTime::UNIX_EPOCH,
-        listener: &Plate::new(&[("listener", "public")]),
-        client: &client,
+        listener: "public",
+        client: [127, 0, 0, 1].into(),
         method: "GET",
         host: "localhost",
         path,
-        query,
         protocol: "HTTP/1.1",
         status: 200,
         bytes_in: 0,
         bytes_out: 2,
         duration: Duration::from_millis(1),
-        way: &Plate::new(&[("route", "web"), ("service", "web")]),
+        route: "web",
+        service: "web",
         instance: "web-1",
         tries: 1,
         request_id: "r1",
-        trace: None,
         outcome: "ok",
     });
 }
@@ -174,7 +172,7 @@ fn a_moved_file_is_opened_anew_on_request() {
 fn a_large_file_is_set_aside_and_only_so_many_are_kept() {
     let folder = Folder::new();
     let path = folder.at("events.log");
-    let rotation = Rotation { bytes_max: 1, files_kept_max: 2 };
+    let rotation = Rotation { bytes_max: 1, files_kept_max: 2, ..Rotation::default() };
     let telemetry = build(Config { rotation, ..events_to(&path) });
     for number in 0..5 {
         emit(&telemetry.log(), number);
@@ -185,6 +183,158 @@ fn a_large_file_is_set_aside_and_only_so_many_are_kept() {
     assert_eq!(numbers(&folder.at("events.log.1")), [4]);
     assert_eq!(numbers(&folder.at("events.log.2")), [3]);
     assert!(!folder.at("events.log.3").exists());
+}
+
+fn said(log: &Log, text: &'static str) {
+    let event = Event::new(Level::Info, "app.output").service("orders").instance("orders-1");
+    log.relay(event.field("stream", "stdout").message(text));
+}
+
+#[test]
+fn what_an_app_prints_is_written_as_what_it_says() {
+    let folder = Folder::new();
+    let path = folder.at("events.log");
+    let telemetry = build(Config { level: Level::Warn, ..events_to(&path) });
+    for text in [
+        r#"{"level":"error","msg":"no stock","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","left":0}"#,
+        r#"{"level":"info","msg":"fine"}"#,
+        "WARN slow",
+        "listening",
+    ] {
+        said(&telemetry.log(), text);
+    }
+    flush(&telemetry);
+    let written = lines(&path);
+    assert_eq!(written.len(), 2, "what matters less than `warn` is not written: {written:?}");
+    assert_eq!(
+        (
+            &written[0]["level"],
+            &written[0]["message"],
+            &written[0]["trace_id"],
+            &written[0]["fields"]["left"]
+        ),
+        (&"error".into(), &"no stock".into(), &"4bf92f3577b34da6a3ce929d0e0e4736".into(), &0.into())
+    );
+    assert_eq!(written[1]["message"], "WARN slow");
+    let kept = telemetry.handle().records(&LogFilter::default(), 10);
+    let levels: Vec<Level> = kept.iter().map(|record| record.level).collect();
+    assert_eq!(levels, [Level::Error, Level::Info, Level::Warn, Level::Info], "all of it can be searched");
+    let warnings =
+        LogFilter { level_min: Some(Level::Warn), text: Some("SLOW".into()), ..LogFilter::default() };
+    assert_eq!(telemetry.handle().records(&warnings, 10)[0].message, "WARN slow");
+    assert_eq!(telemetry.handle().records_services(), ["orders"]);
+}
+
+#[tokio::test]
+async fn records_are_kept_and_followed_where_nothing_is_written() {
+    let telemetry = build(config(Destination::Off, Destination::Off));
+    let handle = telemetry.handle();
+    emit(&telemetry.log(), 1);
+    flush(&telemetry);
+    let mut stream = handle.follow(LogFilter { service: Some("orders".into()), ..LogFilter::default() });
+    said(&telemetry.log(), "hello");
+    let Followed::Record(record) = stream.next().await else { panic!("nothing was missed") };
+    assert_eq!((record.message.as_str(), record.is_app), ("hello", true));
+    let of_terrace = LogFilter { service: Some("terrace".into()), ..LogFilter::default() };
+    assert_eq!(handle.records(&of_terrace, 10).len(), 1);
+    handle.apply(Config { records_bytes_max: 0, ..config(Destination::Off, Destination::Off) }).unwrap();
+    assert!(handle.records(&LogFilter::default(), 10).is_empty());
+}
+
+/// A log of which the first line was written at that time.
+fn began_at(path: &Path, time: &str) {
+    fs::write(path, format!("{{\"time\":\"{time}\",\"number\":0}}\n")).unwrap();
+}
+
+#[test]
+fn a_file_whose_first_line_is_old_is_set_aside_also_after_a_restart() {
+    let folder = Folder::new();
+    let path = folder.at("events.log");
+    let day = Some(Duration::from_secs(86_400));
+    let rotation = Rotation { bytes_max: 0, age_max: day, files_kept_max: 1 };
+    began_at(&path, "2020-01-31T00:00:00.000000Z");
+    let telemetry = build(Config { rotation, ..events_to(&path) });
+    for number in 1..4 {
+        emit(&telemetry.log(), number);
+        flush(&telemetry);
+    }
+    assert!(telemetry.stop());
+    assert_eq!((numbers(&path), numbers(&folder.at("events.log.1"))), (vec![1, 2, 3], vec![0]));
+    assert!(build(Config { rotation, ..events_to(&path) }).stop());
+    assert_eq!(numbers(&path), [1, 2, 3], "a young file stays");
+}
+
+#[test]
+fn a_first_line_in_the_future_makes_nothing_old() {
+    let folder = Folder::new();
+    let path = folder.at("events.log");
+    began_at(&path, "2999-01-31T00:00:00.000000Z");
+    let rotation = Rotation { age_max: Some(Duration::from_secs(1)), ..Rotation::default() };
+    let telemetry = build(Config { rotation, ..events_to(&path) });
+    emit(&telemetry.log(), 1);
+    assert!(telemetry.stop());
+    assert_eq!(numbers(&path), [0, 1]);
+}
+
+#[test]
+fn of_a_log_that_keeps_no_older_files_the_old_lines_go() {
+    let folder = Folder::new();
+    let path = folder.at("access.log");
+    began_at(&path, "2020-01-31T00:00:00.000000Z");
+    let access_rotation =
+        Rotation { age_max: Some(Duration::from_secs(60)), files_kept_max: 0, ..Rotation::default() };
+    let access = Destination::File(path.clone());
+    let telemetry = build(Config { access_rotation, ..config(Destination::Off, access) });
+    request(&telemetry.log(), "/");
+    assert!(telemetry.stop());
+    assert_eq!(lines(&path)[0]["path"], "/");
+    assert!(!folder.at("access.log.1").exists());
+}
+
+/// A disk of 64 KiB; `None` where this user may not mount one.
+struct SmallDisk(Folder);
+
+impl SmallDisk {
+    fn new() -> Option<Self> {
+        let folder = Folder::new();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=64k", "terrace-test"]).arg(&folder.0);
+        let mounted = mount.stderr(std::process::Stdio::null()).status().is_ok_and(|status| status.success());
+        mounted.then_some(Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = std::process::Command::new("umount").arg("--lazy").arg(&self.0.0).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "what was mounted can be unmounted");
+    }
+}
+
+#[test]
+fn on_a_full_disk_lines_are_lost_and_counted_and_with_room_they_are_written_again() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let path = disk.0.at("events.log");
+    let telemetry = build(events_to(&path));
+    for number in 0..2_000 {
+        emit(&telemetry.log(), number);
+    }
+    flush(&telemetry);
+    let lost = telemetry.handle().dropped().events_unwritten;
+    assert!((1..2_000).contains(&lost), "{lost}");
+    assert_eq!(telemetry.handle().records(&LogFilter::default(), 10_000).len(), 2_000, "memory has them all");
+    fs::remove_file(&path).unwrap();
+    telemetry.handle().reopen();
+    flush(&telemetry);
+    emit(&telemetry.log(), 9_999);
+    flush(&telemetry);
+    let written = lines(&path);
+    assert_eq!(written[0]["number"], 9_999);
+    assert_eq!(
+        (&written[1]["event"], &written[1]["events_total"]),
+        (&"telemetry.log.lines_lost".into(), &lost.into())
+    );
+    assert!(telemetry.stop());
 }
 
 #[test]

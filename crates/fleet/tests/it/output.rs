@@ -47,7 +47,7 @@ async fn a_line_becomes_an_event_and_reaches_who_follows() {
     let output = world.output();
     let event = output
         .iter()
-        .find(|event| event.get("line") == Some(&Field::from("listening")))
+        .find(|event| event.message.as_deref() == Some("listening"))
         .expect("it was told");
     assert_eq!((event.service.as_deref(), event.instance.as_deref()), (Some("orders"), Some("orders-1")));
     assert_eq!(event.get("stream"), Some(&Field::from("stdout")));

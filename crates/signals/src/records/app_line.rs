@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::Value as Json;
-use terrace_instruments::{Level, TraceId, push_json_string};
+use terrace_instruments::{Level, Timestamp, TraceId, push_json_string};
 
 use super::clean::clean;
 use super::levels::{level_of, level_of_number};
@@ -69,7 +69,8 @@ pub fn read_line(text: &str, is_cut: bool) -> AppLine {
 }
 
 impl LogRecord {
-    /// The record of a line that an instance wrote at `at`.
+    /// The record of a line that an instance wrote at `at`. A time of the app's own that is too far off becomes a field
+    /// `app_time`.
     pub fn of_app(
         at: SystemTime,
         service: &str,
@@ -78,13 +79,17 @@ impl LogRecord {
         is_stderr: bool,
         is_cut: bool,
     ) -> Self {
-        let line = read_line(text, is_cut);
+        let mut line = read_line(text, is_cut);
         let is_near = |time: &SystemTime| match time.duration_since(at) {
             Ok(ahead) => ahead <= TIME_OFF_MAX,
             Err(behind) => behind.duration() <= TIME_OFF_MAX,
         };
+        if let Some(far) = line.time.take_if(|time| !is_near(time)) {
+            let written = Timestamp::default().format(far).to_owned();
+            line.add_field("app_time".to_owned(), &Json::String(written));
+        }
         Self {
-            time: line.time.filter(is_near).unwrap_or(at),
+            time: line.time.unwrap_or(at),
             level: line.level,
             event: line.event.unwrap_or_else(|| APP_OUTPUT.to_owned()),
             service: service.to_owned(),
@@ -521,6 +526,8 @@ mod tests {
         assert_eq!(time(1_699_999_990), at - Duration::from_secs(10));
         assert_eq!(time(1_700_000_010), at + Duration::from_secs(10));
         assert_eq!((time(0), time(4_000_000_000)), (at, at));
+        let far = LogRecord::of_app(at, "web", "web-1", "{\"ts\":0}", false, false);
+        assert_eq!(far.fields, [("app_time".to_owned(), "\"1970-01-01T00:00:00.000000Z\"".to_owned())]);
     }
 
     fn json() -> impl Strategy<Value = Json> {

@@ -27,7 +27,8 @@ pub(crate) fn config(resolved: &Resolved, style: Style, receive: Option<SocketAd
             ..AccessSettings::default()
         },
         style,
-        rotation: rotation(log.access_rotate),
+        rotation: rotation(log.events_rotate),
+        access_rotation: rotation(log.access_rotate),
         records_bytes_max: usize::try_from(log.kept_bytes_max).unwrap_or(usize::MAX),
         traces: traces(resolved.trace),
         export: resolved.otlp.export.as_ref().map(export),
@@ -49,13 +50,14 @@ fn destination(to: &LogTo) -> Destination {
     }
 }
 
-/// Never: the largest file, and age, there are.
 fn rotation(rotate: Option<Rotate>) -> Rotation {
     match rotate {
-        Some(rotate) => {
-            Rotation { bytes_max: rotate.bytes_max.unwrap_or(0), files_kept_max: rotate.files_kept_max }
-        }
-        None => Rotation { bytes_max: 0, files_kept_max: 0 },
+        Some(rotate) => Rotation {
+            bytes_max: rotate.bytes_max.unwrap_or(0),
+            age_max: rotate.age_max,
+            files_kept_max: rotate.files_kept_max,
+        },
+        None => Rotation { bytes_max: 0, age_max: None, files_kept_max: 0 },
     }
 }
 
