@@ -335,28 +335,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::IpAddr;
+    use crate::plate::{AddressText, Plate};
 
-    fn record(status: u16) -> AccessRecord<'static> {
-        AccessRecord {
+    fn access(log: &Log, status: u16) {
+        let (plate, client) = (Plate::default(), AddressText::new([127, 0, 0, 1].into()));
+        log.access(&AccessRecord {
             time: SystemTime::UNIX_EPOCH,
-            listener: "public",
-            client: IpAddr::from([127, 0, 0, 1]),
+            listener: &plate,
+            client: &client,
             method: "GET",
             host: "localhost",
             path: "/",
+            query: None,
             protocol: "HTTP/1.1",
             status,
             bytes_in: 0,
             bytes_out: 0,
             duration: Duration::ZERO,
-            route: "",
-            service: "",
+            way: &plate,
             instance: "",
             tries: 0,
             request_id: "",
+            trace: None,
             outcome: "ok",
-        }
+        });
     }
 
     fn lines(receiver: &Receiver) -> usize {
@@ -399,10 +401,46 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_comes_before_the_first_wait_is_heard() {
+        let (log, receiver) = Log::channel(1);
+        log.wake();
+        let (answer, answered) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            receiver.wait(Duration::MAX);
+            answer.send(())
+        });
+        answered.recv_timeout(Duration::from_secs(60)).expect("the receiver does not sleep");
+    }
+
+    #[test]
+    fn what_programs_say_keeps_its_time_and_leaves_room_for_our_own_words() {
+        let (log, receiver) = Log::channel(16);
+        let said = |level| Event::new(level, "app.output").message("x");
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
+        log.relay(Event { time, ..said(Level::Debug) });
+        (0..100).for_each(|_| log.relay(said(Level::Info)));
+        log.emit(said(Level::Info));
+        assert_eq!(log.dropped().events, 87);
+        let taken = receiver.take_events();
+        assert_eq!((taken.len(), taken[0].time, taken[0].level), (15, time, Level::Debug));
+        assert!(receiver.takes(Level::Info) && !receiver.takes(Level::Debug));
+    }
+
+    #[test]
+    fn bytes_of_what_programs_say_are_bounded_until_they_are_taken() {
+        let (log, receiver) = Log::channel(1_000);
+        let line = || Event::new(Level::Info, "app.output").message("x".repeat(1 << 20));
+        (0..20).for_each(|_| log.relay(line()));
+        assert_eq!((receiver.take_events().len(), log.dropped().events), (16, 4));
+        log.relay(line());
+        assert_eq!(receiver.take_events().len(), 1);
+    }
+
+    #[test]
     fn access_lines_that_nobody_takes_are_bounded_and_counted() {
         let (log, receiver) = Log::channel(1);
         let written = 50_000;
-        (0..written).for_each(|_| log.access(&record(200)));
+        (0..written).for_each(|_| access(&log, 200));
         let dropped = log.dropped().access;
         assert!(dropped > 0);
         assert_eq!(lines(&receiver) as u64 + dropped, written);
@@ -412,13 +450,13 @@ mod tests {
     fn a_sample_shows_its_share_of_requests_and_every_failure() {
         let (log, receiver) = Log::channel(1);
         log.set_access(AccessSettings { sample: 0.25, ..AccessSettings::default() });
-        (0..4_000).for_each(|_| log.access(&record(200)));
+        (0..4_000).for_each(|_| access(&log, 200));
         let shown = lines(&receiver);
         assert!((900..1_100).contains(&shown), "{shown}");
-        (0..100).for_each(|_| log.access(&record(502)));
+        (0..100).for_each(|_| access(&log, 502));
         assert_eq!(lines(&receiver), 100);
         log.set_access(AccessSettings { on: false, ..AccessSettings::default() });
-        log.access(&record(502));
+        access(&log, 502);
         assert_eq!(lines(&receiver), 0);
         assert!(!log.access_on() && !Log::discard().access_on());
     }
@@ -439,7 +477,7 @@ mod tests {
             if round % 2 == 0 {
                 log.emit(Event::new(Level::Info, "x"))
             } else {
-                log.access(&record(200))
+                access(&log, 200)
             }
             let taken = answered.recv_timeout(Duration::from_secs(60)).expect("the receiver is woken");
             assert_eq!(taken, 1);
