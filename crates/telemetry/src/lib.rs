@@ -14,7 +14,6 @@ mod client;
 mod config;
 mod derived;
 mod exposition;
-mod foreign;
 mod line;
 mod observatory;
 mod output;
