@@ -109,7 +109,7 @@ pub struct Sample {
 pub struct SeriesBounds {
     /// Scalar series; further ones are counted and not kept.
     pub scalars_max: usize,
-    /// Histograms; the memory of one is at most 70,500 bytes.
+    /// Histograms; the memory of one is at most 73,600 bytes.
     pub histograms_max: usize,
     /// Bytes of label names and values, of all series together.
     pub labels_bytes_max: usize,
