@@ -195,6 +195,7 @@ fn pick(
 fn nobody(service: &str, why: NoEndpoint) -> Broken {
     let (error, fault) = match why {
         NoEndpoint::AllFull => ("connection_limit_reached", Fault::Terrace),
+        NoEndpoint::AllDrained => ("destination_unavailable", Fault::Terrace),
         _ => ("destination_unavailable", Fault::Upstream),
     };
     let mut problem = Problem::new(503, error, fault, true, format!("service {service}: {why}"));

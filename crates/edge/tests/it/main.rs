@@ -15,4 +15,5 @@ mod rfc9112;
 mod rfc9113;
 mod rfc9457;
 mod rig;
+mod trace_context;
 mod upstream_http2;

@@ -103,6 +103,7 @@ pub(crate) struct Rig {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) meter: Meter,
     pub(crate) spans: SpanReceiver,
+    pub(crate) tracer: Tracer,
     pub(crate) edge: Edge,
     runtime: tokio::runtime::Runtime,
 }
@@ -141,7 +142,7 @@ impl Rig {
         let address = edge.address("public").expect("it listens");
         let others = origins.split_off(1);
         let origin = origins.pop().expect("one origin at least");
-        Self { address, origin, others, upstream, meter, spans, edge, runtime }
+        Self { address, origin, others, upstream, meter, spans, tracer, edge, runtime }
     }
 
     /// A new connection of a client.
