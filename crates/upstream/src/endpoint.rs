@@ -60,6 +60,7 @@ struct Limits {
 #[derive(Debug)]
 struct Standing {
     is_accepting: AtomicBool,
+    is_drained: AtomicBool,
     health: AtomicU8,
     ejection: Mutex<Ejection>,
 }
@@ -126,6 +127,7 @@ impl Endpoint {
             },
             standing: Standing {
                 is_accepting: AtomicBool::new(false),
+                is_drained: AtomicBool::new(false),
                 health: AtomicU8::new(Health::Unknown as u8),
                 ejection: Mutex::default(),
             },
@@ -178,6 +180,11 @@ impl Endpoint {
     /// to it are of no more use.
     pub fn is_accepting(&self) -> bool {
         self.standing.is_accepting.load(Ordering::SeqCst)
+    }
+
+    /// Whether an operator took it out of rotation.
+    pub fn is_drained(&self) -> bool {
+        self.standing.is_drained.load(Ordering::Relaxed)
     }
 
     /// What active checks say.
@@ -276,6 +283,10 @@ impl Endpoint {
         self.standing.is_accepting.store(is_accepting, Ordering::SeqCst);
     }
 
+    pub(crate) fn set_drained(&self, is_out: bool) {
+        self.standing.is_drained.store(is_out, Ordering::Relaxed);
+    }
+
     pub(crate) fn set_health(&self, health: Health) {
         self.standing.health.store(health as u8, Ordering::Relaxed);
     }
@@ -308,6 +319,7 @@ impl Endpoint {
         self.metrics.connections.set(i64::from(self.connections()));
         self.metrics.healthy.set(i64::from(self.health() != Health::Down));
         self.metrics.ejected.set(i64::from(self.ejection().is_ejected(now)));
+        self.metrics.drained.set(i64::from(self.is_drained()));
     }
 
     fn record_success(&self, now: Duration) {

@@ -14,6 +14,11 @@ pub enum NoEndpoint {
     /// All ready endpoints are down or ejected, and panic mode is off.
     #[error("every endpoint of the service is failing")]
     AllUnhealthy,
+    /// An operator took every endpoint that is ready out of rotation.
+    #[error(
+        "every endpoint of the service was taken out of rotation by hand; `terrace drain --undo` lets one in again"
+    )]
+    AllDrained,
     /// Every usable endpoint is at its bound of connections; retry after a moment.
     #[error("every endpoint of the service is at its bound of connections")]
     AllFull,
@@ -26,6 +31,7 @@ impl NoEndpoint {
             Self::NoneConfigured => "none_configured",
             Self::NoneReady => "none_ready",
             Self::AllUnhealthy => "all_unhealthy",
+            Self::AllDrained => "all_drained",
             Self::AllFull => "all_full",
         }
     }

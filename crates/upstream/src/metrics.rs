@@ -27,6 +27,8 @@ static STREAMS: Family = gauge("terrace_upstream_streams", "Upgraded connections
 static CONNECTIONS: Family = gauge("terrace_upstream_connections", "Connections open to an endpoint.");
 static HEALTHY: Family = gauge("terrace_upstream_healthy", "1 unless active checks found the endpoint down.");
 static EJECTED: Family = gauge("terrace_upstream_ejected", "1 while the endpoint is out for failing.");
+static DRAINED: Family =
+    gauge("terrace_upstream_drained", "1 while an operator has the endpoint out of rotation.");
 static CHECKS: Family = Family {
     name: "terrace_upstream_health_checks_total",
     help: "Active checks of an endpoint, by result.",
@@ -110,6 +112,7 @@ pub(crate) struct EndpointMetrics {
     pub(crate) connections: Gauge,
     pub(crate) healthy: Gauge,
     pub(crate) ejected: Gauge,
+    pub(crate) drained: Gauge,
     pub(crate) checks_passed: Counter,
     pub(crate) checks_failed: Counter,
 }
@@ -128,6 +131,7 @@ impl EndpointMetrics {
             connections: gauge(&CONNECTIONS),
             healthy: gauge(&HEALTHY),
             ejected: gauge(&EJECTED),
+            drained: gauge(&DRAINED),
             checks_passed: checks("passed"),
             checks_failed: checks("failed"),
         }

@@ -21,6 +21,8 @@ pub struct EndpointReport {
     pub state: Option<MemberState>,
     /// What active checks say.
     pub health: Health,
+    /// Whether an operator took it out of rotation.
+    pub is_drained: bool,
     /// How much longer it is out for failing.
     pub ejected_for: Option<Duration>,
     /// Whether requests may go there now.
@@ -54,6 +56,7 @@ impl EndpointReport {
             weight: 0,
             state: None,
             health: endpoint.health(),
+            is_drained: endpoint.is_drained(),
             ejected_for: ends_at.map(|ends_at| ends_at.saturating_sub(now)).filter(|left| !left.is_zero()),
             is_candidate: false,
             in_flight: endpoint.in_flight(),

@@ -82,8 +82,15 @@ pub(crate) struct Folded {
 }
 
 impl Seat {
+    /// Whether its source lets requests go there.
     pub(crate) fn takes_requests(&self) -> bool {
         self.state != MemberState::Closed && self.weight > 0
+    }
+
+    /// Whether requests may go there as far as its source and the operator are concerned. An operator's word is not
+    /// evidence of ill health: a drained endpoint counts neither as healthy nor as failing, and panic does not override it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.takes_requests() && !self.endpoint.is_drained()
     }
 
     fn is_healthy(&self, now: Duration) -> bool {
@@ -91,7 +98,7 @@ impl Seat {
     }
 
     /// Takes over what the source says now. A closed endpoint that opens again has a new process behind it, or one
-    /// that was just found ready: what was known of the old one is forgotten.
+    /// that was just found ready: what was known of the old one is forgotten, and what an operator said of it.
     pub(crate) fn updated(mut self, member: &Member, now: Duration) -> Self {
         let opens = self.state == MemberState::Closed && member.state != MemberState::Closed;
         self.weight = member.weight.min(WEIGHT_MAX);
@@ -100,12 +107,13 @@ impl Seat {
             self.endpoint.ejection().pardon();
             self.endpoint.evidence().clear();
             self.endpoint.set_health(Health::Unknown);
+            self.endpoint.set_drained(false);
         }
         if member.state == MemberState::Ready && self.state != MemberState::Ready {
             self.endpoint.set_health(Health::Up);
         }
         self.state = member.state;
-        if self.takes_requests() {
+        if self.is_open() {
             self.endpoint.set_accepting(true);
         }
         self
@@ -150,7 +158,7 @@ impl Roster {
     /// Forbids new requests at who was closed or withdrawn. Only after the picture without them is in place: else a
     /// pick could find all it sees closed while the replacement is not in sight yet.
     pub(crate) fn close_withdrawn(&self) {
-        let closed = self.seats.iter().filter(|seat| !seat.takes_requests());
+        let closed = self.seats.iter().filter(|seat| !seat.is_open());
         closed.for_each(|seat| seat.endpoint.set_accepting(false));
         self.retired.iter().filter_map(Weak::upgrade).for_each(|endpoint| endpoint.set_accepting(false));
     }
@@ -167,7 +175,7 @@ impl Roster {
 
     /// Whether one more endpoint may be ejected.
     pub(crate) fn may_eject(&self, law: &EjectionLaw, now: Duration) -> bool {
-        let open = || self.seats.iter().filter(|seat| seat.takes_requests());
+        let open = || self.seats.iter().filter(|seat| seat.is_open());
         let ejected = open().filter(|seat| seat.endpoint.ejection().is_ejected(now)).count();
         law.may_eject(ejected, open().count())
     }
@@ -180,17 +188,18 @@ impl Roster {
 
     /// Folds all that is known into the picture that picks look at.
     pub(crate) fn fold(&mut self, config: &Config, now: Duration) -> Folded {
-        let open = self.seats.iter().filter(|seat| seat.takes_requests()).count();
-        let healthy = self.seats.iter().filter(|seat| seat.takes_requests() && seat.is_healthy(now)).count();
+        let open = self.seats.iter().filter(|seat| seat.is_open()).count();
+        let healthy = self.seats.iter().filter(|seat| seat.is_open() && seat.is_healthy(now)).count();
         let is_panicking = config
             .panic_share
             .is_some_and(|share| open > 0 && !share.is_reached_by(healthy as u64, open as u64));
-        let is_candidate = |seat: &Seat| seat.takes_requests() && (is_panicking || seat.is_healthy(now));
+        let is_candidate = |seat: &Seat| seat.is_open() && (is_panicking || seat.is_healthy(now));
         let chosen: Vec<Option<Ramp>> =
             self.seats.iter().map(|seat| is_candidate(seat).then(|| seat.ramp(config, now))).collect();
         let candidates = self.candidates(config.balance, &chosen);
         let nobody = match (self.seats.is_empty(), open, candidates.len()) {
             (true, _, _) => Some(NoEndpoint::NoneConfigured),
+            (false, 0, _) if self.seats.iter().any(Seat::takes_requests) => Some(NoEndpoint::AllDrained),
             (false, 0, _) => Some(NoEndpoint::NoneReady),
             (false, _, 0) => Some(NoEndpoint::AllUnhealthy),
             (false, _, _) => None,

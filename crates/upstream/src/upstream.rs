@@ -141,6 +141,32 @@ impl Upstream {
         roster.close_withdrawn();
     }
 
+    /// Takes the endpoint of that name out of rotation, or lets it in again; says whether there is one. What is in flight
+    /// there goes on. It holds for as long as the endpoint exists: an instance that is replaced starts in rotation.
+    pub fn set_drained(&self, name: &str, is_out: bool, now: Duration) -> bool {
+        let mut roster = self.roster();
+        let is_it = |seat: &&mut Seat| &**seat.endpoint.name() == name;
+        let mut is_known = false;
+        for seat in roster.seats.iter_mut().filter(is_it) {
+            is_known = true;
+            if seat.endpoint.is_drained() == is_out {
+                continue;
+            }
+            seat.endpoint.set_drained(is_out);
+            // Back after a while: its share grows as a newcomer's.
+            seat.joined_at = if is_out { seat.joined_at } else { now };
+            if seat.is_open() {
+                // Before the picture that offers it; who is drained is closed after the picture that does not.
+                seat.endpoint.set_accepting(true);
+            }
+            let what = if is_out { "upstream.endpoint.drained" } else { "upstream.endpoint.undrained" };
+            self.emit(Level::Info, what, |event| event.instance(name));
+        }
+        self.refold(&mut roster, now);
+        roster.close_withdrawn();
+        is_known
+    }
+
     /// Picks an endpoint and counts a request in there. Reads no lock and waits for nobody.
     ///
     /// # Errors

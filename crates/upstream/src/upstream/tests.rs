@@ -435,6 +435,77 @@ fn when_an_endpoint_is_down_only_its_own_keys_move_and_they_come_back() {
 }
 
 #[test]
+fn an_endpoint_that_an_operator_drains_gets_nothing_new_and_finishes_what_it_has() {
+    let mut service = Service::new(config(Balance::RoundRobin), 3);
+    let sticky = service.endpoint("orders-1").id();
+    let held = service.ask(&Ask { sticky: Some(sticky), ..Ask::default() }).expect("orders-1");
+    assert!(service.upstream.set_drained("orders-1", true, START));
+    assert!(!service.upstream.set_drained("orders-9", true, START), "nobody of that name");
+    assert_eq!(service.names(), ["orders-0", "orders-2"]);
+    let other = service.ask(&Ask { sticky: Some(sticky), ..Ask::default() }).expect("another");
+    assert_ne!(other.endpoint().id(), sticky, "its clients go elsewhere");
+    assert_eq!(held.endpoint().in_flight(), 1);
+    assert!(!held.endpoint().is_accepting(), "idle connections to it are of no more use");
+    let report = &service.upstream.report(START)[1];
+    assert!(report.is_drained && !report.is_candidate && report.ejected_for.is_none());
+    assert!(service.upstream.set_drained("orders-1", false, START));
+    assert_eq!(service.names().len(), 3);
+    assert!(held.endpoint().is_accepting());
+}
+
+#[test]
+fn panic_does_not_override_an_operator_and_a_drained_endpoint_causes_none() {
+    let half = Config { panic_share: Some(Share::from_ratio(0.5)), ..config(Balance::RoundRobin) };
+    let mut service = Service::new(half, 4);
+    for name in ["orders-0", "orders-1", "orders-2"] {
+        service.upstream.set_drained(name, true, START);
+    }
+    assert!(!service.upstream.is_panicking(), "three of four are out, but none of them is ill");
+    assert_eq!(service.names(), ["orders-3"]);
+    service.set_health("orders-3", Health::Down);
+    assert!(service.upstream.is_panicking());
+    assert_eq!(service.names(), ["orders-3"], "the ill one, not those that an operator took out");
+    service.upstream.set_drained("orders-3", true, START);
+    assert_eq!(service.ask(&Ask::default()).map(drop), Err(NoEndpoint::AllDrained));
+    assert!(!service.upstream.is_available());
+}
+
+#[test]
+fn an_operators_word_outlives_publications_and_reloads_but_not_the_endpoint() {
+    let mut service = Service::new(config(Balance::RoundRobin), 2);
+    service.upstream.set_drained("orders-1", true, START);
+    service.upstream.publish(&members(3), START);
+    service.upstream.apply(config(Balance::LeastRequests), START).expect("valid");
+    assert_eq!(service.names(), ["orders-0", "orders-2"]);
+    service.upstream.publish(&[member(0), Member { state: MemberState::Closed, ..member(1) }], START);
+    service.upstream.publish(&members(2), START);
+    assert_eq!(service.names(), ["orders-0", "orders-1"], "a new process is in rotation");
+    service.upstream.set_drained("orders-1", true, START);
+    service.upstream.publish(&members(1), START);
+    service.upstream.publish(&members(2), START);
+    assert_eq!(service.names(), ["orders-0", "orders-1"], "one that was gone and came back is another");
+}
+
+#[test]
+fn a_drained_endpoint_stays_in_its_place_of_the_hash() {
+    let mut service = Service::new(config(Balance::Hash), 4);
+    let owners = |service: &mut Service| -> Vec<String> {
+        let mut owner = |hash| service.ask(&Ask { hash: Some(hash), ..Ask::default() }).expect("an endpoint");
+        (0..500_u64)
+            .map(|key| owner(key.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+            .map(|lease| lease.endpoint().name().to_string())
+            .collect()
+    };
+    let before = owners(&mut service);
+    service.upstream.set_drained("orders-2", true, START);
+    let during = owners(&mut service);
+    let moved = before.iter().zip(&during).filter(|(was, is)| was != is);
+    assert!(moved.clone().all(|(was, _)| was == "orders-2") && moved.count() > 50);
+    service.upstream.set_drained("orders-2", false, START);
+    assert_eq!(owners(&mut service), before);
+}
+
+#[test]
 fn a_report_tells_what_stands() {
     let mut service = Service::new(config(Balance::RoundRobin), 2);
     service
