@@ -1,0 +1,368 @@
+//! The first page: is all well, and if not, where; then the way of a request, then promises and recent trouble.
+//!
+//! Its headline is a verdict, so that whoever was called at night reads one sentence first. Everything in trouble is
+//! named below it with a link to where one looks next.
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use axum::routing::get;
+use maud::{Markup, html};
+use serde::Deserialize;
+use terrace_signals::alerts::{AlertState, AlertView, Severity};
+use terrace_signals::traces::{TraceFilter, TraceSummary};
+
+use crate::control::ControlError;
+use crate::map::Map;
+
+use super::charts::{Range, golden};
+use super::charts_drawn::read;
+use super::figures::{UNKNOWN, number, plural, rate, seconds, share, span};
+use super::layout::{Nav, page};
+use super::objective::budgets;
+use super::overview_map::{instance_health, instance_state, living_map, service_state};
+use super::past::View;
+use super::shapes::{Health, bar, mark, segment, spark};
+use super::traces_list::trace_table;
+use super::visitor::Visitor;
+use super::{Dashboard, assets, pages};
+
+/// Problems named below the headline; the rest is counted.
+const PROBLEMS_MAX: usize = 6;
+/// Traces with an error, or slow ones, that are shown.
+const TROUBLE_MAX: usize = 6;
+
+/// The reach of charts in a page's query.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Reach {
+    /// A [`Range`]'s key.
+    #[serde(default)]
+    pub(super) last: String,
+}
+
+pub(super) fn router() -> Router<Dashboard> {
+    Router::new().route("/", get(overview))
+}
+
+async fn overview(
+    State(dashboard): State<Dashboard>,
+    visitor: Visitor,
+    Query(reach): Query<Reach>,
+) -> Result<Response, ControlError> {
+    let map = dashboard.control.map().await?;
+    let view = pages::view(&dashboard, &map, Range::from_key(&reach.last));
+    Ok(page("Overview", &visitor, Nav::Overview, content(&view)))
+}
+
+/// The page without what is around it.
+pub(super) fn content(view: &View<'_>) -> Markup {
+    let map = view.map;
+    let alerts = view.past.alerts();
+    let problems = problems(map, &alerts);
+    html! {
+        div data-live="headline" {
+            div class="page-head" {
+                div {
+                    h1 { (verdict(map, &problems)) }
+                    p class="sub" { (stand(map)) }
+                }
+            }
+            (banner(&problems))
+            (tiles(view))
+        }
+        section class="panel map-panel" aria-labelledby="way" {
+            header {
+                div {
+                    h2 id="way" { "The way of a request" }
+                    p class="hint" {
+                        "Requests come in at the left, are matched to a route by host and path, and go to one of a service's "
+                        "instances at the right. Thicker is busier; trouble has a ring and a mark. Names lead to charts and traces."
+                    }
+                }
+                div class="panel-tools" {
+                    label class="field" data-map-filter hidden {
+                        span class="visually-hidden" { "Show only what is called" }
+                        input type="search" id="map-filter" placeholder="Filter by name or path" data-filter;
+                    }
+                }
+            }
+            div data-live="map" { (way(map)) }
+        }
+        div data-live="below" {
+            div class="columns" {
+                (promises(view))
+                (trouble(view))
+            }
+        }
+        script type="module" src=(assets::url("map.js")) {}
+    }
+}
+
+fn way(map: &Map) -> Markup {
+    match map.routes.is_empty() && map.services.is_empty() {
+        true => html! {
+            p class="empty" {
+                "No route and no service yet. Write a " b { "[service.…]" } " and a " b { "[route.…]" }
+                " into terrace.toml and they appear here, without a restart."
+            }
+        },
+        false => living_map(map),
+    }
+}
+
+/// Something that wants a look.
+#[derive(Debug, PartialEq, Eq)]
+struct Trouble {
+    health: Health,
+    text: String,
+    link: String,
+}
+
+/// All that is wrong, worst first: what fires, what is not ready, which services and instances are not well.
+fn problems(map: &Map, alerts: &[AlertView]) -> Vec<Trouble> {
+    let mut all: Vec<Trouble> = alerts
+        .iter()
+        .filter(|alert| alert.state == AlertState::Firing && alert.silenced_until.is_none())
+        .map(|alert| Trouble {
+            health: if alert.severity == Severity::Page { Health::Bad } else { Health::Warn },
+            text: format!("{}: {}", alert.name, alert.summary),
+            link: "/alerts".to_owned(),
+        })
+        .collect();
+    let not_ready = map.not_ready.iter().map(|reason| Trouble {
+        health: Health::Bad,
+        text: format!("Not ready: {reason}"),
+        link: "/logs?service=terrace".to_owned(),
+    });
+    all.extend(not_ready);
+    all.extend(map.services.iter().flat_map(troubles_of_service));
+    let failing = map.routes.iter().filter_map(|route| {
+        let errors = route.figures.errors.filter(|errors| Health::of_errors(Some(*errors)) == Health::Bad)?;
+        let text = format!("{} of the requests to route {} fail", share(errors), route.name);
+        Some(Trouble { health: Health::Bad, text, link: format!("/routes/{}", segment(&route.name)) })
+    });
+    all.extend(failing);
+    all.sort_by_key(|trouble| std::cmp::Reverse(trouble.health));
+    all
+}
+
+fn troubles_of_service(service: &crate::map::Service) -> Vec<Trouble> {
+    let link = format!("/services/{}", segment(&service.name));
+    let health = Health::of_state(&service.state);
+    if health > Health::Ok {
+        let reason = service.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let text = format!("Service {}: {}{reason}", service.name, service_state(service));
+        return vec![Trouble { health, text, link }];
+    }
+    let instances = service.instances.iter().filter(|instance| instance_health(instance) > Health::Ok);
+    let troubles = instances.map(|instance| Trouble {
+        // A service that runs has others to take its place.
+        health: Health::Warn,
+        text: format!("{}: {}", instance.name, instance_trouble(instance)),
+        link: format!("{link}/instances/{}", segment(&instance.name)),
+    });
+    troubles.collect()
+}
+
+fn instance_trouble(instance: &crate::map::Instance) -> String {
+    let by_state = Health::of_state(&instance.state) > Health::Ok;
+    match instance.figures.errors {
+        Some(errors) if !by_state && instance.ejected_for_seconds.is_none() && !instance.is_drained => {
+            format!("{} of its requests fail", share(errors))
+        }
+        _ => instance_state(instance),
+    }
+}
+
+fn verdict(map: &Map, problems: &[Trouble]) -> String {
+    let bad = problems.iter().filter(|trouble| trouble.health == Health::Bad).count() as u64;
+    match (bad, problems.len() as u64) {
+        (0, 0) if map.total.rate <= 0.0 => "All is well, and nobody asks for anything".to_owned(),
+        (0, 0) => "All is well".to_owned(),
+        (0, 1) => "Users are served; one thing wants a look".to_owned(),
+        (0, all) => format!("Users are served; {all} things want a look"),
+        (1, _) => "One thing is broken".to_owned(),
+        (bad, _) => format!("{bad} things are broken"),
+    }
+}
+
+fn stand(map: &Map) -> String {
+    let (ready, all) = map.services.iter().fold((0, 0), |(ready, all), service| {
+        (
+            ready + u64::from(service.ready),
+            all + u64::from(service.desired).max(service.instances.len() as u64),
+        )
+    });
+    format!(
+        "{}, {}, {ready} of {} ready · Terrace {} up {}",
+        plural(map.routes.len() as u64, "route"),
+        plural(map.services.len() as u64, "service"),
+        plural(all, "instance"),
+        map.version,
+        span(map.uptime_seconds),
+    )
+}
+
+fn banner(problems: &[Trouble]) -> Markup {
+    let worst = problems.first().map_or(Health::Ok, |trouble| trouble.health);
+    let hidden = problems.len().saturating_sub(PROBLEMS_MAX);
+    html! {
+        @if !problems.is_empty() {
+            div class={ "banner " (worst.class()) } {
+                ul class="problems" {
+                    @for trouble in problems.iter().take(PROBLEMS_MAX) {
+                        li class=(trouble.health.class()) { (mark(trouble.health)) a href=(trouble.link) { (trouble.text) } }
+                    }
+                    @if hidden > 0 { li { "and " (hidden) " more" } }
+                }
+            }
+        }
+    }
+}
+
+/// Traffic, errors, latency, saturation.
+fn tiles(view: &View<'_>) -> Markup {
+    let total = &view.map.total;
+    let [requests, errors, latency] = golden().map(|spec| read(spec, view.past, Range::FiveMinutes));
+    let errors_health = Health::of_errors(total.errors);
+    let sparks: Vec<f64> = total.spark.iter().map(|point| f64::from(*point)).collect();
+    let requests =
+        if requests.first_points().is_empty() { sparks.as_slice() } else { requests.first_points() };
+    let time = |value: Option<f64>| value.map_or_else(|| UNKNOWN.to_owned(), seconds);
+    html! {
+        div class="tiles" {
+            (tile("Requests", &rate(total.rate), &format!("{} in flight", number(total.in_flight)), requests, Health::Ok))
+            (tile("Errors", &total.errors.map_or_else(|| UNKNOWN.to_owned(), share), "of all requests, answered 5xx", errors.first_points(), errors_health))
+            (tile("Latency, p99", &time(total.p99), &format!("half take less than {}", time(total.p50)), latency.first_points(), Health::Ok))
+            (host(view.map))
+        }
+    }
+}
+
+fn tile(label: &str, big: &str, note: &str, points: &[f64], health: Health) -> Markup {
+    let class = match health {
+        Health::Bad | Health::Warn => health.class(),
+        _ => "",
+    };
+    html! {
+        div class={ "tile " (class) } {
+            p class="label" { @if !class.is_empty() { (mark(health)) " " } (label) }
+            p class="big" { (big) }
+            (spark(points))
+            p class="note" { (note) }
+        }
+    }
+}
+
+fn host(map: &Map) -> Markup {
+    let health = |share: Option<f64>| match share {
+        Some(share) if share >= 0.95 => Health::Bad,
+        Some(share) if share >= 0.85 => Health::Warn,
+        _ => Health::Idle,
+    };
+    let rows = [("CPU", map.host_cpu), ("Memory", map.host_memory)];
+    let worst = rows.iter().map(|(_, share)| health(*share)).max().unwrap_or(Health::Idle);
+    let class = if worst > Health::Ok { worst.class() } else { "" };
+    html! {
+        div class={ "tile " (class) } {
+            p class="label" { @if !class.is_empty() { (mark(worst)) " " } "Machine" }
+            div class="meters" {
+                @for (name, value) in rows {
+                    span { (name) }
+                    (bar(value.unwrap_or(0.0), health(value)))
+                    b class="num" { (value.map_or_else(|| UNKNOWN.to_owned(), share)) }
+                }
+            }
+        }
+    }
+}
+
+fn promises(view: &View<'_>) -> Markup {
+    let objectives = view.past.objectives();
+    html! {
+        section class="panel" aria-labelledby="promises" {
+            header { h2 id="promises" { "Objectives" } }
+            @if objectives.is_empty() {
+                p class="empty" {
+                    "None yet. Promise something, such as " b { "[objective.checkout] route = \"orders\", success = \"99.9%\"" }
+                    ", and you are called when users suffer, and only then."
+                }
+            } @else { (budgets(&objectives)) }
+        }
+    }
+}
+
+fn trouble(view: &View<'_>) -> Markup {
+    let filter = TraceFilter { limit: 200, ..TraceFilter::default() };
+    let mut traces = view.past.traces(&filter);
+    traces.retain(is_trouble);
+    traces.truncate(TROUBLE_MAX);
+    html! {
+        section class="panel" aria-labelledby="trouble" {
+            header {
+                h2 id="trouble" { "Failed and slow of late" }
+                a href="/traces" { "All traces" }
+            }
+            @if traces.is_empty() { p class="empty" { "No request failed or was slow of late." } }
+            @else { (trace_table(view, &traces)) }
+        }
+    }
+}
+
+fn is_trouble(trace: &TraceSummary) -> bool {
+    trace.is_error || trace.kept == "slow"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::super::testing::{FakePast, hostile_map, shop_map};
+    use super::*;
+
+    fn shown(map: &Map, past: &FakePast) -> String {
+        content(&View { map, past, now: SystemTime::UNIX_EPOCH, range: Range::FiveMinutes }).into_string()
+    }
+
+    #[test]
+    fn the_headline_says_whether_all_is_well() {
+        let mut map = shop_map();
+        map.services.iter_mut().for_each(|service| {
+            service.state = "running".to_owned();
+            service.figures.errors = Some(0.0);
+            service.instances.iter_mut().for_each(|instance| {
+                instance.state = "ready".to_owned();
+                instance.figures.errors = None;
+                (instance.is_drained, instance.ejected_for_seconds) = (false, None);
+            });
+        });
+        map.routes.iter_mut().for_each(|route| route.figures.errors = Some(0.0));
+        assert_eq!(verdict(&map, &problems(&map, &[])), "All is well");
+        map.services[0].state = "crash-loop".to_owned();
+        assert_eq!(verdict(&map, &problems(&map, &[])), "One thing is broken");
+        map.not_ready.push("no instance of orders is ready".to_owned());
+        assert_eq!(verdict(&map, &problems(&map, &[])), "2 things are broken");
+    }
+
+    #[test]
+    fn an_empty_terrace_says_what_to_do() {
+        let page = shown(&Map::default(), &FakePast { is_empty: true, ..FakePast::default() });
+        assert!(page.contains("terrace.toml") && page.contains("No request failed"));
+        assert!(!page.contains("NaN"));
+    }
+
+    #[test]
+    fn names_from_the_file_stay_text() {
+        let page = shown(&hostile_map(), &FakePast::default());
+        assert!(!page.contains("<script>alert") && !page.contains("style=") && !page.contains("onerror=\""));
+        assert!(page.contains("&lt;script&gt;"));
+    }
+
+    #[test]
+    fn everything_of_the_shop_is_on_the_page() {
+        let page = shown(&shop_map(), &FakePast::default());
+        for text in ["api-orders", "/api/orders/*", "orders-1", "Objectives", "p99", "Failed and slow"] {
+            assert!(page.contains(text), "{text}");
+        }
+    }
+}
