@@ -30,7 +30,7 @@ pub use metrics::{
 };
 pub use metrics_out::write_metrics;
 pub use request::{Received, Signal, json_to_protobuf};
-pub use response::{Partial, read_response, write_response, write_status};
+pub use response::{Partial, read_grpc_retry_delay, read_response, write_response, write_status};
 pub use traces::{read_traces, write_traces};
 pub use value::{Attributes, Origin};
 

@@ -1,10 +1,12 @@
 //! What is answered: nothing, how much was refused, or why all was.
 
+use std::time::Duration;
+
 use terrace_instruments::push_json_string;
 
 use crate::request::messages;
 use crate::wire::{Fields, Message, Raw, text};
-use crate::{DecodeError, Signal, TEXT_BYTES_MAX};
+use crate::{DecodeError, Signal, TEXT_BYTES_MAX, base64};
 
 /// What a receiver says of a request that it took.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -76,4 +78,32 @@ pub fn write_status(code: u32, why: &str, is_json: bool) -> Vec<u8> {
     status.varint(1, u64::from(code));
     status.text(2, why);
     status.0
+}
+
+/// How long a gRPC server asks to wait: the RetryInfo in its `grpc-status-details-bin` (google.rpc.Status: 3 details; Any:
+/// 1 type_url, 2 value; RetryInfo: 1 retry_delay; Duration: 1 seconds, 2 nanos).
+pub fn read_grpc_retry_delay(details: &str) -> Option<Duration> {
+    let status = base64::decode(details)?;
+    for any in messages(&status, 3) {
+        let any = any.ok()?;
+        let is_retry_info =
+            messages(any, 1).any(|url| url.is_ok_and(|url| url.ends_with(b"/google.rpc.RetryInfo")));
+        if is_retry_info {
+            let info = messages(any, 2).next()?.ok()?;
+            return read_duration(messages(info, 1).next()?.ok()?);
+        }
+    }
+    None
+}
+
+fn read_duration(duration: &[u8]) -> Option<Duration> {
+    let (mut seconds, mut nanos) = (0, 0);
+    for field in Fields::new(duration) {
+        match field.ok()? {
+            (1, Raw::Varint(value)) => seconds = (value as i64).max(0) as u64,
+            (2, Raw::Varint(value)) => nanos = (value as i64).clamp(0, 999_999_999) as u32,
+            _ => {}
+        }
+    }
+    Some(Duration::new(seconds, nanos))
 }

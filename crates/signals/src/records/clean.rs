@@ -8,7 +8,7 @@ use std::borrow::Cow;
 const ESCAPE: char = '\u{1b}';
 
 /// The text without escape sequences (ECMA-48 sections 5.3 to 5.6) and control characters. Tabs and line ends stay.
-pub(crate) fn clean(text: &str) -> Cow<'_, str> {
+pub fn clean(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_unwanted) {
         return Cow::Borrowed(text);
     }

@@ -19,6 +19,7 @@ use terrace_instruments::{Level, TraceId};
 
 // The public interface is:
 pub use app_line::{AppLine, LINE_BYTES_MAX, read_line};
+pub use clean::clean;
 pub use filter::LogFilter;
 pub use levels::level_of;
 pub use moment::rfc3339;

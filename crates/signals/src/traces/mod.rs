@@ -26,6 +26,7 @@ use terrace_instruments::TraceId;
 
 // The public interface is:
 pub use store::{TraceCounts, TraceStore};
+pub use weight::span_bytes;
 
 /// Attribute of a server span of ours that says why its trace was kept: `sampled`, `asked`, `error` or `slow`.
 pub const KEPT_ATTRIBUTE: &str = "terrace.kept";

@@ -25,7 +25,18 @@ pub struct TraceStore {
     next: u64,
     bytes: usize,
     counts: TraceCounts,
+    joined: Joined,
 }
+
+/// Spans of the app that became part of a kept trace, for whoever sends kept traces on.
+#[derive(Debug, Default)]
+struct Joined {
+    is_wanted: bool,
+    spans: Vec<Span>,
+}
+
+/// Spans that may wait for [`TraceStore::take_joined`]; further ones are not told.
+const JOINED_MAX: usize = 16_384;
 
 /// What a [`TraceStore`] holds and has lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,6 +107,7 @@ impl TraceStore {
             next: 0,
             bytes: 0,
             counts: TraceCounts::default(),
+            joined: Joined::default(),
         }
     }
 
@@ -150,6 +162,13 @@ impl TraceStore {
         }
     }
 
+    /// Spans of the app that became part of kept traces since the last call, but for those before the first. They are
+    /// gathered while `is_wanted` was true the last time.
+    pub fn take_joined(&mut self, is_wanted: bool) -> Vec<Span> {
+        self.joined.is_wanted = is_wanted;
+        std::mem::take(&mut self.joined.spans)
+    }
+
     fn expire(&mut self, now: Duration) {
         self.counts.spans_expired += self.pending.expire(now, self.bounds.pending_time);
     }
@@ -160,7 +179,7 @@ impl TraceStore {
             Some(trace) => trace,
             None => self.begin(id, &spans),
         };
-        trace.extend(spans, &self.bounds, &mut self.counts);
+        trace.extend(spans, &self.bounds, &mut self.counts, &mut self.joined);
         trace.renew(id);
         self.hold(id, trace);
     }
@@ -227,7 +246,13 @@ impl TraceStore {
 }
 
 impl Trace {
-    fn extend(&mut self, spans: Vec<Span>, bounds: &TraceBounds, counts: &mut TraceCounts) {
+    fn extend(
+        &mut self,
+        spans: Vec<Span>,
+        bounds: &TraceBounds,
+        counts: &mut TraceCounts,
+        joined: &mut Joined,
+    ) {
         for span in spans {
             // Sent twice, as after an answer that got lost.
             if self.spans.iter().any(|known| known.id == span.id) {
@@ -242,6 +267,7 @@ impl Trace {
                 continue;
             }
             self.span_bytes += bytes;
+            joined.tell(&span);
             self.spans.push(span);
         }
     }
@@ -254,6 +280,14 @@ impl Trace {
         let names: usize = self.summary.services.iter().map(|name| name.capacity() + 2 * BLOCK_BYTES).sum();
         let summary = self.summary.root.capacity() + self.summary.route.capacity() + names;
         self.bytes = TRACE_BYTES + self.span_bytes + spare + summary + 8 * BLOCK_BYTES;
+    }
+}
+
+impl Joined {
+    fn tell(&mut self, span: &Span) {
+        if self.is_wanted && self.spans.len() < JOINED_MAX && span.service.as_ref() != view::TERRACE {
+            self.spans.push(span.clone());
+        }
     }
 }
 

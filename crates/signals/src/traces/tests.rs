@@ -91,6 +91,18 @@ fn spans_of_the_app_wait_thirty_seconds_for_their_trace_and_no_longer() {
 }
 
 #[test]
+fn who_sends_kept_traces_on_is_told_the_apps_part_of_them() {
+    let mut store = store();
+    store.keep(NOW, vec![hop(1, "a"), span(1, 2, 1, "orders")]);
+    assert_eq!(store.take_joined(true), [], "nobody had asked");
+    store.offer(NOW, vec![span(2, 3, 2, "orders"), span(1, 3, 2, "orders"), span(1, 3, 2, "orders")]);
+    store.keep(NOW, vec![hop(2, "a")]);
+    let told: Vec<(u128, u64)> =
+        store.take_joined(false).iter().map(|span| (span.trace.0, span.id.0)).collect();
+    assert_eq!(told, [(1, 3), (2, 3)]);
+}
+
+#[test]
 fn a_trace_that_began_in_the_app_is_kept_as_its_own() {
     let mut store = store();
     store.offer(NOW, vec![span(5, 11, 10, "worker")]);

@@ -11,8 +11,8 @@ pub(super) const BLOCK_BYTES: usize = 16;
 
 type Text = Cow<'static, str>;
 
-/// Bytes of the span and of all that it alone holds.
-pub(super) fn span_bytes(span: &Span) -> usize {
+/// Bytes of the span and of all that it alone holds, estimated from above.
+pub fn span_bytes(span: &Span) -> usize {
     let names = text_bytes(&span.name) + shared_bytes(&span.service) + shared_bytes(&span.instance);
     let table = span.attributes.capacity() * size_of::<(Text, Value)>();
     let attributes: usize =
