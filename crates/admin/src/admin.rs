@@ -142,7 +142,7 @@ impl Admin {
             path: config.state.clone(),
             source,
         })?);
-        let api = api::router(Arc::clone(&control), audit.clone(), Arc::clone(&sessions));
+        let api = api::router(Arc::clone(&control), audit.clone(), Arc::clone(&sessions), telemetry.clone());
         let dashboard = Dashboard::new(Arc::clone(&control), telemetry.clone(), audit.clone(), &sessions);
         let pages = dashboard::router(dashboard);
         let probes = probes::router(control, telemetry, Arc::clone(&draining));

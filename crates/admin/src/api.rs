@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use terrace_runtime::clock;
 use terrace_runtime::drain::Drain;
+use terrace_telemetry::Handle as Telemetry;
 use tokio::sync::mpsc;
 
 use crate::audit::{Audit, Change};
@@ -24,6 +25,7 @@ use crate::config::Role;
 use crate::control::{Control, ControlError, LogLines, LogQuery};
 use crate::dashboard::{CODE_LASTS, Sessions};
 use crate::gate::Caller;
+use crate::observe;
 
 /// Bodies are small objects; a larger one is refused.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -39,7 +41,13 @@ struct Api {
 }
 
 /// The API, to be served with a [`Caller`] in each request's extensions.
-pub(crate) fn router(control: Arc<dyn Control>, audit: Audit, sessions: Arc<Sessions>) -> Router {
+pub(crate) fn router(
+    control: Arc<dyn Control>,
+    audit: Audit,
+    sessions: Arc<Sessions>,
+    telemetry: Telemetry,
+) -> Router {
+    let seen = observe::router(Arc::clone(&control), telemetry, audit.clone());
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/config", get(config))
@@ -49,6 +57,7 @@ pub(crate) fn router(control: Arc<dyn Control>, audit: Audit, sessions: Arc<Sess
         .route("/v1/login-code", post(login_code))
         .route("/v1/services/{name}/scale", post(scale))
         .route("/v1/services/{name}/restart", post(restart))
+        .merge(seen)
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -267,7 +276,7 @@ pub(crate) fn bad_request(detail: impl Into<String>) -> ControlError {
     ControlError::new(400, "Bad request", detail, false)
 }
 
-fn json(value: &Value) -> Response {
+pub(crate) fn json(value: &Value) -> Response {
     let mut response = (StatusCode::OK, value.to_string()).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -102,7 +102,8 @@ impl Audit {
     }
 }
 
-fn who(caller: Caller) -> String {
+/// Whoever asked, in words.
+pub(crate) fn who(caller: Caller) -> String {
     match caller {
         Caller::Peer { uid, pid: Some(pid) } => format!("uid {uid}, pid {pid}"),
         Caller::Peer { uid, pid: None } => format!("uid {uid}"),

@@ -18,6 +18,7 @@ mod control;
 mod dashboard;
 mod gate;
 pub mod map;
+mod observe;
 mod probes;
 mod problem;
 mod serve;
