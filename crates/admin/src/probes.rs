@@ -21,7 +21,7 @@ struct Probes {
     draining: Arc<AtomicBool>,
 }
 
-/// The three probes. `draining` makes `/readyz` fail before anything else does.
+/// The probes. `draining` makes `/readyz` fail before anything else does.
 pub(crate) fn router(
     control: Arc<dyn Control>,
     telemetry: terrace_telemetry::Handle,
@@ -31,7 +31,10 @@ pub(crate) fn router(
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .fallback(|| async { ControlError::not_found("there is /livez, /readyz and /metrics") })
+        .route("/metrics/services", get(service_metrics))
+        .fallback(|| async {
+            ControlError::not_found("there is /livez, /readyz, /metrics and /metrics/services")
+        })
         .with_state(Probes { control, telemetry, draining })
 }
 
@@ -50,5 +53,11 @@ async fn ready(State(probes): State<Probes>) -> Response {
 async fn metrics(State(probes): State<Probes>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let rendered = probes.telemetry.metrics(accept);
+    ([(header::CONTENT_TYPE, rendered.content_type)], rendered.body).into_response()
+}
+
+async fn service_metrics(State(probes): State<Probes>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let rendered = probes.telemetry.service_metrics(accept);
     ([(header::CONTENT_TYPE, rendered.content_type)], rendered.body).into_response()
 }

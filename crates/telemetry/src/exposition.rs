@@ -7,15 +7,14 @@
 //! Sources: <https://prometheus.io/docs/instrumenting/exposition_formats/>; OpenMetrics 1.0, sections 5 and 6.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use terrace_instruments::{FamilySnapshot, HistogramSnapshot, Kind, SeriesValue};
+use terrace_instruments::{Exemplar, FamilySnapshot, HistogramSnapshot, Kind, SeriesValue};
+use terrace_signals::series::text::{Dialect, canonical, escape};
+use terrace_signals::series::{base_name, unit};
 
 /// Upper bounds of the buckets, in microseconds.
-const BOUNDS_US: [u64; 16] = [
-    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
-    5_000_000, 10_000_000, 30_000_000, 60_000_000,
-];
+pub(crate) const BOUNDS_US: [u64; 16] = HistogramSnapshot::CLASSIC_BOUNDS_US;
 
 /// A text format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +48,14 @@ impl Format {
             }
         }
         if open_metrics > 0.0 && open_metrics >= plain { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    /// The grammar it is written in.
+    pub(crate) fn dialect(self) -> Dialect {
+        match self {
+            Self::Prometheus => Dialect::Prometheus,
+            Self::OpenMetrics => Dialect::OpenMetrics,
+        }
     }
 
     /// Value of the `Content-Type` field.
@@ -101,9 +108,7 @@ impl Exposition {
     /// Adds a family as a meter collected it.
     pub(crate) fn collected(&mut self, snapshot: &FamilySnapshot) {
         let family = snapshot.family;
-        // A histogram records durations, so it is in seconds whatever its family forgot to say.
-        let unit = if family.kind == Kind::Histogram { "seconds" } else { family.unit };
-        self.family(family.name, family.help, unit, family.kind);
+        self.family(family.name, family.help, unit(family), family.kind);
         for series in &snapshot.series {
             let labels = labels(family.labels, &series.labels);
             match &series.value {
@@ -144,20 +149,34 @@ impl Exposition {
 
     fn histogram(&mut self, labels: &str, histogram: &HistogramSnapshot) {
         let separator = if labels.is_empty() { "" } else { "," };
+        let mut exemplars = histogram.exemplars().iter().peekable();
         for bound_us in BOUNDS_US {
-            let count = histogram.count_at_most(Duration::from_micros(bound_us));
-            self.line("_bucket", &format!("{labels}{separator}le=\"{}\"", self.bound(bound_us)), count);
+            let bound = Duration::from_micros(bound_us);
+            let labels = format!("{labels}{separator}le=\"{}\"", self.bound(bound_us));
+            self.bucket(
+                &labels,
+                histogram.count_at_most(bound),
+                exemplars.next_if(|known| known.value <= bound),
+            );
         }
-        self.line("_bucket", &format!("{labels}{separator}le=\"+Inf\""), histogram.count());
+        self.bucket(&format!("{labels}{separator}le=\"+Inf\""), histogram.count(), exemplars.next());
         self.line("_sum", labels, histogram.sum().as_secs_f64());
         self.line("_count", labels, histogram.count());
+    }
+
+    /// A bucket, and in OpenMetrics an example of what lies in it (section 4.6.1).
+    fn bucket(&mut self, labels: &str, count: u64, exemplar: Option<&Exemplar>) {
+        match exemplar.filter(|_| self.format == Format::OpenMetrics) {
+            Some(exemplar) => self.line("_bucket", labels, format_args!("{count} {}", example(exemplar))),
+            None => self.line("_bucket", labels, count),
+        }
     }
 
     /// OpenMetrics wants bounds as floats, `1.0` instead of `1` (section 5.3.1, canonical numbers).
     fn bound(&self, bound_us: u64) -> String {
         let seconds = bound_us as f64 / 1e6;
         match self.format {
-            Format::OpenMetrics => format!("{seconds:?}"),
+            Format::OpenMetrics => canonical(seconds),
             Format::Prometheus => format!("{seconds}"),
         }
     }
@@ -169,14 +188,11 @@ impl Exposition {
     }
 }
 
-/// The family's name: without `_total`, with its unit last.
-fn base_name(name: &str, unit: &str, kind: Kind) -> String {
-    let base = match name.strip_suffix("_total") {
-        Some(base) if kind == Kind::Counter => base,
-        _ => name,
-    };
-    let has_unit = unit.is_empty() || base.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_'));
-    if has_unit { base.to_owned() } else { format!("{base}_{unit}") }
+/// An exemplar's trace, value and time: 40 of the 128 characters that its labels may have.
+fn example(exemplar: &Exemplar) -> String {
+    let value = exemplar.value.as_secs_f64();
+    let at = exemplar.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    format!("# {{trace_id=\"{}\"}} {value} {at:.3}", exemplar.trace)
 }
 
 /// `a="x",b="y"`.
@@ -192,15 +208,4 @@ pub(crate) fn labels(names: &[&str], values: &[impl AsRef<str>]) -> String {
         text.push('"');
     }
     text
-}
-
-fn escape(out: &mut String, text: &str, quotes: bool) {
-    for character in text.chars() {
-        match character {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '"' if quotes => out.push_str("\\\""),
-            other => out.push(other),
-        }
-    }
 }

@@ -14,12 +14,15 @@ mod client;
 mod config;
 mod derived;
 mod exposition;
+mod foreign;
+mod history;
 mod line;
 mod observatory;
 mod output;
 mod pretty;
 mod process;
 mod records;
+mod scrape;
 mod telemetry;
 mod writer;
 

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use terrace_instruments::{Meter, Span, SpanReceiver, TraceId};
-use terrace_signals::series::{Chart, Query, Sample, SeriesBounds, SeriesStore};
+use terrace_signals::series::{Chart, MetricName, Query, SeriesBounds, SeriesStore, SeriesUsage};
 use terrace_signals::traces::{TraceBounds, TraceFilter, TraceStore, TraceSummary};
 
 use crate::alerts::Alerts;
 use crate::derived;
+use crate::foreign::Foreign;
+use crate::scrape::Kept;
 
 /// One instance of the app, as far as telemetry is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub(crate) struct Observatory {
     traces: Mutex<TraceStore>,
     instances: Mutex<Vec<Instance>>,
     alerts: Alerts,
+    foreign: Foreign,
+    scraped: Kept,
 }
 
 impl Observatory {
@@ -45,7 +49,39 @@ impl Observatory {
             traces: Mutex::new(TraceStore::new(TraceBounds::default())),
             instances: Mutex::default(),
             alerts,
+            foreign: Foreign::default(),
+            scraped: Kept::default(),
         }
+    }
+
+    /// Where numbers from elsewhere are put; they are part of the next reading.
+    pub(crate) fn foreign(&self) -> &Foreign {
+        &self.foreign
+    }
+
+    /// What the app's instances said of themselves.
+    pub(crate) fn scraped(&self) -> &Kept {
+        &self.scraped
+    }
+
+    /// Which metrics there are.
+    pub(crate) fn metric_names(&self) -> Vec<MetricName> {
+        lock(&self.series).names()
+    }
+
+    /// How full the rings are.
+    pub(crate) fn series_usage(&self) -> SeriesUsage {
+        lock(&self.series).usage()
+    }
+
+    /// Spans dropped because nobody took them in time.
+    pub(crate) fn spans_dropped(&self) -> u64 {
+        self.spans.dropped()
+    }
+
+    /// The instances of the app.
+    pub(crate) fn instances(&self) -> Vec<Instance> {
+        lock(&self.instances).clone()
     }
 
     /// Reads everything once.
@@ -53,7 +89,7 @@ impl Observatory {
         let mut own = self.meter.collect();
         self.meter.forget_unheld();
         own.extend(derived::outside(&own));
-        let foreign: Vec<Sample> = Vec::new();
+        let foreign = self.foreign.take();
         lock(&self.series).record(now, &own, &foreign);
         lock(&self.traces).keep(now, self.spans.take());
         self.alerts.tick(now, &own, &|query| self.query(query), &Vec::new);

@@ -13,17 +13,19 @@ use terrace_runtime::clock;
 use terrace_runtime::drain::Drain;
 use terrace_signals::alerts::{AlertView, ObjectiveView, SilenceView};
 use terrace_signals::records::{LogFilter, LogRecord, Records};
-use terrace_signals::series::{Chart, Query};
+use terrace_signals::series::{Chart, MetricName, Query};
 use terrace_signals::traces::{TraceFilter, TraceSummary};
 use tokio::sync::watch;
 
 use crate::alerts::Alerts;
 use crate::config::{Config, Destination, Rotation, Traces};
 use crate::exposition::{Exposition, Format, Rendered, labels};
+use crate::history;
 use crate::observatory::{Instance, Observatory};
 use crate::output::Output;
 use crate::process;
 use crate::records::{RecordBook, RecordStream};
+use crate::scrape::Scraper;
 use crate::writer::{Command, LostLines, Outputs, Writer};
 
 /// Events that may wait for the writer: some seconds of a noisy fleet, at most a few MiB.
@@ -160,7 +162,12 @@ impl Handle {
     /// Looks at all numbers once a second, and does what follows from them, until `drain` is asked for.
     pub async fn run(self, drain: Drain) {
         let alerts = self.observatory.alerting().run(drain.clone());
-        tokio::join!(self.observe(drain), alerts);
+        let scraper = Scraper {
+            config: self.config.subscribe(),
+            observatory: Arc::clone(&self.observatory),
+            log: self.log.clone(),
+        };
+        tokio::join!(self.observe(drain.clone()), alerts, scraper.run(drain));
     }
 
     async fn observe(&self, mut drain: Drain) {
@@ -192,6 +199,11 @@ impl Handle {
     /// The mean over the question's time of each of its lines, where anything is known: for what is looked at each second.
     pub fn latest(&self, query: &Query) -> Vec<(Vec<(String, String)>, f64)> {
         self.observatory.latest(query)
+    }
+
+    /// Which metrics can be asked for: ours, the machine's and the app's.
+    pub fn metric_names(&self) -> Vec<MetricName> {
+        self.observatory.metric_names()
     }
 
     /// The newest kept traces that fit.
@@ -295,8 +307,16 @@ impl Handle {
         }
         self.render_lost(&mut out);
         self.observatory.alerting().render(&mut out);
+        history::render(&mut out, &self.observatory);
+        self.observatory.scraped().render_own(&mut out);
         process::render(&mut out);
         out.finish()
+    }
+
+    /// The app's own metrics as text, those of all instances whose metrics are fetched, as they were fetched last; with
+    /// labels that say of which service and instance they are.
+    pub fn service_metrics(&self, accept: Option<&str>) -> Rendered {
+        self.observatory.scraped().render(Format::negotiate(accept))
     }
 
     fn render_lost(&self, out: &mut Exposition) {

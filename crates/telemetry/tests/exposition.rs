@@ -2,9 +2,9 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use terrace_instruments::{Counter, Family, Gauge, Histogram, Kind, Meter};
+use terrace_instruments::{Counter, Family, Gauge, Histogram, Kind, Meter, TraceId};
 use terrace_telemetry::{Config, Destination, Format, Handle, Telemetry};
 
 static REQUESTS: Family = Family {
@@ -51,9 +51,12 @@ fn filled() -> Filled {
     let sent = meter.counter(&SENT, &[]);
     sent.add(u64::MAX);
     let durations = meter.histogram(&DURATION, &["orders"]);
-    for micros in [300, 700, 1_000, 40_000, 90_000_000] {
+    for micros in [300, 700, 1_000] {
         durations.record(Duration::from_micros(micros));
     }
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_500);
+    durations.record_traced(Duration::from_micros(40_000), TraceId(0xabc), at);
+    durations.record_traced(Duration::from_secs(90), TraceId(0xdef), at);
     let held = (requests, failures, sent, open, durations);
     Filled { handle: telemetry.handle(), _telemetry: telemetry, _held: held }
 }
@@ -61,9 +64,14 @@ fn filled() -> Filled {
 const OPEN_METRICS: Option<&str> =
     Some("application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1");
 
-/// The text up to the process's own metrics, which differ from run to run.
-fn ours(text: &str) -> &str {
-    &text[..text.find("# HELP process_").unwrap()]
+/// The lines of what was filled in here; telemetry and the process tell of themselves besides.
+fn ours(text: &str) -> String {
+    let names = ["connections_open", "request_duration", "requests", "sent_bytes", "log_lines_lost"];
+    let is_ours = |line: &&str| {
+        let name = line.trim_start_matches(['#', ' ']).trim_start_matches(char::is_uppercase).trim_start();
+        names.iter().any(|known| name.strip_prefix("terrace_").is_some_and(|name| name.starts_with(known)))
+    };
+    text.lines().filter(is_ours).map(|line| format!("{line}\n")).collect()
 }
 
 #[test]
@@ -208,6 +216,10 @@ mod strict {
         }
 
         fn sample(&mut self, line: &str) -> Result<(), &'static str> {
+            let line = match line.split_once(" # ") {
+                Some((line, example)) if self.open_metrics => exemplar(example).map(|()| line)?,
+                _ => line,
+            };
             let (series, value) = line.rsplit_once(' ').ok_or("no value")?;
             let value: f64 = value.parse().map_err(|_| "bad value")?;
             let (name, labels) = labels(series)?;
@@ -230,6 +242,15 @@ mod strict {
             *last = value;
             Ok(())
         }
+    }
+
+    /// Labels of at most 128 characters, a value and a time.
+    fn exemplar(example: &str) -> Result<(), &'static str> {
+        let (labels, numbers) = example.split_once("} ").ok_or("no labels of an exemplar")?;
+        let is_number = |text: &str| text.parse::<f64>().is_ok();
+        let fits = labels.starts_with("{trace_id=\"") && labels.chars().count() <= 128;
+        let fits = fits && numbers.split(' ').count() == 2 && numbers.split(' ').all(is_number);
+        if fits { Ok(()) } else { Err("bad exemplar") }
     }
 
     fn belongs(family: &str, kind: &str, open_metrics: bool, name: &str) -> Result<(), &'static str> {

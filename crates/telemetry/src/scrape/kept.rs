@@ -1,0 +1,127 @@
+//! What was fetched last from each instance, for those who ask Terrace instead of each instance; and how it went.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use terrace_instruments::{Family, Kind};
+use terrace_signals::series::text::{Text, merge, write};
+use terrace_signals::series::{Sample, text_name};
+
+use crate::exposition::{Exposition, Format, Rendered, labels};
+
+/// Samples kept of all instances together; what is beyond is still charted but not shown again.
+const SAMPLES_MAX: usize = 100_000;
+
+static UP: Family = Family {
+    name: "terrace_scrape_up",
+    help: "1 when the last fetch of an instance's own metrics went well.",
+    unit: "",
+    labels: LABELS,
+    kind: Kind::Gauge,
+};
+static DURATION: Family = Family {
+    name: "terrace_scrape_duration_seconds",
+    help: "How long the last fetch of an instance's own metrics took.",
+    unit: "seconds",
+    labels: LABELS,
+    kind: Kind::Gauge,
+};
+static SAMPLES: Family = Family {
+    name: "terrace_scrape_samples",
+    help: "Samples in an instance's own metrics.",
+    unit: "",
+    labels: LABELS,
+    kind: Kind::Gauge,
+};
+static DROPPED: Family = Family {
+    name: "terrace_scrape_samples_dropped",
+    help: "Samples of an instance's own metrics that were left out: beyond a bound, twice, or not possible.",
+    unit: "",
+    labels: LABELS,
+    kind: Kind::Gauge,
+};
+const LABELS: &[&str] = &["instance", "service"];
+
+/// Service and instance.
+pub(crate) type Of = (Arc<str>, Arc<str>);
+
+/// How the last fetch went, and what it brought.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// `None`: it failed.
+    pub(crate) text: Option<Text>,
+    /// How long it took.
+    pub(crate) took: Duration,
+}
+
+/// The last outcome of each instance. Cheap to clone; clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Kept(Arc<Mutex<BTreeMap<Of, Outcome>>>);
+
+impl Kept {
+    /// Keeps an outcome and says what is to be charted of it.
+    pub(crate) fn put(&self, of: &Of, outcome: Outcome) -> Vec<Sample> {
+        let mut samples = own_samples(of, &outcome);
+        samples.extend(outcome.text.iter().flat_map(Text::to_samples));
+        self.lock().insert(of.clone(), outcome);
+        samples
+    }
+
+    /// Forgets instances that are gone.
+    pub(crate) fn retain(&self, is_there: impl Fn(&Of) -> bool) {
+        self.lock().retain(|of, _| is_there(of));
+    }
+
+    /// All instances' own metrics as one text.
+    pub(crate) fn render(&self, format: Format) -> Rendered {
+        let kept = self.lock();
+        let mut room = SAMPLES_MAX;
+        let texts = kept.values().filter_map(|outcome| outcome.text.as_ref()).filter(|text| {
+            let fits = text.samples() <= room;
+            room -= if fits { text.samples() } else { 0 };
+            fits
+        });
+        let (families, _dropped) = merge(texts);
+        Rendered { content_type: format.content_type(), body: write(&families, format.dialect()) }
+    }
+
+    /// Adds how the fetches went.
+    pub(crate) fn render_own(&self, out: &mut Exposition) {
+        let kept = self.lock();
+        for family in [&UP, &DURATION, &SAMPLES, &DROPPED] {
+            if !kept.is_empty() {
+                out.family(family.name, family.help, family.unit, family.kind);
+            }
+            for ((service, instance), outcome) in kept.iter() {
+                out.gauge(&labels(LABELS, &[&**instance, &**service]), value(family, outcome));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Of, Outcome>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn value(family: &Family, outcome: &Outcome) -> f64 {
+    let samples = outcome.text.as_ref().map_or(0, Text::samples);
+    match family.name {
+        name if name == UP.name => f64::from(u8::from(outcome.text.is_some())),
+        name if name == DURATION.name => outcome.took.as_secs_f64(),
+        name if name == SAMPLES.name => samples as f64,
+        _ => outcome.text.as_ref().map_or(0, |text| text.dropped) as f64,
+    }
+}
+
+fn own_samples((service, instance): &Of, outcome: &Outcome) -> Vec<Sample> {
+    let labels: Arc<[(Arc<str>, Arc<str>)]> =
+        Arc::new([("instance".into(), Arc::clone(instance)), ("service".into(), Arc::clone(service))]);
+    let sample = |family: &'static Family| Sample {
+        name: text_name(family).into(),
+        kind: family.kind,
+        labels: Arc::clone(&labels),
+        value: value(family, outcome),
+    };
+    [&UP, &DURATION, &SAMPLES, &DROPPED].map(sample).into()
+}
