@@ -160,7 +160,8 @@ fn detection(share_bad: f64) -> Vec<(String, u64)> {
     let mut world = World::new(rules(checkout(0.999)));
     world.play(4 * DAY, 60, 50.0, 0.0);
     let began = world.now;
-    world.play(DAY, 1, 50.0, share_bad);
+    // Somewhat longer than the slowest rules need.
+    world.play((300.0 / share_bad.max(0.01)) as u64, 1, 50.0, share_bad);
     world.fired.iter().map(|(at, alert)| (alert.clone(), at - began)).collect()
 }
 
@@ -323,7 +324,7 @@ fn a_group_is_told_together_repeated_and_told_when_it_is_over() {
     let route = Route { group_wait: seconds(30), ..oncall() };
     let mut world = World::new(Rules { routes: vec![route], ..rules(checkout(0.999)) });
     world.play(DAY, 60, 50.0, 0.0);
-    world.play(DAY, 1, 50.0, 0.2);
+    world.play(DAY, 10, 50.0, 0.2);
     let first = &world.messages[0];
     assert_eq!(first.0, world.fired[0].0 + 30);
     assert!(first.1.is_firing());
@@ -341,7 +342,7 @@ fn who_takes_pages_only_is_not_told_of_tickets() {
     let pages = Route { severity_min: Severity::Page, resolved: false, ..oncall() };
     let mut world = World::new(Rules { routes: vec![pages], ..rules(checkout(0.999)) });
     world.play(4 * DAY, 60, 50.0, 0.0);
-    world.play(DAY, 1, 50.0, 0.004);
+    world.play(DAY, 10, 50.0, 0.004);
     assert!(world.fired.iter().any(|(_, alert)| alert.contains("burn 3x")));
     assert_eq!(world.messages, []);
     world.play(HOUR, 1, 50.0, 0.5);
@@ -552,6 +553,107 @@ fn saved_json() -> Vec<u8> {
     let at = (seconds(world.now), world.wall);
     world.engine.silence(at, "checkout", seconds(HOUR), ("é", "anna")).unwrap();
     world.engine.save(world.wall).to_json()
+}
+
+/// What a rule should say, from all that ever happened.
+fn naive(events: &[(u64, u64, u64)], now: u64, rate: f64, (long, short): (u64, u64)) -> bool {
+    let over = |window: u64| {
+        let recent = events.iter().rev().take_while(|(at, _, _)| *at >= now.saturating_sub(window));
+        recent.fold((0, 0), |(total, bad), (_, more, worse)| (total + more, bad + worse))
+    };
+    let burns = |(total, bad): (u64, u64)| total > 0 && bad as f64 / total as f64 / 0.001 > rate;
+    let of_long = over(long);
+    of_long.1 >= 5 && burns(of_long) && burns(over(short))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn three_weeks_are_judged_as_if_every_request_were_looked_through(
+        phases in proptest::collection::vec((1_u64..500, 0_u64..2_000, prop_oneof![Just(0_u64), 0_u64..4, 0_u64..80]), 30),
+    ) {
+        let mut world = World::new(rules(checkout(0.999)));
+        let mut events = Vec::new();
+        world.tick();
+        'weeks: for (lasts, good, bad) in phases {
+            for _ in 0..lasts {
+                if world.now > 21 * DAY {
+                    break 'weeks;
+                }
+                // At multiples of five minutes a window's beginning is exact in both rings.
+                world.now += 300;
+                world.good.add(good);
+                world.bad.add(bad);
+                world.tick();
+                events.push((world.now, good + bad, bad));
+                let firing = world.firing();
+                for rule in BURN_RULES {
+                    let windows = (rule.long.as_secs(), rule.short.as_secs());
+                    let fires = firing.iter().any(|detail| detail.contains(&format!("burn {}x", rule.rate)));
+                    prop_assert_eq!(fires, naive(&events, world.now, rule.rate, windows), "{:?} at {}", rule, world.now);
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_happens_on_the_way_a_receiver_ends_up_believing_what_is_true(
+        steps in proptest::collection::vec((0_usize..4, any::<bool>(), 1_u64..200, 0_u8..10), 1..60),
+    ) {
+        let rules = || Rules {
+            objectives: Vec::new(),
+            thresholds: vec![Threshold { hold: Duration::ZERO, ..orders_below(0.1) }],
+            routes: vec![Route { group_wait: seconds(10), ..oncall() }],
+        };
+        let mut world = World::new(rules());
+        world.delivers = false;
+        let mut lines = vec![3.0; 4];
+        let mut believed = std::collections::BTreeSet::new();
+        let mut under_way: Vec<Notification> = Vec::new();
+        let (mut sent, mut played) = (0, 0);
+        let quiet = (0_usize, false, 40 * MINUTE, 0_u8);
+        let calm = [quiet];
+        for (which, low, lasts, luck) in steps.into_iter().chain(calm) {
+            lines[which] = if low { 0.0 } else { 3.0 };
+            world.chart.lines = lines.iter().enumerate().map(|(number, value)| line(&number.to_string(), *value)).collect();
+            if luck == 9 {
+                world.restart(rules(), 20);
+                under_way.clear();
+            }
+            for _ in 0..lasts {
+                world.now += 5;
+                played += 5;
+                world.wall += seconds(5);
+                under_way.extend(world.tick().notifications);
+                // What is under way arrives, fails or takes its time.
+                if luck % 3 == 2 {
+                    continue;
+                }
+                for message in under_way.drain(..) {
+                    sent += 1;
+                    if luck % 3 == 0 {
+                        for told in &message.alerts {
+                            match told.ends_at {
+                                None => believed.insert(told.id.clone()),
+                                Some(_) => believed.remove(&told.id),
+                            };
+                        }
+                    }
+                    world.engine.settled(seconds(world.now), message.id, luck % 3 == 0);
+                }
+            }
+        }
+        let views = world.engine.alerts(world.wall).into_iter();
+        let firing: std::collections::BTreeSet<String> =
+            views.filter(|view| view.state == AlertState::Firing).map(|view| view.id).collect();
+        prop_assert_eq!(&believed, &firing);
+        prop_assert!(sent <= 70 + played / 300, "{} messages: some at restarts, else one in five minutes", sent);
+    }
 }
 
 proptest! {

@@ -96,7 +96,7 @@ impl BurnRule {
 }
 
 /// A round span as the file writes it: `5m`, `6h`, `30d`.
-pub(crate) fn span(span: Duration) -> String {
+pub fn span(span: Duration) -> String {
     let seconds = span.as_secs();
     let whole = |unit: Duration| seconds >= unit.as_secs() && seconds.is_multiple_of(unit.as_secs());
     if whole(DAY) {

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::series::Query;
 
 // The public interface is:
-pub use burn::{BAD_MIN, BURN_RULES, BURN_WINDOWS, BurnRule};
+pub use burn::{BAD_MIN, BURN_RULES, BURN_WINDOWS, BurnRule, span};
 pub use engine::{Change, Engine, Rules, Sight, Ticked};
 pub use notify::{GROUP_INTERVAL, Notification, Route, Told};
 pub use silence::SILENCE_MAX;

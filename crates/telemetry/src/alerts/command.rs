@@ -35,7 +35,9 @@ impl Drop for Group {
 
 /// Runs `words` and waits for its end, at most `timeout`.
 pub(super) async fn run(words: &[String], body: &[u8], timeout: Duration) -> Result<(), String> {
-    let mut child = start(words).map_err(|error| format!("cannot run {}: {error}", words.join(" ")))?;
+    // Its arguments are not repeated: one of them may be a token.
+    let program = words.first().map_or("", String::as_str);
+    let mut child = start(words).map_err(|error| format!("cannot run {program}: {error}"))?;
     let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let _group = Group(leader);
     match tokio::time::timeout(timeout, converse(&mut child, body)).await {
@@ -107,4 +109,77 @@ fn last_line(said: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(said);
     let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
     Some(line.trim().chars().filter(|letter| !letter.is_control()).take(SAID_MAX).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn shell(script: &str) -> Vec<String> {
+        ["sh", "-c", script].map(str::to_owned).to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_program_that_fails_is_quoted_with_its_last_line() {
+        let failed = run(&shell("echo first >&2; echo last >&2; exit 7"), b"{}", LONG).await;
+        assert_eq!(failed, Err("it ended with exit status: 7: last".to_owned()));
+        assert_eq!(run(&shell("exit 0"), &[b'x'; 1 << 20], LONG).await, Ok(()), "it need not read");
+        let missing = run(&["/no/such/program".to_owned(), "token".to_owned()], b"", LONG).await.unwrap_err();
+        assert!(missing.contains("/no/such/program") && !missing.contains("token"), "{missing}");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_never_stops_talking_costs_no_memory() {
+        let script = "head -c 3000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo end >&2; exit 1";
+        let failed = run(&shell(script), b"", LONG).await;
+        assert_eq!(failed, Err("it ended with exit status: 1: end".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_hangs_is_killed_with_all_that_it_started() {
+        let folder = std::env::temp_dir().join(format!("terrace-command-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder of ours");
+        let pids = folder.join("pids");
+        let script = format!(
+            "sleep 1000 & echo $! > {0}.new; echo $$ >> {0}.new; mv {0}.new {0}; wait",
+            pids.display()
+        );
+        let words = shell(&script);
+        let mut running = Box::pin(run(&words, b"", LONG));
+        let mut looks = tokio::time::interval(Duration::from_millis(5));
+        let text = loop {
+            tokio::select! {
+                ended = running.as_mut() => panic!("it ended: {ended:?}"),
+                _ = looks.tick() => if let Ok(text) = std::fs::read_to_string(&pids) { break text },
+            }
+        };
+        // As at a time-out: what is dropped is over.
+        drop(running);
+        for pid in text.lines() {
+            let stat = format!("/proc/{pid}/stat");
+            // A zombie is dead; only its parent, or init, has not looked yet.
+            let lives = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+            let ended = async {
+                while lives() {
+                    looks.tick().await;
+                }
+            };
+            assert!(tokio::time::timeout(LONG / 4, ended).await.is_ok(), "{pid} lives on");
+        }
+        std::fs::remove_dir_all(&folder).expect("our folder");
+    }
+
+    #[tokio::test]
+    async fn a_time_out_says_so() {
+        let hanging = run(&shell("sleep 1000"), b"", Duration::ZERO).await;
+        assert_eq!(hanging, Err("it did not end within 0 s and was killed".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_program_finds_nothing_of_terraces_own_environment() {
+        let failed = run(&shell("test -z \"$CARGO_PKG_NAME\" && test -n \"$PATH\""), b"", LONG).await;
+        assert_eq!(failed, Ok(()));
+    }
 }

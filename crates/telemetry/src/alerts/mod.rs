@@ -21,7 +21,7 @@ use terrace_runtime::clock;
 use terrace_runtime::drain::Drain;
 use terrace_signals::alerts::{
     AlertState, AlertView, Change, Engine, Notification, ObjectiveView, Route, Rules, Saved, Severity, Sight,
-    SilenceView, Subject,
+    SilenceView, Subject, span,
 };
 use terrace_signals::series::{Chart, Query};
 use tokio::sync::{Notify, watch};
@@ -356,11 +356,8 @@ fn render_objectives(out: &mut Exposition, objectives: &[ObjectiveView]) {
     out.family("terrace_objective_burn_rate", help, "", Kind::Gauge);
     for view in objectives {
         for (window, rate) in &view.burn {
-            let seconds = window.as_secs().to_string();
-            out.gauge(
-                &labels(&["objective", "kind", "window_seconds"], &[&view.name, view.kind, &seconds]),
-                rate,
-            );
+            let window = span(*window);
+            out.gauge(&labels(&["objective", "kind", "window"], &[&view.name, view.kind, &window]), rate);
         }
     }
 }
