@@ -74,6 +74,17 @@ function increments(unit) {
   return steps;
 }
 
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const CLOCK_SECONDS = new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycle: "h23" });
+const DAY = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+
+/** A moment on the axis, as exact as the ticks are apart; at midnight the day. */
+function moment(tick, step) {
+  const at = new Date(tick * 1000);
+  if (step >= 86400 || (at.getHours() === 0 && at.getMinutes() === 0 && step >= 60)) return DAY.format(at);
+  return (step < 60 ? CLOCK_SECONDS : CLOCK).format(at);
+}
+
 class LiveChart {
   constructor(figure, group) {
     this.figure = figure;
@@ -171,7 +182,7 @@ class LiveChart {
       scales: { x: { time: true }, y: scaleY },
       series: [{}, ...this.data.lines.map((line, index) => this.series(line, index))],
       axes: [
-        { ...axis, space: 70, size: 28 },
+        { ...axis, space: 84, size: 24, values: (_, ticks, _axis, _space, step) => ticks.map((tick) => moment(tick, step)) },
         { ...axis, size: 62, space: 32, incrs: increments(this.unit), values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : written(this.unit, tick))) },
       ],
       hooks: {
@@ -209,7 +220,7 @@ class LiveChart {
     });
     const head = this.figure.querySelector(".legend thead th:nth-child(2)");
     const time = at === null || at === undefined ? null : this.times()[at];
-    put(head, time ? new Date(time * 1000).toLocaleTimeString() : "now");
+    put(head, time ? CLOCK_SECONDS.format(new Date(time * 1000)) : "now");
   }
 
   legendRows(rows) {
@@ -351,7 +362,7 @@ class Group {
 
   told() {
     this.again.hidden = !this.zoom;
-    const clock = (at) => new Date(at * 1000).toLocaleTimeString();
+    const clock = (at) => CLOCK_SECONDS.format(new Date(at * 1000));
     this.note.textContent = this.zoom ? `${clock(this.zoom.min)} to ${clock(this.zoom.max)}` : "";
   }
 

@@ -24,10 +24,16 @@ type File = (&'static str, &'static [u8]);
 const FILES: &[File] = &[
     ("app.css", include_bytes!("../../assets/app.css")),
     ("app.js", include_bytes!("../../assets/app.js")),
+    ("charts.js", include_bytes!("../../assets/charts.js")),
     ("ground.css", include_bytes!("../../assets/ground.css")),
     ("icon.svg", include_bytes!("../../assets/icon.svg")),
     ("logs.js", include_bytes!("../../assets/logs.js")),
+    ("map.js", include_bytes!("../../assets/map.js")),
     ("theme.js", include_bytes!("../../assets/theme.js")),
+    ("uplot/LICENSE", include_bytes!("../../assets/uplot/LICENSE")),
+    ("uplot/uPlot.esm.js", include_bytes!("../../assets/uplot/uPlot.esm.js")),
+    ("uplot/uPlot.min.css", include_bytes!("../../assets/uplot/uPlot.min.css")),
+    ("waterfall.js", include_bytes!("../../assets/waterfall.js")),
 ];
 
 pub(super) fn router() -> Router<Dashboard> {

@@ -157,8 +157,8 @@ fn tint(lines: &mut [DrawnLine]) {
         line.tone = match line.name.as_str() {
             "2xx" | "success" => "0".to_owned(),
             "3xx" => "1".to_owned(),
-            "4xx" | "client" | "p99" => "2".to_owned(),
-            "5xx" | "upstream" | "failure" | "p99.9" => "bad".to_owned(),
+            "4xx" | "client" => "2".to_owned(),
+            "5xx" | "upstream" | "failure" => "bad".to_owned(),
             "1xx" | "none" => "6".to_owned(),
             _ => (index % TONES).to_string(),
         };
@@ -208,7 +208,7 @@ impl Drawn {
                         button type="button" class="quiet" data-log aria-pressed="false" hidden { "Log scale" }
                     }
                 }
-                @if self.is_empty() { p class="empty" { "Nothing was measured in this time." } }
+                p class="empty" hidden[!self.is_empty()] { "Nothing was measured in this time." }
                 div class="plot" hidden[self.is_empty()] { (self.plot()) }
                 (self.legend())
                 details class="data" { summary { "Table" } (self.table()) }
@@ -377,6 +377,7 @@ pub(super) fn charts(view: &View<'_>, page: &Page) -> Markup {
     let drawn: Vec<Drawn> = specs.into_iter().map(|spec| read(spec, view.past, view.range)).collect();
     html! {
         section class="charts" id="charts" aria-label="Charts" data-charts=(source_url(page)) data-last=(view.range.key()) {
+            h2 class="visually-hidden" { "Charts" }
             (range_picker(view.range))
             div class="chart-grid" { @for chart in &drawn { (chart.figure()) } }
         }
@@ -483,7 +484,7 @@ mod tests {
         let past = FakePast { is_empty: true, ..FakePast::default() };
         let view = View { map: &shop_map(), past: &past, now: SystemTime::UNIX_EPOCH, range: Range::Week };
         let page = charts(&view, &Page::Service("orders".to_owned())).into_string();
-        assert!(page.contains("Nothing was measured in this time."));
+        assert!(page.contains("<p class=\"empty\">Nothing was measured in this time."));
         assert!(!page.contains("NaN"));
     }
 }

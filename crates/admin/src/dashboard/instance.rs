@@ -16,9 +16,10 @@ use super::charts_drawn::charts;
 use super::figures::{UNKNOWN, bytes, number, rate, seconds, share, span};
 use super::layout::{Nav, page};
 use super::overview::Reach;
-use super::overview_map::{instance_health, instance_state};
+use super::overview_map::{instance_state, stands};
 use super::pages::{self, chart_files, crumbs, fact};
 use super::past::View;
+use super::service::failing;
 use super::shapes::{badge, segment};
 use super::visitor::Visitor;
 
@@ -55,7 +56,8 @@ fn content(view: &View<'_>, service: &Service, instance: &Instance, actions: &Ma
             div data-live="head" {
                 div class="title" {
                     h1 { "Instance " (instance.name) }
-                    (badge(instance_health(instance), &instance_state(instance)))
+                    (badge(stands(instance), &instance_state(instance)))
+                    (failing(&instance.figures))
                 }
                 p class="sub" { (rotation(instance)) }
             }

@@ -25,6 +25,7 @@ pub(crate) enum Nav {
     Traces,
     Logs,
     Alerts,
+    Metrics,
     Config,
     Audit,
     /// None of them.
@@ -36,6 +37,7 @@ const ENTRIES: &[(Nav, &str, &str)] = &[
     (Nav::Traces, "/traces", "Traces"),
     (Nav::Logs, "/logs", "Logs"),
     (Nav::Alerts, "/alerts", "Alerts"),
+    (Nav::Metrics, "/metrics-explorer", "Metrics"),
     (Nav::Config, "/config", "Configuration"),
     (Nav::Audit, "/audit", "Audit"),
 ];

@@ -16,14 +16,32 @@ mod actions;
 mod alerts;
 mod assets;
 mod audit;
+mod charts;
+mod charts_drawn;
 mod config;
+mod explore;
+mod figures;
 mod guard;
+mod instance;
 mod layout;
 mod live;
 mod login;
 mod logs;
+mod objective;
+mod overview;
+mod overview_map;
+mod pages;
+mod past;
+mod route;
+mod service;
 mod session;
+mod shapes;
+#[cfg(test)]
+mod testing;
 mod throttle;
+mod traces;
+mod traces_list;
+mod traces_waterfall;
 mod visitor;
 
 use std::sync::Arc;
@@ -71,6 +89,14 @@ impl Dashboard {
 pub(crate) fn router(dashboard: Dashboard) -> Router {
     Router::new()
         .merge(login::router())
+        .merge(overview::router())
+        .merge(route::router())
+        .merge(service::router())
+        .merge(instance::router())
+        .merge(objective::router())
+        .merge(traces::router())
+        .merge(explore::router())
+        .merge(pages::router())
         .merge(logs::router())
         .merge(alerts::router())
         .merge(config::router())

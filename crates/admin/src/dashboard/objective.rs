@@ -110,8 +110,9 @@ fn budget(view: &ObjectiveView) -> Markup {
         section class="panel" aria-label={ "Budget for " (view.kind) } {
             header { h2 { (title(view.kind)) } }
             p class={ "budget-left " (health.class()) } {
-                @if view.total == 0 { (UNKNOWN) } @else { (share(view.budget_left)) }
-                small { " of the budget left" }
+                @if view.total == 0 { (UNKNOWN) small { " no requests in the window yet" } }
+                @else if view.budget_left < 0.0 { (times(Some(1.0 - view.budget_left))) small { " the budget was spent" } }
+                @else { (share(view.budget_left)) small { " of the budget left" } }
             }
             (bar(view.budget_left, health))
             dl class="facts" {
@@ -147,7 +148,7 @@ fn burn_table(view: &ObjectiveView) -> Markup {
     };
     html! {
         div class="scroll" tabindex="0" role="group" aria-label={ "Burn rates of " (view.kind) } {
-            table class="list" {
+            table class="list burns" {
                 caption { "An alert fires when both windows burn faster than its rate; 1× spends the budget in exactly " (words(view.window)) "." }
                 thead { tr {
                     th scope="col" { "Alert" } th scope="col" class="num" { "at" }
@@ -248,7 +249,9 @@ pub(super) fn budgets(objectives: &[ObjectiveView]) -> Markup {
                     }
                     (bar(view.budget_left, health))
                     span class={ "num " (health.class()) } {
-                        @if view.total == 0 { "no requests" } @else { b { (share(view.budget_left)) } " left" }
+                        @if view.total == 0 { "no requests" }
+                        @else if view.budget_left < 0.0 { b { (times(Some(1.0 - view.budget_left))) } " spent" }
+                        @else { b { (share(view.budget_left)) } " left" }
                     }
                 }
             }

@@ -9,18 +9,18 @@ use axum::response::Response;
 use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
-use terrace_signals::alerts::{AlertState, AlertView, Severity};
+use terrace_signals::alerts::{AlertState, AlertView, Severity, Subject};
 use terrace_signals::traces::{TraceFilter, TraceSummary};
 
 use crate::control::ControlError;
-use crate::map::Map;
+use crate::map::{Instance, Map, Route, Service};
 
 use super::charts::{Range, golden};
 use super::charts_drawn::read;
 use super::figures::{UNKNOWN, number, plural, rate, seconds, share, span};
 use super::layout::{Nav, page};
 use super::objective::budgets;
-use super::overview_map::{instance_health, instance_state, living_map, service_state};
+use super::overview_map::{instance_state, living_map, service_state};
 use super::past::View;
 use super::shapes::{Health, bar, mark, segment, spark};
 use super::traces_list::trace_table;
@@ -118,59 +118,89 @@ struct Trouble {
     link: String,
 }
 
-/// All that is wrong, worst first: what fires, what is not ready, which services and instances are not well.
+/// All that is wrong, worst first: what fires, what is not ready, which services and instances are not well. One cause is
+/// told once: an objective's several rules are one line, and what fires for a route is not said of the route again.
 fn problems(map: &Map, alerts: &[AlertView]) -> Vec<Trouble> {
-    let mut all: Vec<Trouble> = alerts
-        .iter()
-        .filter(|alert| alert.state == AlertState::Firing && alert.silenced_until.is_none())
-        .map(|alert| Trouble {
-            health: if alert.severity == Severity::Page { Health::Bad } else { Health::Warn },
-            text: format!("{}: {}", alert.name, alert.summary),
-            link: "/alerts".to_owned(),
-        })
-        .collect();
-    let not_ready = map.not_ready.iter().map(|reason| Trouble {
+    let firing: Vec<&AlertView> = firing(alerts);
+    let mut all: Vec<Trouble> = firing.iter().map(|alert| trouble_of_alert(alert)).collect();
+    let of_services: Vec<(&str, Vec<Trouble>)> =
+        map.services.iter().map(|service| (service.name.as_str(), troubles_of_service(service))).collect();
+    let is_told = |reason: &str| {
+        of_services.iter().any(|(name, troubles)| !troubles.is_empty() && reason.contains(*name))
+    };
+    let not_ready = map.not_ready.iter().filter(|reason| !is_told(reason)).map(|reason| Trouble {
         health: Health::Bad,
         text: format!("Not ready: {reason}"),
         link: "/logs?service=terrace".to_owned(),
     });
     all.extend(not_ready);
-    all.extend(map.services.iter().flat_map(troubles_of_service));
-    let failing = map.routes.iter().filter_map(|route| {
-        let errors = route.figures.errors.filter(|errors| Health::of_errors(Some(*errors)) == Health::Bad)?;
-        let text = format!("{} of the requests to route {} fail", share(errors), route.name);
-        Some(Trouble { health: Health::Bad, text, link: format!("/routes/{}", segment(&route.name)) })
-    });
+    let is_subject = |name: &str| {
+        firing.iter().any(|alert| matches!(&alert.subject, Some(Subject::Route(route)) if route == name))
+    };
+    let failing = map.routes.iter().filter(|route| !is_subject(&route.name)).filter_map(trouble_of_route);
     all.extend(failing);
+    all.extend(of_services.into_iter().flat_map(|(_, troubles)| troubles));
     all.sort_by_key(|trouble| std::cmp::Reverse(trouble.health));
     all
 }
 
-fn troubles_of_service(service: &crate::map::Service) -> Vec<Trouble> {
+/// One alert for each name: the one that matters most, which comes first.
+fn firing(alerts: &[AlertView]) -> Vec<&AlertView> {
+    let mut firing: Vec<&AlertView> = Vec::new();
+    let is_loud = |alert: &&AlertView| alert.state == AlertState::Firing && alert.silenced_until.is_none();
+    for alert in alerts.iter().filter(is_loud) {
+        match firing.iter_mut().find(|known| known.name == alert.name) {
+            Some(known) if known.severity < alert.severity => *known = alert,
+            Some(_) => {}
+            None => firing.push(alert),
+        }
+    }
+    firing
+}
+
+fn trouble_of_alert(alert: &AlertView) -> Trouble {
+    Trouble {
+        health: if alert.severity == Severity::Page { Health::Bad } else { Health::Warn },
+        text: format!("{}: {}", alert.name, alert.summary),
+        link: "/alerts".to_owned(),
+    }
+}
+
+fn trouble_of_route(route: &Route) -> Option<Trouble> {
+    let errors = route.figures.errors?;
+    let text = format!("{} of the requests to route {} fail", share(errors), route.name);
+    let link = format!("/routes/{}", segment(&route.name));
+    (Health::of_figures(&route.figures) == Health::Bad).then_some(Trouble { health: Health::Bad, text, link })
+}
+
+fn troubles_of_service(service: &Service) -> Vec<Trouble> {
     let link = format!("/services/{}", segment(&service.name));
     let health = Health::of_state(&service.state);
     if health > Health::Ok {
-        let reason = service.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        let text = format!("Service {}: {}{reason}", service.name, service_state(service));
+        let reason = service.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let text = format!("Service {}, {}{reason}", service.name, service_state(service));
         return vec![Trouble { health, text, link }];
     }
-    let instances = service.instances.iter().filter(|instance| instance_health(instance) > Health::Ok);
-    let troubles = instances.map(|instance| Trouble {
+    let is_service_failing = Health::of_figures(&service.figures) > Health::Ok;
+    let instances = service.instances.iter().filter_map(|instance| {
+        let text = trouble_of_instance(instance, is_service_failing)?;
+        let link = format!("{link}/instances/{}", segment(&instance.name));
         // A service that runs has others to take its place.
-        health: Health::Warn,
-        text: format!("{}: {}", instance.name, instance_trouble(instance)),
-        link: format!("{link}/instances/{}", segment(&instance.name)),
+        Some(Trouble { health: Health::Warn, text: format!("{}: {text}", instance.name), link })
     });
-    troubles.collect()
+    instances.collect()
 }
 
-fn instance_trouble(instance: &crate::map::Instance) -> String {
-    let by_state = Health::of_state(&instance.state) > Health::Ok;
+/// What is wrong with an instance; that an operator drained it is not. Where all of a service fails, an instance
+/// alone is not to blame.
+fn trouble_of_instance(instance: &Instance, is_service_failing: bool) -> Option<String> {
+    let is_out = instance.ejected_for_seconds.is_some() || Health::of_state(&instance.state) > Health::Ok;
     match instance.figures.errors {
-        Some(errors) if !by_state && instance.ejected_for_seconds.is_none() && !instance.is_drained => {
-            format!("{} of its requests fail", share(errors))
+        _ if is_out => Some(instance_state(instance)),
+        Some(errors) if !is_service_failing && Health::of_figures(&instance.figures) == Health::Bad => {
+            Some(format!("{} of its requests fail", share(errors)))
         }
-        _ => instance_state(instance),
+        _ => None,
     }
 }
 
@@ -224,7 +254,7 @@ fn banner(problems: &[Trouble]) -> Markup {
 fn tiles(view: &View<'_>) -> Markup {
     let total = &view.map.total;
     let [requests, errors, latency] = golden().map(|spec| read(spec, view.past, Range::FiveMinutes));
-    let errors_health = Health::of_errors(total.errors);
+    let errors_health = Health::of_figures(total);
     let sparks: Vec<f64> = total.spark.iter().map(|point| f64::from(*point)).collect();
     let requests =
         if requests.first_points().is_empty() { sparks.as_slice() } else { requests.first_points() };
@@ -317,6 +347,7 @@ fn is_trouble(trace: &TraceSummary) -> bool {
 mod tests {
     use std::time::SystemTime;
 
+    use super::super::past::Past;
     use super::super::testing::{FakePast, hostile_map, shop_map};
     use super::*;
 
@@ -342,6 +373,19 @@ mod tests {
         assert_eq!(verdict(&map, &problems(&map, &[])), "One thing is broken");
         map.not_ready.push("no instance of orders is ready".to_owned());
         assert_eq!(verdict(&map, &problems(&map, &[])), "2 things are broken");
+    }
+
+    #[test]
+    fn one_cause_is_told_once() {
+        let map = shop_map();
+        let mut alerts = FakePast::default().alerts();
+        alerts.push(AlertView { severity: Severity::Ticket, id: "a2".to_owned(), ..alerts[0].clone() });
+        let texts: Vec<String> = problems(&map, &alerts).into_iter().map(|trouble| trouble.text).collect();
+        assert_eq!(texts.len(), 2, "{texts:?}");
+        assert!(texts[0].starts_with("checkout: ") && texts[1].starts_with("orders-2: ejected"), "{texts:?}");
+        alerts.iter_mut().for_each(|alert| alert.silenced_until = Some(alert.since));
+        let texts: Vec<String> = problems(&map, &alerts).into_iter().map(|trouble| trouble.text).collect();
+        assert!(texts[0].contains("requests to route api-orders fail"), "{texts:?}");
     }
 
     #[test]

@@ -62,6 +62,62 @@ impl Geometry {
     }
 }
 
+/// What stands in the columns, from top to bottom. The order follows from who leads to whom alone, so that nothing moves
+/// while figures change.
+#[derive(Debug)]
+struct Columns<'a> {
+    listeners: &'a [Listener],
+    routes: Vec<&'a Route>,
+    services: Vec<&'a Service>,
+}
+
+/// Times that both columns are put in order by the other one; few crossings go away after that.
+const SWEEPS: usize = 4;
+
+impl<'a> Columns<'a> {
+    /// Each service stands at the mean height of the routes that lead to it and each route at that of its services (the
+    /// barycentre method of Sugiyama, Tagawa and Toda, 1981), so that few curves cross.
+    fn of(map: &'a Map) -> Self {
+        let mut routes: Vec<&Route> = map.routes.iter().collect();
+        let mut services: Vec<&Service> = map.services.iter().collect();
+        for _ in 0..SWEEPS {
+            services = sorted_by_mean(services, |service| {
+                let leads_here = |route: &&Route| route.to.iter().any(|(to, _)| *to == service.name);
+                routes
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, route)| leads_here(route))
+                    .map(|(place, _)| place)
+                    .collect()
+            });
+            routes = sorted_by_mean(routes, |route| {
+                let is_meant = |service: &&Service| route.to.iter().any(|(to, _)| *to == service.name);
+                services
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, service)| is_meant(service))
+                    .map(|(place, _)| place)
+                    .collect()
+            });
+        }
+        Self { listeners: &map.listeners, routes, services }
+    }
+}
+
+/// Stable, so that names decide where places do not; what is joined to nothing comes last.
+fn sorted_by_mean<'a, T>(all: Vec<&'a T>, places: impl Fn(&T) -> Vec<usize>) -> Vec<&'a T> {
+    let mut keyed: Vec<(f64, &T)> = all
+        .into_iter()
+        .map(|each| {
+            let places = places(each);
+            let mean = places.iter().sum::<usize>() as f64 / places.len() as f64;
+            (if places.is_empty() { f64::INFINITY } else { mean }, each)
+        })
+        .collect();
+    keyed.sort_by(|a, b| a.0.total_cmp(&b.0));
+    keyed.into_iter().map(|(_, each)| each).collect()
+}
+
 /// Where the middles of all cards are, from the top of the map.
 #[derive(Debug, PartialEq)]
 struct Layout {
@@ -72,11 +128,12 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(map: &Map, geometry: Geometry) -> Self {
+    fn of(columns: &Columns<'_>, geometry: Geometry) -> Self {
         let slots = |count: usize| count as f64 * (geometry.card + CARD_GAP);
-        let rows: Vec<f64> = map.services.iter().map(|service| geometry.row(service) + SERVICE_GAP).collect();
+        let rows: Vec<f64> =
+            columns.services.iter().map(|service| geometry.row(service) + SERVICE_GAP).collect();
         let of_services: f64 = rows.iter().sum();
-        let height = of_services.max(slots(map.routes.len())).max(slots(map.listeners.len()));
+        let height = of_services.max(slots(columns.routes.len())).max(slots(columns.listeners.len()));
         let spare = match rows.len() {
             0 => 0.0,
             count => (height - of_services) / count as f64,
@@ -89,8 +146,8 @@ impl Layout {
         });
         Self {
             height,
-            listeners: spread(map.listeners.len(), height),
-            routes: spread(map.routes.len(), height),
+            listeners: spread(columns.listeners.len(), height),
+            routes: spread(columns.routes.len(), height),
             services: services.collect(),
         }
     }
@@ -114,62 +171,65 @@ struct Edge<'a> {
 /// The map, to be put into a panel.
 pub(super) fn living_map(map: &Map) -> Markup {
     let geometry = Geometry::of(map);
-    let layout = Layout::of(map, geometry);
+    let columns = Columns::of(map);
+    let layout = Layout::of(&columns, geometry);
     let busiest = map.routes.iter().map(|route| route.figures.rate).fold(0.0, f64::max);
-    let in_front = listener_edges(map, &layout);
-    let behind = service_edges(map, &layout);
+    let in_front = listener_edges(&columns, &layout);
+    let behind = service_edges(&columns, &layout);
     html! {
         div class={ "map" @if geometry.is_compact { " compact" } } id="map" {
             div class="map-column" {
                 h3 class="map-head" { "Listeners" }
-                ul { @for listener in &map.listeners { li { (listener_card(listener)) } } }
+                ul { @for listener in columns.listeners { li { (listener_card(listener)) } } }
             }
             (gutter(layout.height, &in_front, busiest))
             div class="map-column" {
                 h3 class="map-head" { "Routes" }
-                ul { @for route in &map.routes { li { (route_card(route)) } } }
+                ul { @for route in &columns.routes { li { (route_card(route)) } } }
             }
             (gutter(layout.height, &behind, busiest))
             div class="map-column services" {
                 div class="map-head pair" { h3 { "Services" } h3 { "Instances" } }
-                ul { @for service in &map.services { li class="service-row" { (service_row(service, geometry)) } } }
+                ul { @for service in &columns.services { li class="service-row" { (service_row(service, geometry)) } } }
             }
         }
     }
 }
 
-fn listener_edges<'a>(map: &'a Map, layout: &Layout) -> Vec<Edge<'a>> {
+fn listener_edges<'a>(columns: &Columns<'a>, layout: &Layout) -> Vec<Edge<'a>> {
     let mut edges = Vec::new();
-    for (listener, from) in map.listeners.iter().zip(&layout.listeners) {
-        for (route, to) in map.routes.iter().zip(&layout.routes) {
+    for (listener, from) in columns.listeners.iter().zip(&layout.listeners) {
+        for (route, to) in columns.routes.iter().zip(&layout.routes) {
             if !listener.routes.contains(&route.name) {
                 continue;
             }
-            let doors = map.listeners.iter().filter(|other| other.routes.contains(&route.name)).count();
+            let doors = columns.listeners.iter().filter(|other| other.routes.contains(&route.name)).count();
             edges.push(Edge {
                 from: ("listener", &listener.name),
                 to: ("route", &route.name),
                 path: curve(*from, *to),
                 rate: route.figures.rate / doors.max(1) as f64,
-                health: Health::of_errors(route.figures.errors),
+                health: Health::of_figures(&route.figures),
             });
         }
     }
     edges
 }
 
-fn service_edges<'a>(map: &'a Map, layout: &Layout) -> Vec<Edge<'a>> {
+fn service_edges<'a>(columns: &Columns<'a>, layout: &Layout) -> Vec<Edge<'a>> {
     let mut edges = Vec::new();
-    for (route, from) in map.routes.iter().zip(&layout.routes) {
+    for (route, from) in columns.routes.iter().zip(&layout.routes) {
         let weights: u32 = route.to.iter().map(|(_, weight)| *weight).sum();
         for (name, weight) in &route.to {
-            let Some(index) = map.services.iter().position(|service| service.name == *name) else { continue };
+            let Some(index) = columns.services.iter().position(|service| service.name == *name) else {
+                continue;
+            };
             edges.push(Edge {
                 from: ("route", &route.name),
                 to: ("service", name),
                 path: curve(*from, layout.services[index]),
                 rate: route.figures.rate * f64::from(*weight) / f64::from(weights.max(1)),
-                health: Health::of_errors(route.figures.errors),
+                health: Health::of_figures(&route.figures),
             });
         }
     }
@@ -230,7 +290,7 @@ fn listener_card(listener: &Listener) -> Markup {
 }
 
 fn route_card(route: &Route) -> Markup {
-    let health = Health::of_errors(route.figures.errors);
+    let health = Health::of_figures(&route.figures);
     let at = route.at.join(", ");
     html! {
         article class=(node_class("route", health, &route.figures)) data-node={ "route:" (route.name) }
@@ -309,16 +369,21 @@ fn rest(service: &Service, shown: &[&Instance]) -> String {
 
 /// How well a service is: its state, then whether its requests fail.
 pub(super) fn service_health(service: &Service) -> Health {
-    Health::of_state(&service.state).max(Health::of_errors(service.figures.errors))
+    Health::of_state(&service.state).max(Health::of_figures(&service.figures))
 }
 
 /// How well an instance is: its state, whether it gets requests, and whether they fail.
 pub(super) fn instance_health(instance: &Instance) -> Health {
+    stands(instance).max(Health::of_figures(&instance.figures))
+}
+
+/// Whether an instance is there and gets requests.
+pub(super) fn stands(instance: &Instance) -> Health {
     let by_state = Health::of_state(&instance.state);
     match () {
         () if instance.ejected_for_seconds.is_some() => Health::Bad,
         () if instance.is_drained => by_state.max(Health::Warn),
-        () => by_state.max(Health::of_errors(instance.figures.errors)),
+        () => by_state,
     }
 }
 
@@ -371,17 +436,17 @@ fn instance_card(service: &Service, instance: &Instance) -> Markup {
             header {
                 (mark(health))
                 h4 { a href=(link) { (instance.name) } }
-                @if health > Health::Ok { span class="state" { (instance_state(instance)) } }
+                @if stands(instance) > Health::Ok { span class="state" { (instance_state(instance)) } }
                 @else { span class="visually-hidden" { (instance.state) } }
                 (sparkline(&instance.figures))
                 span class="rate" { (rate(instance.figures.rate)) }
             }
             p class="vitals" {
                 (errors(&instance.figures))
-                span { b { (number(instance.figures.in_flight)) } " in flight" }
                 @if let Some(latency) = instance.latency { span { b { (seconds(latency)) } } }
-                @if let Some(cpu) = instance.cpu { span class="minor" { b { (number(cpu)) } " CPU" } }
-                @if let Some(memory) = instance.memory_bytes { span class="minor" { b { (bytes(memory)) } } }
+                @if let Some(cpu) = instance.cpu { span { b { (number(cpu)) } " CPU" } }
+                @if let Some(memory) = instance.memory_bytes { span { b { (bytes(memory)) } } }
+                span { b { (number(instance.figures.in_flight)) } " in flight" }
             }
         }
     }
@@ -401,16 +466,16 @@ fn vitals(figures: &Figures) -> Markup {
     let time = |value: Option<f64>| value.map_or_else(|| UNKNOWN.to_owned(), seconds);
     html! {
         p class="vitals" {
-            span class="minor" { "p50 " b { (time(figures.p50)) } }
-            span { "p99 " b { (time(figures.p99)) } }
             (errors(figures))
+            span { "p99 " b { (time(figures.p99)) } }
+            span { "p50 " b { (time(figures.p50)) } }
             span { b { (number(figures.in_flight)) } " in flight" }
         }
     }
 }
 
 fn errors(figures: &Figures) -> Markup {
-    let class = match Health::of_errors(figures.errors) {
+    let class = match Health::of_figures(figures) {
         Health::Bad => "failing bad",
         Health::Warn => "failing warn",
         _ => "",
@@ -431,7 +496,7 @@ mod tests {
     #[test]
     fn every_card_has_its_middle_within_the_map() {
         for map in [shop_map(), hostile_map(), Map::default()] {
-            let layout = Layout::of(&map, Geometry::of(&map));
+            let layout = Layout::of(&Columns::of(&map), Geometry::of(&map));
             for middles in [&layout.listeners, &layout.routes, &layout.services] {
                 assert!(middles.is_sorted());
                 assert!(middles.iter().all(|middle| (0.0..=layout.height).contains(middle)));
@@ -446,9 +511,20 @@ mod tests {
         let mut map = Map::default();
         map.routes = vec![Route::default(); 4];
         map.services = vec![Service::default()];
-        let layout = Layout::of(&map, Geometry::of(&map));
+        let layout = Layout::of(&Columns::of(&map), Geometry::of(&map));
         assert_eq!(layout.height, 4.0 * 88.0);
         assert_eq!(layout.services, [2.0 * 88.0]);
+    }
+
+    #[test]
+    fn columns_are_ordered_so_that_curves_do_not_cross() {
+        let map = shop_map();
+        let columns = Columns::of(&map);
+        let services: Vec<&str> = columns.services.iter().map(|service| service.name.as_str()).collect();
+        // Nothing outside leads to the payments.
+        assert_eq!(services, ["auth", "orders", "catalog", "web", "payments"]);
+        let routes: Vec<&str> = columns.routes.iter().map(|route| route.name.as_str()).collect();
+        assert_eq!(routes, ["api-auth", "keys", "api-orders", "api-catalog", "pictures", "pages"]);
     }
 
     #[test]
@@ -469,9 +545,10 @@ mod tests {
         let mut map = shop_map();
         map.routes[0].to = vec![("web".to_owned(), 90), ("orders".to_owned(), 10), ("gone".to_owned(), 1)];
         map.routes[0].figures.rate = 101.0;
-        let layout = Layout::of(&map, Geometry::of(&map));
-        let edges = service_edges(&map, &layout);
-        let rates: Vec<f64> = edges.iter().take(2).map(|edge| edge.rate.round()).collect();
+        let columns = Columns::of(&map);
+        let edges = service_edges(&columns, &Layout::of(&columns, Geometry::of(&map)));
+        let of_route = edges.iter().filter(|edge| edge.from.1 == "api-auth");
+        let rates: Vec<f64> = of_route.map(|edge| edge.rate.round()).collect();
         assert_eq!(rates, [90.0, 10.0]);
     }
 

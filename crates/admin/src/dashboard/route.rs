@@ -54,7 +54,7 @@ fn content(view: &View<'_>, route: &Route) -> Markup {
 
 fn head(map: &Map, route: &Route) -> Markup {
     let figures = &route.figures;
-    let health = Health::of_errors(figures.errors);
+    let health = Health::of_figures(figures);
     let word = match health {
         Health::Idle => "no requests",
         Health::Ok => "well",

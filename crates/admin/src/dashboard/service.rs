@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use terrace_signals::alerts::Subject;
 
 use crate::control::ControlError;
-use crate::map::{Instance, Service};
+use crate::map::{Figures, Instance, Service};
 
 use super::Dashboard;
 use super::actions::{drain_form, restart_form, scale_form};
@@ -17,7 +17,7 @@ use super::charts_drawn::charts;
 use super::figures::{UNKNOWN, bytes, number, rate, seconds, share, span};
 use super::layout::{Nav, page};
 use super::overview::Reach;
-use super::overview_map::{instance_health, instance_state, service_health, service_state};
+use super::overview_map::{instance_state, service_state, stands};
 use super::pages::{self, chart_files, crumbs, fact, related_objectives, related_traces};
 use super::past::View;
 use super::shapes::{Health, badge, segment, spark};
@@ -81,9 +81,20 @@ fn title(service: &Service) -> Markup {
     html! {
         div class="title" {
             h1 { "Service " (service.name) }
-            (badge(service_health(service), &service_state(service)))
+            (badge(Health::of_state(&service.state), &service_state(service)))
+            (failing(&service.figures))
         }
         @if let Some(reason) = &service.reason { p class="sub" { (reason) } }
+    }
+}
+
+/// A badge when requests fail, whatever the state says.
+pub(super) fn failing(figures: &Figures) -> Markup {
+    let health = Health::of_figures(figures);
+    html! {
+        @if health > Health::Ok {
+            (badge(health, &format!("{} errors", figures.errors.map_or_else(|| UNKNOWN.to_owned(), share))))
+        }
     }
 }
 
@@ -148,10 +159,10 @@ fn instances(service: &Service, action: &dyn Fn(&Instance) -> Markup) -> Markup 
 
 fn row(service: &Service, instance: &Instance, action: &Markup) -> Markup {
     let figures = &instance.figures;
-    let health = instance_health(instance);
+    let health = stands(instance);
     let points: Vec<f64> = figures.spark.iter().map(|point| f64::from(*point)).collect();
     let or = |text: Option<String>| text.unwrap_or_else(|| UNKNOWN.to_owned());
-    let failing = if Health::of_errors(figures.errors) == Health::Bad { "num failing bad" } else { "num" };
+    let errors = Health::of_figures(figures);
     html! {
         tr {
             th scope="row" {
@@ -161,7 +172,9 @@ fn row(service: &Service, instance: &Instance, action: &Markup) -> Markup {
             td { (instance.address.as_deref().unwrap_or(UNKNOWN)) }
             td class="num" { (rate(figures.rate)) }
             td class="num" { (spark(&points)) }
-            td class=(failing) { (or(figures.errors.map(share))) }
+            td class="num" {
+                @if errors > Health::Ok { (failing(figures)) } @else { (or(figures.errors.map(share))) }
+            }
             td class="num" { (or(instance.latency.map(seconds))) }
             td class="num" { (number(figures.in_flight)) }
             td class="num" { (or(instance.cpu.map(number))) }

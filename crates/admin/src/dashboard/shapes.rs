@@ -8,6 +8,11 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
+use crate::map::Figures;
+
+/// The time over which [`Figures`] are taken.
+const FIGURES_SECONDS: f64 = 10.0;
+
 /// How well something is, in the four steps that people act on differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Health {
@@ -32,13 +37,15 @@ impl Health {
         }
     }
 
-    /// Of a share of requests that fail: one in a hundred is bad, one in a thousand wants a look.
-    pub(super) fn of_errors(share: Option<f64>) -> Self {
+    /// Of the share of requests that fail: one in a hundred is bad, three in a thousand want a look. A single failure
+    /// among few requests is no trend, so it wants no more than a look.
+    pub(super) fn of_figures(figures: &Figures) -> Self {
+        let Some(share) = figures.errors else { return Self::Idle };
+        let failed = share * figures.rate * FIGURES_SECONDS;
         match share {
-            None => Self::Idle,
-            Some(share) if share >= 0.01 => Self::Bad,
-            Some(share) if share >= 0.001 => Self::Warn,
-            Some(_) => Self::Ok,
+            _ if share >= 0.01 && failed >= 2.0 => Self::Bad,
+            _ if share >= 0.003 => Self::Warn,
+            _ => Self::Ok,
         }
     }
 
@@ -174,21 +181,35 @@ pub(super) fn stroke(rate: f64, busiest: f64) -> f64 {
 /// Hues that a service may have; the same name always gets the same.
 pub(super) const HUES: u32 = 8;
 
-/// The hue of a name: stable over restarts and pages (FNV-1a).
+/// Terrace's own, the greyest: what it does is rarely what one looks for.
+const HUE_TERRACE: u32 = 6;
+
+/// The hue of a service's name: stable over restarts and pages (FNV-1a).
 pub(super) fn hue(name: &str) -> u32 {
+    if name == "terrace" {
+        return HUE_TERRACE;
+    }
     let hash =
         name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    (hash ^ (hash >> 15)) % HUES
+    match (hash ^ (hash >> 15)) % (HUES - 1) {
+        HUE_TERRACE => HUES - 1,
+        hue => hue,
+    }
 }
 
-/// The dot in a service's hue, with the name beside it.
+/// The dot in a service's hue, with its name beside it.
 pub(super) fn service_name(name: &str) -> Markup {
+    in_hue_of(name, name)
+}
+
+/// The dot in a service's hue, with a word beside it, such as the name of its instance.
+pub(super) fn in_hue_of(service: &str, word: &str) -> Markup {
     html! {
         span class="badge hue" {
-            svg class={ "mark hue-" (hue(name)) } viewBox="0 0 12 12" aria-hidden="true" {
+            svg class={ "mark hue-" (hue(service)) } viewBox="0 0 12 12" aria-hidden="true" {
                 rect x="1" y="1" width="10" height="10" rx="3" fill="currentColor" {}
             }
-            (name)
+            (word)
         }
     }
 }
@@ -245,7 +266,8 @@ mod tests {
     #[test]
     fn names_keep_their_hue_and_cannot_leave_their_segment() {
         assert_eq!(hue("orders"), hue("orders"));
-        assert!((0..500).all(|index| hue(&format!("service-{index}")) < HUES));
+        assert!((0..500).all(|index| hue(&format!("service-{index}")) < HUES
+            && hue(&format!("service-{index}")) != HUE_TERRACE));
         assert_eq!(segment("../a b?<é>"), "..%2Fa%20b%3F%3C%C3%A9%3E");
     }
 
@@ -254,7 +276,14 @@ mod tests {
         assert_eq!(Health::of_state("ready"), Health::Ok);
         assert_eq!(Health::of_state("crash-loop"), Health::Bad);
         assert_eq!(Health::of_state("draining"), Health::Warn);
-        assert_eq!(Health::of_errors(Some(0.02)), Health::Bad);
-        assert_eq!(Health::of_errors(None), Health::Idle);
+    }
+
+    #[test]
+    fn one_failure_among_few_requests_is_no_trend() {
+        let of = |rate, errors| Health::of_figures(&Figures { rate, errors, ..Figures::default() });
+        assert_eq!(of(50.0, Some(0.02)), Health::Bad);
+        assert_eq!(of(0.5, Some(0.2)), Health::Warn);
+        assert_eq!(of(50.0, Some(0.001)), Health::Ok);
+        assert_eq!(of(0.0, None), Health::Idle);
     }
 }

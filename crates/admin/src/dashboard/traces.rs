@@ -21,7 +21,7 @@ use super::figures::{UNKNOWN, seconds, share};
 use super::layout::{Nav, page, time};
 use super::pages::{self, crumbs, fact};
 use super::past::View;
-use super::shapes::{Health, badge, hue, mark, segment, service_name};
+use super::shapes::{Health, badge, hue, in_hue_of, mark, segment, service_name};
 use super::traces_list::{answer, trace_table};
 use super::traces_waterfall::{Piece, Row, Waterfall, blame, lay_out};
 use super::visitor::Visitor;
@@ -290,7 +290,7 @@ fn waterfall_row(span: &Span, row: &Row, all: f64) -> Markup {
                 span class="fold" aria-hidden="true" { @if row.is_parent { "▾" } }
                 @if is_error { (mark(Health::Bad)) span class="visually-hidden" { "failed: " } }
                 span class="what" { (span.name) }
-                span class="who" { (service_name(if span.instance.is_empty() { &span.service } else { &span.instance })) }
+                span class="who" { (in_hue_of(&span.service, if span.instance.is_empty() { &span.service } else { &span.instance })) }
             }
             svg class={ "track hue-" (hue(&span.service)) } viewBox="0 0 1000 20" preserveAspectRatio="none" aria-hidden="true" {
                 rect class="span" x=(whole.0) y="4" width=(whole.1) height="12" {}
