@@ -3,7 +3,8 @@
 // A page works without any of this. For the modules beside it:
 //   document "terrace:map"     detail: the map, as in crates/admin/src/map.rs; each second
 //   document "terrace:alerts"  detail: { firing: [pages, tickets], digest }
-//   document "terrace:log"     detail: rows of the log's table, as HTML made and escaped by the server
+//   document "terrace:log"     detail: rows of the log's table, as HTML made and escaped by the server;
+//                              "terrace:log-start" the same at the stream's beginning
 //   document "terrace:stale"   the stream broke off; "terrace:fresh" when it is back
 //   document "terrace:refreshed"  detail: the element whose content was fetched anew
 //   restream()                 opens the stream anew, after [data-stream-query] changed
@@ -75,6 +76,7 @@ function open() {
   source.addEventListener("map", (event) => heard("map", JSON.parse(event.data)));
   source.addEventListener("alerts", (event) => heard("alerts", JSON.parse(event.data)));
   source.addEventListener("log", (event) => heard("log", event.data));
+  source.addEventListener("log-start", (event) => heard("log-start", event.data));
   source.addEventListener("end", () => retry());
   source.addEventListener("error", () => retry());
 }

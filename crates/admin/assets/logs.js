@@ -21,25 +21,45 @@ function toEnd() {
   more.hidden = true;
 }
 
-document.addEventListener("terrace:log", (event) => {
-  const follows = isAtEnd();
-  // Made and escaped by the server, by the same code as the page; scripts in it would not run under our policy either.
+// Made and escaped by the server, by the same code as the page; scripts in it would not run under our policy either.
+function parse(html) {
   const template = document.createElement("template");
-  template.innerHTML = event.detail;
-  const fresh = template.content;
+  template.innerHTML = html;
+  localTimes(template.content);
+  return template.content;
+}
+
+function append(fresh) {
+  if (fresh.children.length === 0) return;
+  const follows = isAtEnd();
   unseen += fresh.children.length;
-  localTimes(fresh);
   rows.append(fresh);
   log.querySelector(".empty")?.remove();
-  if (follows) {
-    while (rows.children.length > ROWS_MAX) rows.firstElementChild.remove();
-    toEnd();
-  } else {
-    more.textContent = unseen === 1 ? "1 new line" : `${unseen} new lines`;
-    more.hidden = false;
-    // Whoever reads further up is not pushed away; but memory has an end too.
-    while (rows.children.length > 5 * ROWS_MAX) rows.firstElementChild.remove();
+  // Whoever reads further up is not pushed away; but memory has an end too.
+  const kept = follows ? ROWS_MAX : 5 * ROWS_MAX;
+  while (rows.children.length > kept) rows.firstElementChild.remove();
+  if (follows) return toEnd();
+  more.textContent = unseen === 1 ? "1 new line" : `${unseen} new lines`;
+  more.hidden = false;
+}
+
+document.addEventListener("terrace:log", (event) => append(parse(event.detail)));
+
+// What the stream begins with: of these the page has some, and lacks what was said while there was no stream.
+document.addEventListener("terrace:log-start", (event) => {
+  const have = new Map();
+  for (const row of rows.children) have.set(row.dataset.key, (have.get(row.dataset.key) ?? 0) + 1);
+  const fresh = parse(event.detail);
+  let overlaps = rows.children.length === 0;
+  for (const row of [...fresh.children]) {
+    const count = have.get(row.dataset.key) ?? 0;
+    if (count === 0) continue;
+    have.set(row.dataset.key, count - 1);
+    overlaps = true;
+    row.remove();
   }
+  if (!overlaps) rows.replaceChildren();
+  append(fresh);
 });
 
 log.addEventListener("scroll", () => {

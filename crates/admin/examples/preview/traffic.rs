@@ -100,7 +100,7 @@ impl Route {
     }
 
     fn failure(&self, trace: TraceId) -> Event {
-        Event::new(Level::Error, "app.output")
+        Event::new(Level::Error, "payment.failed")
             .service(self.service)
             .instance(format!("{}-1", self.service))
             .trace(trace)
@@ -115,7 +115,7 @@ impl Route {
             1 => (Level::Warn, "slow query: 412 ms for select * from orders where customer = $1"),
             _ => (Level::Info, "order placed"),
         };
-        Event::new(level, "app.output")
+        Event::new(level, "shop.said")
             .service(self.service)
             .instance(format!("{}-{}", self.service, 1 + random::u64() % 2))
             .message(text)

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | `map` | the map ([`crate::map::Map`]) as JSON | each second |
 //! | `alerts` | `{"firing":[pages,tickets],"digest":"…"}` | when alerts or silences have changed, and at first |
-//! | `log` | rows of the log's table as HTML, made by the same code as the page | as they come, with `?logs=1` and the log page's filter |
+//! | `log-start` | rows of the log's table as HTML, made by the same code as the page: the last that were said | at first, with `?logs=1` and the log page's filter |
+//! | `log` | the same of those that come | at most four times a second |
 //! | `end` | nothing | the session has ended, or Terrace closes the face |
 //!
 //! One page has one stream, since a browser opens six connections to a host at most; `app.js` closes it while the page
@@ -35,7 +36,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use crate::control::{Control, ControlError};
 
 use super::guard::now;
-use super::logs::{Search, Tail};
+use super::logs::{Rows, Search, Tail};
 use super::visitor::Visitor;
 use super::{Dashboard, layout};
 
@@ -156,7 +157,7 @@ async fn live(
         return Err(ControlError::new(503, "Too many streams", detail, true));
     };
     let tail = match search.logs {
-        Some(_) => Some(Tail::open(&dashboard, search.filter()?)),
+        Some(_) => Some(Tail::open(&dashboard.telemetry, search.filter()?).await?),
         None => None,
     };
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
@@ -196,7 +197,10 @@ impl Stream {
                     Ok(()) => self.tell_reading(&mut alerts_told).await,
                     Err(_) => break,
                 },
-                rows = next_rows(&mut self.tail) => self.sender.send(event("log", &rows)).await.is_ok(),
+                rows = next_rows(&mut self.tail) => {
+                    let name = if rows.is_start { "log-start" } else { "log" };
+                    self.sender.send(event(name, &rows.html)).await.is_ok()
+                }
             };
             if !told || !self.dashboard.sessions.holds(&self.visitor.session, now()) {
                 break;
@@ -219,7 +223,7 @@ impl Stream {
 }
 
 /// The next rows of a log that is followed; never, when none is.
-async fn next_rows(tail: &mut Option<Tail>) -> String {
+async fn next_rows(tail: &mut Option<Tail>) -> Rows {
     match tail {
         Some(tail) => tail.next().await,
         None => std::future::pending().await,

@@ -1,8 +1,8 @@
 //! The log: what was said last, by whom, filtered, and followed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -12,8 +12,8 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use terrace_instruments::{Level, TraceId};
 use terrace_runtime::clock;
-use terrace_signals::records::{LogFilter, LogRecord};
-use terrace_telemetry::Handle;
+use terrace_signals::records::{APP_OUTPUT, LogFilter, LogRecord, Records, TERRACE};
+use terrace_telemetry::{Followed, Handle, RecordStream};
 
 use crate::api::bad_request;
 use crate::control::ControlError;
@@ -26,8 +26,8 @@ use super::{Dashboard, assets};
 const RECORDS_MAX: usize = 200;
 /// Rows in one event of the live log; what is beyond is told as a number.
 const ROWS_MAX: usize = 200;
-/// How often the live log is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Between two events of the live log.
+const FLUSH_EVERY: Duration = Duration::from_millis(250);
 const TEXT_BYTES_MAX: usize = 200;
 
 pub(super) fn router() -> Router<Dashboard> {
@@ -125,12 +125,19 @@ async fn show(
     visitor: Visitor,
     Query(search): Query<Search>,
 ) -> Result<Response, ControlError> {
-    let records = dashboard.telemetry.records(&search.filter()?, RECORDS_MAX);
+    let filter = search.filter()?;
+    let whole_since = dashboard.telemetry.records_whole_since(filter.service.as_deref());
+    let records = find(dashboard.telemetry.clone(), filter).await?;
     let map = dashboard.control.map().await?;
-    let services: Vec<&str> = map.services.iter().map(|service| service.name.as_str()).collect();
+    let mut services: BTreeSet<String> = map.services.iter().map(|service| service.name.clone()).collect();
+    services.extend(dashboard.telemetry.records_services());
+    services.remove(TERRACE);
     let content = html! {
         div.page-head {
-            div { h1 { "Logs" } p.sub { "What the app's instances and Terrace itself said last." } }
+            div {
+                h1 { "Logs" }
+                p.sub { "What the app's instances and Terrace itself said. All of it since " (layout::time(whole_since)) " is kept here." }
+            }
             div.actions {
                 button #follow type="button" aria-pressed="true" hidden { "Follow" }
             }
@@ -155,18 +162,18 @@ async fn show(
     Ok(layout::page("Logs", &visitor, Nav::Logs, content))
 }
 
-fn form(search: &Search, services: &[&str]) -> Markup {
+fn form(search: &Search, services: &BTreeSet<String>) -> Markup {
     let chosen = given(&search.service).unwrap_or_default();
-    let is_other = !chosen.is_empty() && chosen != "terrace" && !services.contains(&chosen);
+    let is_other = !chosen.is_empty() && chosen != TERRACE && !services.contains(chosen);
     html! {
         form.filters method="get" action="/logs" role="search" aria-label="Filter log lines" {
             label.field {
                 "Service"
                 select name="service" {
                     option value="" { "all" }
-                    @for service in services { option value=(service) selected[*service == chosen] { (service) } }
+                    @for service in services { option value=(service) selected[service == chosen] { (service) } }
                     @if is_other { option value=(chosen) selected { (chosen) } }
-                    option value="terrace" selected[chosen == "terrace"] { "Terrace itself" }
+                    option value=(TERRACE) selected[chosen == TERRACE] { "Terrace itself" }
                 }
             }
             label.field {
@@ -208,9 +215,9 @@ fn form(search: &Search, services: &[&str]) -> Markup {
 pub(crate) fn row(record: &LogRecord) -> Markup {
     let level = record.level.as_str();
     html! {
-        tr.(format!("level-{level}")) {
+        tr.(format!("level-{level}")) data-key=(key(record)) {
             td.nowrap { (layout::time(record.time)) }
-            td { (level_badge(record.level)) }
+            td { (level_sign(record.level)) }
             td.from { (origin(record)) }
             td.message {
                 @if !record.message.is_empty() { span.text { (record.message) } }
@@ -223,15 +230,22 @@ pub(crate) fn row(record: &LogRecord) -> Markup {
     }
 }
 
-/// A level as a shape and a word, so that its colour is not all there is.
-fn level_badge(level: Level) -> Markup {
-    let (kind, sign) = match level {
-        Level::Debug => ("idle", "·"),
-        Level::Info => ("idle", "i"),
-        Level::Warn => ("warn", "!"),
-        Level::Error => ("bad", "✕"),
+/// What a page knows a row by. Two may have the same, and are counted then.
+fn key(record: &LogRecord) -> String {
+    let time = record.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let text = format!("{} {} {} {}", time.as_nanos(), record.instance, record.event, record.message);
+    layout::digest(text.as_bytes())
+}
+
+/// A level as a sign and a word, so that its colour is not all there is.
+fn level_sign(level: Level) -> Markup {
+    let sign = match level {
+        Level::Debug => "·",
+        Level::Info => "",
+        Level::Warn => "▲",
+        Level::Error => "✕",
     };
-    html! { span.badge.(kind) { span aria-hidden="true" { (sign) } (level.as_str()) } }
+    html! { span.level { span.sign aria-hidden="true" { (sign) } (level.as_str()) } }
 }
 
 fn origin(record: &LogRecord) -> Markup {
@@ -245,7 +259,7 @@ fn origin(record: &LogRecord) -> Markup {
 }
 
 fn details(record: &LogRecord) -> Markup {
-    let is_named = !record.message.is_empty() && record.event != "app.output";
+    let is_named = !record.message.is_empty() && record.event != APP_OUTPUT;
     if !is_named && record.fields.is_empty() && record.request_id.is_empty() {
         return html! {};
     }
@@ -265,41 +279,84 @@ fn short(trace: TraceId) -> String {
     trace.to_string().chars().take(8).collect()
 }
 
-/// The live log of one page: what fits its filter and was not shown yet.
+/// Records for the page; looking for text goes through all that is kept, which is not for the control plane's thread.
+async fn find(telemetry: Handle, filter: LogFilter) -> Result<Records, ControlError> {
+    let searched = tokio::task::spawn_blocking(move || telemetry.records(&filter, RECORDS_MAX)).await;
+    searched.map_err(|_| ControlError::failed("Terrace is ending."))
+}
+
+/// The live log of one page: first what was said last, for the page may be a moment old or its stream have been away (the
+/// page knows its rows by their `data-key` and takes what it lacks), then what comes.
+///
+/// A page cannot show thousands of lines a second, and nobody can read them: of what came within one [`FLUSH_EVERY`] the
+/// newest [`ROWS_MAX`] are sent, and a number for the rest.
 pub(super) struct Tail {
-    telemetry: Handle,
-    filter: LogFilter,
-    /// The last records that fitted; held, so that each is known by its address.
-    shown: Vec<Arc<LogRecord>>,
-    every: tokio::time::Interval,
+    stream: RecordStream,
+    first: Option<Records>,
+    rows: VecDeque<Arc<LogRecord>>,
+    left_out: u64,
+    flush_at: Duration,
+}
+
+/// What a page's live log is told.
+pub(super) struct Rows {
+    /// Whether these are the last ones that were said before, of which the page may have some.
+    pub(super) is_start: bool,
+    pub(super) html: String,
 }
 
 impl Tail {
-    /// Begins behind what the page shows when it opens.
-    pub(super) fn open(dashboard: &Dashboard, filter: LogFilter) -> Self {
-        let filter = LogFilter { since: None, ..filter };
-        let telemetry = dashboard.telemetry.clone();
-        let shown = telemetry.records(&filter, ROWS_MAX);
-        let mut every = tokio::time::interval(LOOK_EVERY);
-        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        Self { telemetry, filter, shown, every }
+    pub(super) async fn open(telemetry: &Handle, filter: LogFilter) -> Result<Self, ControlError> {
+        let stream = telemetry.follow(LogFilter { since: None, ..filter });
+        let opened = tokio::task::spawn_blocking(move || (stream.recent(RECORDS_MAX), stream)).await;
+        let (first, stream) = opened.map_err(|_| ControlError::failed("Terrace is ending."))?;
+        let (rows, flush_at) = (VecDeque::new(), clock::now());
+        Ok(Self { stream, first: Some(first), rows, left_out: 0, flush_at })
     }
 
-    /// The next rows; resolves when there are some. Nothing is lost when it is dropped before.
-    pub(super) async fn next(&mut self) -> String {
+    /// The next rows. May be dropped and called again without loss.
+    pub(super) async fn next(&mut self) -> Rows {
+        if let Some(first) = self.first.take() {
+            return Rows {
+                is_start: true,
+                html: html! { @for record in &first { (row(record)) } }.into_string(),
+            };
+        }
         loop {
-            self.every.tick().await;
-            let records = self.telemetry.records(&self.filter, ROWS_MAX);
-            let known: HashSet<_> = self.shown.iter().map(address).collect();
-            let rows = html! { @for record in records.iter().filter(|record| !known.contains(&address(record))) { (row(record)) } };
-            self.shown = records;
-            if !rows.0.is_empty() {
-                return rows.into_string();
+            let has_some = !self.rows.is_empty() || self.left_out > 0;
+            let flush = tokio::time::sleep_until(clock::instant(self.flush_at));
+            tokio::select! {
+                followed = self.stream.next() => self.take(followed),
+                () = flush, if has_some => return self.flush(),
             }
         }
     }
+
+    fn take(&mut self, followed: Followed) {
+        match followed {
+            Followed::Missed(missed) => self.left_out += missed,
+            Followed::Record(record) => {
+                self.rows.push_back(record);
+                if self.rows.len() > ROWS_MAX {
+                    self.rows.pop_front();
+                    self.left_out += 1;
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Rows {
+        self.flush_at = clock::now() + FLUSH_EVERY;
+        let left_out = std::mem::take(&mut self.left_out);
+        let html = html! {
+            @if left_out > 0 { (gap(&format!("{left_out} more lines came too fast to show; a filter leaves fewer."))) }
+            @for record in self.rows.drain(..) { (row(&record)) }
+        };
+        Rows { is_start: false, html: html.into_string() }
+    }
 }
 
-fn address(record: &Arc<LogRecord>) -> usize {
-    Arc::as_ptr(record) as usize
+/// A row that says that others are missing.
+fn gap(text: &str) -> Markup {
+    html! { tr.gap { td colspan="4" { (text) } } }
 }
