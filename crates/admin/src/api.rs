@@ -2,36 +2,30 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Extension, Path, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use hyper::body::Frame;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use terrace_runtime::clock;
-use terrace_runtime::drain::Drain;
 use terrace_telemetry::Handle as Telemetry;
-use tokio::sync::mpsc;
 
 use crate::audit::{Audit, Change};
 use crate::config::Role;
-use crate::control::{Control, ControlError, LogLines, LogQuery};
+use crate::control::{Control, ControlError};
 use crate::dashboard::{CODE_LASTS, Sessions};
 use crate::gate::Caller;
+use crate::logs::{Logs, logs};
 use crate::observe;
 
 /// Bodies are small objects; a larger one is refused.
 const BODY_BYTES_MAX: usize = 64 << 10;
 /// More is a slip of the finger.
 pub(crate) const INSTANCES_MAX: u32 = 10_000;
-const LINES_DEFAULT: usize = 100;
 
 #[derive(Clone)]
 struct Api {
@@ -47,11 +41,12 @@ pub(crate) fn router(
     sessions: Arc<Sessions>,
     telemetry: Telemetry,
 ) -> Router {
-    let seen = observe::router(Arc::clone(&control), telemetry, audit.clone());
+    let seen = observe::router(Arc::clone(&control), telemetry.clone(), audit.clone());
+    let said = Logs { control: Arc::clone(&control), telemetry };
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/config", get(config))
-        .route("/v1/logs", get(logs))
+        .route("/v1/logs", get(logs).with_state(said))
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
         .route("/v1/login-code", post(login_code))
@@ -167,72 +162,6 @@ pub(crate) async fn carry_out(audit: Audit, change: Change, outcome: Outcome) ->
     match audited.await {
         Ok(outcome) => outcome,
         Err(_) => Err(ControlError::failed("the command came to no end; see the log")),
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LogParameters {
-    service: Option<String>,
-    lines: Option<usize>,
-    #[serde(default)]
-    follow: bool,
-}
-
-async fn logs(
-    State(api): State<Api>,
-    Extension(closing): Extension<Drain>,
-    parameters: Result<Query<LogParameters>, QueryRejection>,
-) -> Result<Response, ControlError> {
-    let Query(parameters) = parameters.map_err(|rejection| bad_request(rejection.body_text()))?;
-    let service = match parameters.service {
-        Some(name) => Some(service_name(name)?),
-        None => None,
-    };
-    let lines = parameters.lines.unwrap_or(LINES_DEFAULT).min(LogQuery::LINES_MAX);
-    let lines = api.control.logs(LogQuery { service, lines, follow: parameters.follow }).await?;
-    let mut response = Body::new(Ndjson(until_closing(lines, closing))).into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-    Ok(response)
-}
-
-/// The same lines, ending in good order when the face closes: who follows a log then sees its end, not a broken
-/// connection. The source is let go as soon as the reader has gone, even when no line comes.
-fn until_closing(mut lines: LogLines, mut closing: Drain) -> LogLines {
-    let (forward, forwarded) = mpsc::channel(1);
-    tokio::spawn(async move {
-        loop {
-            let line = tokio::select! {
-                () = closing.requested() => return,
-                () = forward.closed() => return,
-                line = lines.recv() => line,
-            };
-            let Some(line) = line else { return };
-            if forward.send(line).await.is_err() {
-                return;
-            }
-        }
-    });
-    forwarded
-}
-
-/// Lines as a body: each is sent when it comes.
-struct Ndjson(LogLines);
-
-impl hyper::body::Body for Ndjson {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(context).map(|line| {
-            line.map(|mut line| {
-                line.push('\n');
-                Ok(Frame::data(Bytes::from(line)))
-            })
-        })
     }
 }
 

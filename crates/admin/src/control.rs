@@ -5,16 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::sync::mpsc;
 
 use crate::map::Map;
 
 /// What a command comes to, in its own time.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, ControlError>> + Send + 'a>>;
-
-/// Lines of the log, each a JSON object without its newline. The stream ends when the sender is dropped. The channel's
-/// capacity is the bound on what a slow reader may lag behind.
-pub type LogLines = mpsc::Receiver<String>;
 
 /// The behaviour behind the API. Answers are JSON objects, shown to people and scripts as they are, so that no secret
 /// may be in them.
@@ -35,26 +30,8 @@ pub trait Control: Send + Sync + 'static {
     fn drain(&self, service: String, instance: String, is_out: bool) -> Answer<'_, Value>;
     /// Ends Terrace gracefully; answers when that has begun.
     fn stop(&self) -> Answer<'_, Value>;
-    /// Lines that programs and Terrace wrote.
-    fn logs(&self, query: LogQuery) -> Answer<'_, LogLines>;
     /// Why Terrace is not ready to serve, a sentence each; empty when it is.
     fn not_ready(&self) -> Vec<String>;
-}
-
-/// Which lines of the log are wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogQuery {
-    /// Those of this service only.
-    pub service: Option<String>,
-    /// So many of the past; at most [`LogQuery::LINES_MAX`].
-    pub lines: usize,
-    /// Whether to go on with what comes.
-    pub follow: bool,
-}
-
-impl LogQuery {
-    /// The most lines of the past that can be asked for.
-    pub const LINES_MAX: usize = 10_000;
 }
 
 /// Why a command was not carried out, told as RFC 9457 asks.

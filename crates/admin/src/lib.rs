@@ -17,6 +17,7 @@ mod config;
 mod control;
 mod dashboard;
 mod gate;
+mod logs;
 pub mod map;
 mod observe;
 mod probes;
@@ -27,4 +28,4 @@ mod socket;
 // The public interface is:
 pub use admin::{Addresses, Admin, BuildError, Handle};
 pub use config::{Config, Loopback, NotLoopback, Role, Token, WeakToken};
-pub use control::{Answer, Control, ControlError, LogLines, LogQuery};
+pub use control::{Answer, Control, ControlError};

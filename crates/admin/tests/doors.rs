@@ -7,17 +7,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use terrace_admin::client::{self, ClientError};
 use terrace_admin::{
-    Addresses, Admin, Answer, BuildError, Config, Control, ControlError, Handle, LogLines, LogQuery,
-    Loopback, Token,
+    Addresses, Admin, Answer, BuildError, Config, Control, ControlError, Handle, Loopback, Token,
 };
-use terrace_instruments::{Log, Meter, Receiver};
+use terrace_instruments::{Event, Level, Log, Meter, Receiver};
+use terrace_runtime::clock;
 use terrace_runtime::drain::{self, Drainer};
 use terrace_telemetry::{Destination, Telemetry};
-use tokio::sync::{Notify, mpsc};
 
 const TOKEN: &str = "a-token-for-tests-0123456789";
 
@@ -26,9 +26,6 @@ const TOKEN: &str = "a-token-for-tests-0123456789";
 struct Fake {
     asked: Mutex<Vec<String>>,
     reasons: Mutex<Vec<String>>,
-    /// The sending ends of the logs being followed.
-    followers: Mutex<Vec<mpsc::Sender<String>>>,
-    followed: Notify,
 }
 
 impl Fake {
@@ -40,7 +37,7 @@ impl Fake {
 
 impl Control for Fake {
     fn status(&self) -> Answer<'_, Value> {
-        Box::pin(async { Ok(json!({ "services": [] })) })
+        Box::pin(async { Ok(json!({ "services": [{ "name": "orders" }] })) })
     }
     fn config(&self) -> Answer<'_, Value> {
         Box::pin(async { Ok(json!({ "admin": { "token": "redacted" } })) })
@@ -65,17 +62,6 @@ impl Control for Fake {
     fn stop(&self) -> Answer<'_, Value> {
         self.asked("stop".to_owned())
     }
-    fn logs(&self, query: LogQuery) -> Answer<'_, LogLines> {
-        let (sender, lines) = mpsc::channel(16);
-        for number in 0..query.lines.min(3) {
-            sender.try_send(json!({ "line": number, "service": query.service }).to_string()).unwrap();
-        }
-        if query.follow {
-            self.followers.lock().unwrap().push(sender);
-            self.followed.notify_one();
-        }
-        Box::pin(async { Ok(lines) })
-    }
     fn not_ready(&self) -> Vec<String> {
         self.reasons.lock().unwrap().clone()
     }
@@ -89,7 +75,7 @@ struct Door {
     drainer: Drainer,
     running: tokio::task::JoinHandle<()>,
     events: Receiver,
-    _telemetry: Telemetry,
+    telemetry: Telemetry,
 }
 
 fn folder() -> PathBuf {
@@ -124,7 +110,7 @@ impl Door {
         let (drainer, drain) = drain::channel();
         let handle = admin.handle();
         let running = tokio::spawn(admin.run(drain));
-        Self { state, fake, handle, drainer, running, events, _telemetry: telemetry }
+        Self { state, fake, handle, drainer, running, events, telemetry }
     }
 
     fn socket(&self) -> PathBuf {
@@ -181,7 +167,7 @@ fn refusal(result: Result<Value, ClientError>) -> ControlError {
 #[tokio::test]
 async fn commands_reach_the_running_terrace_through_the_socket() {
     let door = Door::open();
-    assert_eq!(door.get("/v1/status").await.unwrap(), json!({ "services": [] }));
+    assert_eq!(door.get("/v1/status").await.unwrap()["services"][0]["name"], "orders");
     assert_eq!(door.get("/v1/config").await.unwrap()["admin"]["token"], "redacted");
     door.post("/v1/services/orders/scale", Some(json!({ "instances": 3 }))).await.unwrap();
     door.post("/v1/services/orders/restart", None).await.unwrap();
@@ -301,35 +287,93 @@ async fn where_none_runs_the_client_says_how_to_start_one() {
     assert!(text.ends_with("does not exist; start it with `terrace up`"), "{text}");
 }
 
-#[tokio::test]
-async fn a_log_can_be_followed_to_its_end() {
-    let door = Door::open();
-    let mut past = client::stream(&door.socket(), "/v1/logs?service=orders&lines=2").await.unwrap();
-    assert_eq!(past.next().await.unwrap().unwrap(), r#"{"line":0,"service":"orders"}"#);
-    assert_eq!(past.next().await.unwrap().unwrap(), r#"{"line":1,"service":"orders"}"#);
-    assert_eq!(past.next().await.unwrap(), None);
-
-    let mut live = client::stream(&door.socket(), "/v1/logs?follow=true&lines=0").await.unwrap();
-    door.fake.followed.notified().await;
-    let sender = door.fake.followers.lock().unwrap().pop().unwrap();
-    for number in 0..100 {
-        sender.send(format!("{{\"n\":{number}}}")).await.unwrap();
-        assert_eq!(live.next().await.unwrap().unwrap(), format!("{{\"n\":{number}}}"));
+impl Door {
+    /// What an instance of `orders` prints; it is in memory when this returns.
+    fn print(&self, line: &str) {
+        let event = Event::new(Level::Info, "app.output").service("orders").instance("orders-1");
+        self.telemetry.log().relay(Event { time: clock::wall(), ..event.message(line.to_owned()) });
+        assert!(self.telemetry.handle().flush(Duration::from_secs(60)));
     }
-    door.drainer.request();
-    assert_eq!(live.next().await.unwrap(), None, "the end is an end, not a broken connection");
-    sender.closed().await;
+
+    async fn logs(&self, query: &str) -> client::Lines {
+        client::stream(&self.socket(), &format!("/v1/logs?{query}")).await.unwrap()
+    }
+
+    /// All messages that are answered.
+    async fn messages(&self, query: &str) -> Vec<String> {
+        let (mut lines, mut messages) = (self.logs(query).await, Vec::new());
+        while let Some(line) = lines.next().await.unwrap() {
+            let record: Value = serde_json::from_str(&line).unwrap();
+            messages.push(record["message"].as_str().unwrap().to_owned());
+        }
+        messages
+    }
+}
+
+#[tokio::test]
+async fn records_are_found_by_what_is_asked_of_them() {
+    let door = Door::open();
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    door.print(&format!(r#"{{"level":"error","msg":"no stock","trace_id":"{trace}","left":0}}"#));
+    door.print("listening");
+    door.telemetry.log().emit(Event::new(Level::Info, "ready").message("every service is ready"));
+    door.print("WARN slow");
+    let all = ["no stock", "listening", "every service is ready", "WARN slow"];
+    assert_eq!(door.messages("").await, all);
+    assert_eq!(door.messages("lines=2").await, all[2..]);
+    assert_eq!(door.messages("service=orders&level=warn").await, ["no stock", "WARN slow"]);
+    assert_eq!(door.messages("service=terrace").await, ["every service is ready"]);
+    assert_eq!(door.messages(&format!("trace={trace}")).await, ["no stock"]);
+    assert_eq!(door.messages("text=STOCK").await, ["no stock"]);
+    assert_eq!(door.messages("instance=orders-2").await, [""; 0]);
+    assert_eq!(door.messages("until=1h").await, [""; 0]);
+    let line: Value =
+        serde_json::from_str(&door.logs("lines=4").await.next().await.unwrap().unwrap()).unwrap();
+    assert_eq!(
+        (&line["service"], &line["instance"], &line["stream"], &line["fields"]["left"], &line["trace_id"]),
+        (&"orders".into(), &"orders-1".into(), &"stdout".into(), &0.into(), &trace.into())
+    );
     door.close().await;
 }
 
 #[tokio::test]
-async fn who_stops_following_is_forgotten_even_when_nothing_is_said() {
+async fn where_memory_does_not_reach_it_says_so_first() {
     let door = Door::open();
-    let live = client::stream(&door.socket(), "/v1/logs?follow=true&lines=0").await.unwrap();
-    door.fake.followed.notified().await;
-    let sender = door.fake.followers.lock().unwrap().pop().unwrap();
-    drop(live);
-    sender.closed().await;
+    door.print("listening");
+    let mut lines = door.logs("since=1d").await;
+    let note: Value = serde_json::from_str(&lines.next().await.unwrap().unwrap()).unwrap();
+    assert!(note["note"].as_str().unwrap().ends_with(" are not in memory"), "{note}");
+    assert!(lines.next().await.unwrap().unwrap().contains("listening"));
+    assert_eq!(lines.next().await.unwrap(), None);
+    assert!(door.logs("since=1d&lines=1").await.next().await.unwrap().unwrap().contains("listening"));
+    door.close().await;
+}
+
+#[tokio::test]
+async fn a_question_about_logs_that_makes_no_sense_is_refused_with_what_would() {
+    let door = Door::open();
+    let refused = async |query: &str| refusal(door.get(&format!("/v1/logs?{query}")).await);
+    assert!(refused("service=order").await.detail.contains("did you mean `orders`?"));
+    for query in
+        ["level=terrible", "trace=7", "since=noon", "until=later", "until=1h&follow=true", "lines=-1", "x=1"]
+    {
+        assert_eq!(refused(query).await.status, 400, "{query}");
+    }
+    door.close().await;
+}
+
+#[tokio::test]
+async fn a_log_can_be_followed_to_its_end() {
+    let door = Door::open();
+    door.print("before");
+    let mut live = door.logs("follow=true&service=orders").await;
+    assert!(live.next().await.unwrap().unwrap().contains("before"));
+    for number in 0..100 {
+        door.print(&format!("line {number}"));
+        assert!(live.next().await.unwrap().unwrap().contains(&format!("\"line {number}\"")));
+    }
+    door.drainer.request();
+    assert_eq!(live.next().await.unwrap(), None, "the end is an end, not a broken connection");
     door.close().await;
 }
 

@@ -8,9 +8,9 @@ use terrace_instruments::{Event, Level, Log, Meter};
 use tokio::sync::watch;
 
 use crate::ledger::Ledger;
-use crate::logs::{LogBook, LogLine};
 use crate::ports::Ports;
 use crate::rotation::Rotation;
+use crate::shim::protocol::OutputLine;
 
 /// Shared by all services of a fleet.
 pub(crate) struct Context {
@@ -24,7 +24,6 @@ pub(crate) struct Context {
     pub(crate) rotation: Arc<dyn Rotation>,
     pub(crate) ports: Ports,
     pub(crate) ledger: Ledger,
-    pub(crate) logs: LogBook,
     pub(crate) log: Log,
     pub(crate) meter: Meter,
     /// Counts up whenever a status may have changed.
@@ -32,14 +31,12 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Keeps a line of output, and makes it an event. How much it matters is known when it has been read.
-    pub(crate) fn output(&self, line: LogLine) {
-        let event = Event {
-            time: SystemTime::UNIX_EPOCH + Duration::from_millis(line.at_ms),
-            ..Event::new(Level::Info, "app.output").service(&line.service).instance(&line.instance)
-        };
-        let event = event.field("stream", line.stream.as_str()).message(line.text.clone());
+    /// Hands on a line that an instance printed. How much it matters is known when it has been read.
+    pub(crate) fn output(&self, service: &str, instance: &str, line: OutputLine) {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(line.at_ms);
+        let event = Event { time, ..Event::new(Level::Info, "app.output") };
+        let event = event.service(service).instance(instance).field("stream", line.stream.as_str());
+        let event = event.message(line.text);
         self.log.relay(if line.cut { event.field("cut", true) } else { event });
-        self.logs.push(line);
     }
 }

@@ -17,7 +17,6 @@ use crate::config::{Config, INSTANCES_MAX, ServiceConfig};
 use crate::context::Context;
 use crate::error::{BuildError, Error};
 use crate::ledger::Ledger;
-use crate::logs::{LogBook, LogStream};
 use crate::ports::Ports;
 use crate::rotation::Rotation;
 use crate::service::{Command, Service};
@@ -81,7 +80,6 @@ pub fn build(
         rotation,
         ports: Ports::default(),
         ledger: Ledger::open(config.state.join("fleet.json")),
-        logs: LogBook::new(),
         log,
         meter: meter.clone(),
         changes: watch::Sender::new(0),
@@ -292,12 +290,6 @@ impl Handle {
                 _ => changes.changed().await.ok()?,
             }
         }
-    }
-
-    /// The last lines of output of a service, or of all, or of one instance, and those to come.
-    #[must_use]
-    pub fn logs(&self, service: Option<&str>, instance: Option<&str>) -> LogStream {
-        self.context.logs.read(service, instance)
     }
 
     /// Stops every service; requests and streams in flight have `drain` at most. Returns when that has begun;

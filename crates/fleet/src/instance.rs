@@ -21,7 +21,6 @@ use crate::adopt::{Adopted, end_stranded};
 use crate::config::{Ready, ReadyKind};
 use crate::context::Context;
 use crate::link::Link;
-use crate::logs::LogLine;
 use crate::ports::Lease;
 use crate::ready;
 use crate::shim::notify;
@@ -397,9 +396,7 @@ impl Instance {
             self.tail.pop_front();
         }
         self.tail.push_back(line.text.clone());
-        let OutputLine { stream, text, at_ms, cut } = line;
-        let (service, instance) = (self.who.service.clone(), self.who.name.clone());
-        self.context.output(LogLine { service, instance, stream, at_ms, text, cut });
+        self.context.output(&self.who.service, &self.who.name, line);
     }
 
     fn note_dropped(&self, lines: u64) {

@@ -6,7 +6,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use terrace_runtime::{clock, spawn};
@@ -17,9 +17,8 @@ use tokio::time::timeout;
 use crate::adopt::end_stranded;
 use crate::context::Context;
 use crate::instance::instance_id;
-use crate::logs::LogLine;
 use crate::shim::lines::Lines;
-use crate::shim::protocol::{Exit, Stream};
+use crate::shim::protocol::{Exit, OutputLine, Stream};
 use crate::spec::{self, Spec};
 
 /// Output that is still in the pipes when the command has ended is there at once.
@@ -28,7 +27,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Runs the release command of `spec`, if it has one, and waits for it. Dropping the future kills it.
 ///
 /// # Errors
-/// A sentence that says how it failed.
+/// A sentence that says how it failed, with the last line that it printed.
 pub(crate) async fn run(context: Arc<Context>, spec: Arc<Spec>) -> Result<(), String> {
     let Some((program, arguments)) = spec.config.release.as_ref().and_then(|argv| argv.split_first()) else {
         return Ok(());
@@ -61,11 +60,27 @@ impl Drop for Family {
     }
 }
 
-async fn finish(context: &Context, service: &str, mut family: Family) -> Result<(), String> {
+async fn finish(context: &Context, service: &str, family: Family) -> Result<(), String> {
+    let last = Mutex::new(None);
+    let ended = watch(context, service, family, &last).await;
+    let last = last.into_inner().unwrap_or_else(PoisonError::into_inner);
+    ended.map_err(|why| last.map_or_else(|| why.clone(), |last: String| format!("{why}: {last}")))
+}
+
+async fn watch(
+    context: &Context,
+    service: &str,
+    mut family: Family,
+    last: &Mutex<Option<String>>,
+) -> Result<(), String> {
     let (stdout, stderr) = (family.child.stdout.take(), family.child.stderr.take());
     let instance = family.instance.clone();
-    let stdout = copy(context, service, &instance, Stream::Stdout, stdout);
-    let stderr = copy(context, service, &instance, Stream::Stderr, stderr);
+    let keep = |stream, text: String, cut| {
+        *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.clone());
+        context.output(service, &instance, OutputLine { stream, text, at_ms: clock_ms(), cut });
+    };
+    let stdout = copy(stdout, |text, cut| keep(Stream::Stdout, text, cut));
+    let stderr = copy(stderr, |text, cut| keep(Stream::Stderr, text, cut));
     let mut copying = pin!(async { tokio::join!(stdout, stderr) });
     let mut copied = false;
     // What it left running in the background may hold the pipes open, so its own end is what counts.
@@ -95,23 +110,13 @@ fn judge(status: ExitStatus) -> Result<(), String> {
     Err(format!("the release command failed: {exit}"))
 }
 
-async fn copy(
-    context: &Context,
-    service: &str,
-    instance: &str,
-    stream: Stream,
-    pipe: Option<impl AsyncRead + Unpin>,
-) {
+async fn copy(pipe: Option<impl AsyncRead + Unpin>, keep: impl Fn(String, bool)) {
     let Some(mut pipe) = pipe else { return };
     let (mut lines, mut buffer) = (Lines::default(), vec![0; 8 * 1024]);
-    let keep = |text, cut| {
-        let (service, instance) = (service.to_owned(), instance.to_owned());
-        context.output(LogLine { service, instance, stream, at_ms: clock_ms(), text, cut });
-    };
     while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
-        lines.push(&buffer[..count], keep);
+        lines.push(&buffer[..count], &keep);
     }
-    lines.finish(keep);
+    lines.finish(&keep);
 }
 
 fn clock_ms() -> u64 {

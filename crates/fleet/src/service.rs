@@ -200,7 +200,6 @@ impl Service {
         }
         let over = self.ending.is_some();
         if over {
-            self.context.logs.forget(&self.name);
             self.metrics.show(&[]);
         }
         over
@@ -346,8 +345,6 @@ impl Service {
     }
 
     fn fail_release(&mut self, why: String) {
-        let last = self.context.logs.last_text(&self.name, &format!("{}-release", self.name));
-        let why = last.map_or_else(|| why.clone(), |last| format!("{why}: {last}"));
         self.emit(Level::Error, "fleet.release.failed", |event| event.message(why.clone()));
         self.release = Release::Failed(why);
         self.end_rollout_failed();

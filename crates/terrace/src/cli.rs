@@ -159,12 +159,30 @@ pub struct Restart {
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 #[command(after_help = examples::LOGS)]
 pub struct Logs {
-    /// The service; all of them when none is named
+    /// The service, or `terrace` for Terrace itself; all of them when none is named
     pub service: Option<String>,
+    /// Only of this instance, such as web-1
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<String>,
+    /// Only of this level and above: debug, info, warn or error
+    #[arg(long, value_name = "LEVEL")]
+    pub level: Option<String>,
+    /// Only of this trace
+    #[arg(long, value_name = "ID")]
+    pub trace: Option<String>,
+    /// Only with this text in the message or a field, whatever its case
+    #[arg(long, value_name = "TEXT")]
+    pub text: Option<String>,
+    /// Only since then: how long ago, such as 10m or 1h30m, or a time such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// Only until then, written likewise
+    #[arg(long, value_name = "WHEN", conflicts_with = "follow")]
+    pub until: Option<String>,
     /// Stay and show new lines as they come
     #[arg(short, long)]
     pub follow: bool,
-    /// Lines to begin with, of each instance
+    /// Lines to begin with
     #[arg(short = 'n', long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=10_000))]
     pub lines: u32,
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the command")]

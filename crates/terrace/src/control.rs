@@ -4,17 +4,13 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use terrace_admin::map::Map;
-use terrace_admin::{Answer, Control, ControlError, LogLines, LogQuery};
-use terrace_fleet::{Error as FleetError, Followed, LogLine, LogStream};
+use terrace_admin::{Answer, Control, ControlError};
+use terrace_fleet::Error as FleetError;
 use terrace_runtime::clock;
 use terrace_upstream::EndpointReport;
-use tokio::sync::mpsc;
 
 use crate::file::{self, Source, Tls};
 use crate::running::{Origin, Running, UpError};
-
-/// Lines of a follower that is slow; further ones are counted and told.
-const FOLLOWED_LINES_MAX: usize = 1024;
 
 /// A running Terrace as the admin API sees it.
 pub(crate) struct Remote(pub(crate) Arc<Running>);
@@ -73,60 +69,9 @@ impl Control for Remote {
         })
     }
 
-    fn logs(&self, query: LogQuery) -> Answer<'_, LogLines> {
-        Box::pin(async move {
-            let service = query.service.as_deref();
-            let known = self.0.fleet.status().await;
-            if let Some(name) = service.filter(|name| known.service(name).is_none()) {
-                let services = known.services.into_iter().map(|service| service.name).collect();
-                return Err(fleet_refused(FleetError::UnknownService { name: name.to_owned(), services }));
-            }
-            let stream = self.0.fleet.logs(service, None);
-            let (sender, lines) = mpsc::channel(FOLLOWED_LINES_MAX);
-            tokio::spawn(send_lines(stream, query, sender));
-            Ok(lines)
-        })
-    }
-
     fn not_ready(&self) -> Vec<String> {
         self.0.not_available()
     }
-}
-
-async fn send_lines(mut stream: LogStream, query: LogQuery, lines: mpsc::Sender<String>) {
-    for line in stream.recent(query.lines) {
-        if lines.send(to_json(&line)).await.is_err() {
-            return;
-        }
-    }
-    if !query.follow {
-        return;
-    }
-    loop {
-        let text = tokio::select! {
-            followed = stream.next() => match followed {
-                Some(Followed::Line(line)) => to_json(&line),
-                Some(Followed::Missed(count)) => json!({ "missed_lines": count }).to_string(),
-                None => return,
-            },
-            () = lines.closed() => return,
-        };
-        if lines.send(text).await.is_err() {
-            return;
-        }
-    }
-}
-
-fn to_json(line: &LogLine) -> String {
-    json!({
-        "time_ms": line.at_ms,
-        "service": line.service,
-        "instance": line.instance,
-        "stream": format!("{:?}", line.stream).to_lowercase(),
-        "line": line.text,
-        "cut": line.cut,
-    })
-    .to_string()
 }
 
 fn refused(error: UpError) -> ControlError {

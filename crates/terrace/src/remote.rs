@@ -1,6 +1,8 @@
 //! The commands that talk to a running Terrace, through the socket in its state folder, and how their answers look to a
 //! person.
 
+mod logs;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -63,7 +65,7 @@ fn socket(file: &Path) -> PathBuf {
 
 async fn answer(socket: &Path, ask: &Ask<'_>, global: &Global) -> Result<(), ClientError> {
     let value = match ask {
-        Ask::Logs(logs) => return print_logs(socket, logs, global).await,
+        Ask::Logs(logs) => return logs::print(socket, logs, global).await,
         Ask::Status => client::request(socket, "GET", "/v1/status", None).await?,
         Ask::Reload => client::request(socket, "POST", "/v1/reload", None).await?,
         Ask::Stop => client::request(socket, "POST", "/v1/stop", None).await?,
@@ -104,35 +106,6 @@ fn text(ask: &Ask<'_>, value: &Value, paint: Paint) -> String {
         }
         Ask::Logs(_) => String::new(),
     }
-}
-
-async fn print_logs(socket: &Path, logs: &Logs, global: &Global) -> Result<(), ClientError> {
-    let mut path = format!("/v1/logs?lines={}&follow={}", logs.lines, logs.follow);
-    if let Some(service) = &logs.service {
-        let _infallible = write!(path, "&service={service}");
-    }
-    let paint = Paint(global.colours_output());
-    let mut lines = client::stream(socket, &path).await?;
-    while let Some(line) = lines.next().await? {
-        let shown = match serde_json::from_str::<Value>(&line) {
-            Ok(value) if !global.json => log_line(&value, paint),
-            _ => line,
-        };
-        if say(&format!("{shown}\n")).is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-fn log_line(value: &Value, paint: Paint) -> String {
-    if let Some(missed) = value["missed_lines"].as_u64() {
-        return paint.faint(&format!("({missed} lines were not read in time)"));
-    }
-    let instance = value["instance"].as_str().unwrap_or_default();
-    // What an app prints may be what a stranger sent it.
-    let line = for_terminal(value["line"].as_str().unwrap_or_default(), paint.0);
-    format!("{} {line}", paint.name(instance, &format!("{instance:>14}")))
 }
 
 /// Status as a table.
@@ -268,6 +241,17 @@ impl Paint {
         self.with("31", text)
     }
 
+    /// Padded to the longest of them.
+    fn level(self, level: &str) -> String {
+        let padded = format!("{level:5}");
+        match level {
+            "error" => self.with("1;31", &padded),
+            "warn" => self.with("33", &padded),
+            "debug" => self.faint(&padded),
+            _ => self.with("32", &padded),
+        }
+    }
+
     fn state(self, state: &str) -> String {
         let code = match state.trim_end() {
             "ready" | "running" => "32",
@@ -291,9 +275,6 @@ mod tests {
 
     #[test]
     fn what_an_app_prints_cannot_command_the_terminal() {
-        let line = json!({ "instance": "web-1", "line": "\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[31mred" });
-        assert_eq!(log_line(&line, Paint(false)), "         web-1 ]0;title[2Jred");
-        assert!(log_line(&line, Paint(true)).ends_with("]0;title[2J\u{1b}[31mred\u{1b}[0m"));
         let fleet =
             json!({ "state": "crash-loop", "ready": 0, "desired": 1, "reason": "it said:\n\u{1b}[2Jno" });
         let shown = status(&json!({ "services": [{ "name": "web", "fleet": fleet }] }), Paint(false));

@@ -13,7 +13,8 @@ use terrace_fleet::{Fleet, ServiceState, ServiceStatus};
 use terrace_instruments::{Event, Level, Log, Meter};
 use terrace_runtime::drain::{self, Drain, Drainer};
 use terrace_runtime::{clock, threads};
-use terrace_telemetry::{Instance, Style, Telemetry, for_terminal};
+use terrace_signals::records::{LogFilter, LogRecord};
+use terrace_telemetry::{Instance, Style, Telemetry, for_terminal, record_json};
 
 use crate::compile::{self, edge::Parts, fleet::Neighbours};
 use crate::control::Remote;
@@ -369,7 +370,7 @@ impl Running {
         loop {
             let services = self.fleet.status().await.services;
             if let Some(failed) = services.iter().find(|service| self.has_failed_to_start(service)) {
-                return Err(self.not_ready(failed));
+                return Err(self.not_ready(failed).await);
             }
             if services.iter().all(|service| service.state == ServiceState::Running) {
                 return Ok(());
@@ -388,13 +389,32 @@ impl Running {
         service.ready == 0 && service.desired > 0 && (is_stuck || is_late)
     }
 
-    fn not_ready(&self, service: &ServiceStatus) -> UpError {
-        let lines = self.fleet.logs(Some(&service.name), None).recent(20);
-        let output = lines.iter().map(|line| format!("\n  | {}", for_terminal(&line.text, false))).collect();
+    async fn not_ready(&self, service: &ServiceStatus) -> UpError {
+        let output = self.last_output(service.name.clone()).await;
         let last_exit = service.instances.iter().find_map(|instance| instance.last_exit.clone());
         let reason =
             service.reason.clone().or(last_exit).unwrap_or_else(|| service.state.as_str().to_owned());
         UpError::NotReady { service: service.name.clone(), reason, output }
+    }
+
+    /// The last lines that a service printed, each on a line of its own.
+    async fn last_output(&self, service: String) -> String {
+        const LINES_MAX: usize = 20;
+        const RECORDS_MAX: usize = 200;
+        const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
+        let telemetry = self.telemetry.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let _what_is_there_will_do = telemetry.flush(WRITTEN_WITHIN);
+            telemetry.records(&LogFilter { service: Some(service), ..LogFilter::default() }, RECORDS_MAX)
+        });
+        let mut records = read.await.unwrap_or_default();
+        records.retain(|record| record.is_app);
+        let lines = records[records.len().saturating_sub(LINES_MAX)..].iter();
+        let text = |record: &LogRecord| match record.message.is_empty() {
+            true => record_json(record),
+            false => record.message.clone(),
+        };
+        lines.map(|record| format!("\n  | {}", for_terminal(&text(record), false))).collect()
     }
 
     /// What is not ready yet; empty when everything is.

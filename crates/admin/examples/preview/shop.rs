@@ -7,11 +7,10 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 use terrace_admin::map::{Figures, Instance, Listener, Map, Route, Service};
-use terrace_admin::{Answer, Control, ControlError, LogLines, LogQuery};
+use terrace_admin::{Answer, Control, ControlError};
 use terrace_runtime::{clock, random};
 use terrace_signals::alerts::{AlertState, Severity};
 use terrace_telemetry::Handle;
-use tokio::sync::mpsc;
 
 /// Route, its pattern, its service, requests a second, p99 in seconds, share of errors.
 pub(crate) const ROUTES: &[(&str, &str, &str, f64, f64, f64)] = &[
@@ -313,11 +312,6 @@ impl Control for Shop {
 
     fn stop(&self) -> Answer<'_, Value> {
         refused(ControlError::invalid("a preview is ended with Ctrl-C"))
-    }
-
-    fn logs(&self, _query: LogQuery) -> Answer<'_, LogLines> {
-        let (_none, lines) = mpsc::channel(1);
-        Box::pin(async { Ok(lines) })
     }
 
     fn not_ready(&self) -> Vec<String> {

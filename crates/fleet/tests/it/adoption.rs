@@ -115,10 +115,8 @@ async fn output_written_while_nobody_listened_is_not_lost() {
     std::fs::write(file, "").expect("a folder of our own");
 
     let world = World::start(folder.config());
-    let mut logs = world.handle.logs(Some("orders"), None);
     world.apply(&[service]).await;
-    let line = tokio::time::timeout(crate::world::DEADLINE, logs.next()).await.expect("it comes");
-    assert!(matches!(line, Some(terrace_fleet::Followed::Line(line)) if line.text == "spoken"));
+    assert_eq!(world.said("spoken").await, "");
     world.stop().await;
 }
 

@@ -3,15 +3,13 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
-use terrace_fleet::{
-    BoxFuture, Config, FleetStatus, Followed, Handle, Member, Rotation, ServiceConfig, ServiceState,
-};
+use terrace_fleet::{BoxFuture, Config, FleetStatus, Handle, Member, Rotation, ServiceConfig, ServiceState};
 use terrace_instruments::{Event, Log, Meter, Receiver};
 use terrace_policy::{Backoff, RestartLaw};
 use terrace_runtime::drain::{self, Drainer};
@@ -140,26 +138,71 @@ fn until_false(mut flag: watch::Receiver<bool>) -> BoxFuture<()> {
     })
 }
 
+/// Everything that was said, and whoever waits for more.
+struct Heard {
+    events: Receiver,
+    seen: Mutex<Vec<Event>>,
+    grown: watch::Sender<()>,
+    is_over: AtomicBool,
+}
+
+impl Heard {
+    fn start(events: Receiver) -> Arc<Self> {
+        let (seen, grown, is_over) = (Mutex::default(), watch::Sender::new(()), AtomicBool::new(false));
+        let heard = Arc::new(Self { events, seen, grown, is_over });
+        let listening = Arc::clone(&heard);
+        std::thread::spawn(move || {
+            while !listening.is_over.load(Ordering::Relaxed) {
+                listening.events.wait(DEADLINE);
+                drop(listening.listen());
+                listening.grown.send_replace(());
+            }
+        });
+        heard
+    }
+
+    /// All that was said before this call.
+    fn listen(&self) -> MutexGuard<'_, Vec<Event>> {
+        let mut seen = self.seen.lock().expect("no test panics in here");
+        seen.extend(self.events.take_events());
+        seen
+    }
+}
+
+/// Ends the thread that listens.
+impl Drop for World {
+    fn drop(&mut self) {
+        self.heard.is_over.store(true, Ordering::Relaxed);
+        self.log.wake();
+    }
+}
+
+fn rest_of_line(event: &Event, start: &str) -> Option<String> {
+    let text = event.message.as_deref().filter(|_| event.name == "app.output")?;
+    text.strip_prefix(start).map(str::to_owned)
+}
+
 /// A fleet that runs.
 pub(crate) struct World {
     pub(crate) handle: Handle,
     pub(crate) rotation: Arc<Recorder>,
-    events: Receiver,
-    seen: Mutex<Vec<Event>>,
+    heard: Arc<Heard>,
+    log: Log,
     drainer: Drainer,
     task: JoinHandle<()>,
 }
 
 impl World {
     pub(crate) fn start(config: Config) -> Self {
-        let (log, events) = Log::channel(100_000);
+        let (log, events) = Log::channel(400_000);
+        let heard = Heard::start(events);
         let rotation = Recorder::new();
         let balancer: Arc<dyn Rotation> = Arc::<Recorder>::clone(&rotation);
         let (fleet, handle) =
-            terrace_fleet::build(config, balancer, &Meter::new(1), log).expect("a folder of its own");
+            terrace_fleet::build(config, balancer, &Meter::new(1), log.clone()).expect("a folder of its own");
         let (drainer, drain) = drain::channel();
         let task = tokio::spawn(fleet.run(drain));
-        Self { handle, rotation, events, seen: Mutex::default(), drainer, task }
+        Self { handle, rotation, heard, log, drainer, task }
     }
 
     pub(crate) async fn apply(&self, services: &[ServiceConfig]) {
@@ -196,28 +239,20 @@ impl World {
 
     /// Everything that happened so far.
     pub(crate) fn events(&self) -> Vec<Event> {
-        let mut seen = self.seen.lock().expect("no test panics in here");
-        seen.extend(self.events.take_events());
+        let seen = self.heard.listen();
         seen.iter().filter(|event| event.name != "app.output").cloned().collect()
     }
 
     /// Waits until `orders` has printed a line that starts like this, and returns the rest of it.
     pub(crate) async fn said(&self, start: &str) -> String {
-        let mut logs = self.handle.logs(Some("orders"), None);
-        let mut lines = logs.recent(usize::MAX);
+        let mut grown = self.heard.grown.subscribe();
         let found = async {
             loop {
-                if let Some(rest) = lines.iter().find_map(|line| line.text.strip_prefix(start)) {
-                    return rest.to_owned();
+                grown.borrow_and_update();
+                if let Some(rest) = self.heard.listen().iter().find_map(|event| rest_of_line(event, start)) {
+                    return rest;
                 }
-                match logs.next().await {
-                    Some(Followed::Line(line)) => lines.push(line),
-                    Some(Followed::Missed(_)) => {
-                        logs = self.handle.logs(Some("orders"), None);
-                        lines = logs.recent(usize::MAX);
-                    }
-                    None => panic!("the fleet ended before it said `{start}`"),
-                }
+                grown.changed().await.expect("it is listened to as long as this world stands");
             }
         };
         timeout(DEADLINE, found).await.expect("it is said")
@@ -225,8 +260,7 @@ impl World {
 
     /// What apps printed so far, as events.
     pub(crate) fn output(&self) -> Vec<Event> {
-        self.events();
-        let seen = self.seen.lock().expect("no test panics in here");
+        let seen = self.heard.listen();
         seen.iter().filter(|event| event.name == "app.output").cloned().collect()
     }
 
@@ -235,16 +269,16 @@ impl World {
     }
 
     /// Stops everything and waits for it.
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop(mut self) {
         self.drainer.request();
-        timeout(DEADLINE, self.task).await.expect("stopping ends").expect("the fleet does not panic");
+        timeout(DEADLINE, &mut self.task).await.expect("stopping ends").expect("the fleet does not panic");
         assert!(self.rotation.too_early.lock().expect("no test panics in here").is_empty());
     }
 
     /// Ends as by kill -9: nothing is stopped, connections are just gone.
-    pub(crate) async fn vanish(self) {
+    pub(crate) async fn vanish(mut self) {
         self.task.abort();
-        let _aborted = self.task.await;
+        let _aborted = (&mut self.task).await;
     }
 }
 

@@ -63,7 +63,10 @@ pub(super) const LOGS: &str = "\
 Examples:
   terrace logs                             The last lines of all services
   terrace logs web --follow                Those of web, and new ones as they come
-  terrace logs web -n 1000 | grep error    More of them";
+  terrace logs web --level warn --since 1h What went wrong within the last hour
+  terrace logs --trace 4bf92f3577b34da6a3ce929d0e0e4736
+                                           What all services said about one request
+  terrace logs --text timeout --json       As JSON, for programs";
 
 pub(super) const SCHEMA: &str = "\
 Examples:

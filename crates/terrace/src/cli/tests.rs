@@ -49,6 +49,12 @@ fn logs_are_followed_from_some_line_on() {
     assert_eq!((logs.service.as_deref(), logs.follow, logs.lines), (Some("web"), true, 5));
     let Command::Logs(logs) = command("terrace logs") else { panic!("not logs") };
     assert_eq!((logs.service, logs.follow, logs.lines), (None, false, 100));
+    let Command::Logs(logs) = command("terrace logs --level warn --since 10m --text a --until 1m") else {
+        panic!("not logs")
+    };
+    let asked = [&logs.level, &logs.since, &logs.text, &logs.until].map(|asked| asked.as_deref());
+    assert_eq!(asked, [Some("warn"), Some("10m"), Some("a"), Some("1m")]);
+    assert!(parse("terrace logs --until 1m -f").is_err());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::{shop, world};
 
 const TOKEN: &str = "a-token-that-nobody-guesses";
 
-fn probes(terrace: &Terrace<'_>) -> SocketAddr {
+pub(crate) fn probes(terrace: &Terrace<'_>) -> SocketAddr {
     terrace.status()["probes"].as_str().and_then(|text| text.parse().ok()).expect("probes are on")
 }
 
@@ -273,7 +273,7 @@ fn logs_are_followed_line_by_line() {
     until_true("the past comes first", || following.stdout().contains("before"));
     see(address, "/print?line=after");
     let line =
-        until("the present follows", || following.access().into_iter().find(|line| line["line"] == "after"));
+        until("the present follows", || following.access().into_iter().find(|line| line["message"] == "after"));
     assert!(line["instance"].as_str().is_some_and(|name| name.starts_with("web-")), "{line}");
     assert_eq!((&line["service"], &line["stream"]), (&"web".into(), &"stdout".into()));
     let told = terrace.event("app.output");
