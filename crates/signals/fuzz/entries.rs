@@ -1,6 +1,10 @@
 //! What the fuzzers call, and what must hold of every input.
 
+use std::time::{Duration, SystemTime};
+
+use terrace_signals::alerts::{Engine, Objective, Rules, Saved, Sight, Subject};
 use terrace_signals::records::{LINE_BYTES_MAX, read_line};
+use terrace_signals::series::Chart;
 use terrace_signals::series::text::{Dialect, TextBounds, merge, parse, write};
 
 /// A line: what is read of it holds nothing that a terminal would obey, every field is JSON under a name of its own, and
@@ -51,4 +55,33 @@ pub(crate) fn text(data: &[u8]) {
         };
         assert_eq!((again.samples(), again.dropped), (count(&families), 0), "{older}");
     }
+}
+
+/// The state of alerts on disk: what is accepted can be gone on with, and what is then saved is accepted.
+pub(crate) fn alerts_state(data: &[u8]) {
+    let Ok(saved) = Saved::parse(data) else { return };
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_100_000);
+    let checkout = Objective {
+        name: "checkout".to_owned(),
+        subject: Subject::Route("orders".to_owned()),
+        success: Some(0.999),
+        latency: None,
+        window: Duration::from_secs(30 * 86_400),
+        notify: Vec::new(),
+    };
+    let rules = Rules { objectives: vec![checkout], ..Rules::default() };
+    let mut engine = Engine::restore(rules, saved, Duration::from_secs(1), wall);
+    for seconds in [2, 400, 100_000] {
+        let sight = Sight { own: &[], ask: &|_| Chart::default(), unusual: &Vec::new };
+        let ticked = engine.tick(Duration::from_secs(seconds), wall, &sight);
+        ticked
+            .notifications
+            .iter()
+            .for_each(|message| engine.settled(Duration::from_secs(seconds), message.id, true));
+        engine.objectives();
+        engine.alerts(wall);
+        engine.silences(wall);
+    }
+    let json = engine.save(wall).to_json();
+    assert!(Saved::parse(&json).is_ok(), "{}", String::from_utf8_lossy(&json));
 }

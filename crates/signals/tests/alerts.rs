@@ -612,7 +612,7 @@ proptest! {
         };
         let mut world = World::new(rules());
         world.delivers = false;
-        let mut lines = vec![3.0; 4];
+        let mut lines = [3.0; 4];
         let mut believed = std::collections::BTreeSet::new();
         let mut under_way: Vec<Notification> = Vec::new();
         let (mut sent, mut played) = (0, 0);

@@ -16,3 +16,8 @@ fn lines() {
 fn metrics_of_others() {
     replay::replay(FUZZ, "text", 20_000, entries::text);
 }
+
+#[test]
+fn states_of_alerts() {
+    replay::replay(FUZZ, "alerts_state", 2_000, entries::alerts_state);
+}

@@ -74,7 +74,7 @@ impl Ring {
 
     /// What had been counted at the beginning of a step nearest to `at`; of what is older than the ring, its oldest.
     fn sum_at(&self, at: Duration) -> Counts {
-        let nearest = number(at + self.step / 2, self.step);
+        let nearest = number(at.saturating_add(self.step / 2), self.step);
         let back = self.newest.saturating_sub(nearest) as usize;
         let index = (self.sums.len() - 1).saturating_sub(back);
         self.sums[index]
@@ -82,7 +82,7 @@ impl Ring {
 
     /// How long before the newest step's beginning the oldest one began.
     fn reach(&self) -> Duration {
-        self.step * (self.sums.len() - 1) as u32
+        self.step.saturating_mul((self.sums.len() - 1) as u32)
     }
 
     fn saved(&self, sum: Counts) -> SavedRing {
