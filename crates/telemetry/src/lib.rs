@@ -9,10 +9,10 @@
 #![forbid(unsafe_code)]
 
 mod alerts;
-#[expect(dead_code, reason = "the exporter and the notifier come with the next changes")]
 mod client;
 mod config;
 mod derived;
+mod export;
 mod exposition;
 mod foreign;
 mod history;
@@ -21,9 +21,11 @@ mod observatory;
 mod output;
 mod pretty;
 mod process;
+mod receive;
 mod records;
 mod scrape;
 mod telemetry;
+mod traces;
 mod writer;
 
 // The public interface is:

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use terrace_instruments::{Meter, Span, SpanReceiver, TraceId};
 use terrace_signals::series::{Chart, MetricName, Query, SeriesBounds, SeriesStore, SeriesUsage};
-use terrace_signals::traces::{TraceBounds, TraceFilter, TraceStore, TraceSummary};
+use terrace_signals::traces::{TraceBounds, TraceCounts, TraceFilter, TraceStore, TraceSummary};
 
 use crate::alerts::Alerts;
 use crate::derived;
+use crate::export::Exporter;
 use crate::foreign::Foreign;
 use crate::scrape::Kept;
 
@@ -38,11 +39,13 @@ pub(crate) struct Observatory {
     alerts: Alerts,
     foreign: Foreign,
     scraped: Kept,
+    exporter: Exporter,
 }
 
 impl Observatory {
     pub(crate) fn new(meter: Meter, spans: SpanReceiver, alerts: Alerts) -> Self {
         Self {
+            exporter: Exporter::new(&meter),
             meter,
             spans,
             series: Mutex::new(SeriesStore::new(SeriesBounds::default())),
@@ -91,8 +94,34 @@ impl Observatory {
         own.extend(derived::outside(&own));
         let foreign = self.foreign.take();
         lock(&self.series).record(now, &own, &foreign);
-        lock(&self.traces).keep(now, self.spans.take());
+        self.keep_spans(now);
         self.alerts.tick(now, &own, &|query| self.query(query), &Vec::new);
+    }
+
+    /// What was kept is there to be looked at, and leaves with what the app said of the same traces.
+    pub(crate) fn keep_spans(&self, now: Duration) {
+        let kept = self.spans.take();
+        self.exporter.offer(&kept);
+        let mut traces = lock(&self.traces);
+        traces.keep(now, kept);
+        let joined = traces.take_joined(self.exporter.is_on());
+        drop(traces);
+        self.exporter.offer(&joined);
+    }
+
+    /// Takes spans that the app sent.
+    pub(crate) fn offer_spans(&self, now: Duration, spans: Vec<Span>) {
+        lock(&self.traces).offer(now, spans);
+    }
+
+    /// Where spans wait to be sent on.
+    pub(crate) fn exporter(&self) -> &Exporter {
+        &self.exporter
+    }
+
+    /// What the store of traces holds and has lost.
+    pub(crate) fn trace_counts(&self) -> TraceCounts {
+        lock(&self.traces).counts()
     }
 
     pub(crate) fn set_instances(&self, instances: Vec<Instance>) {

@@ -19,13 +19,16 @@ use tokio::sync::watch;
 
 use crate::alerts::Alerts;
 use crate::config::{Config, Destination, Rotation, Traces};
+use crate::export::Sending;
 use crate::exposition::{Exposition, Format, Rendered, labels};
 use crate::history;
 use crate::observatory::{Instance, Observatory};
 use crate::output::Output;
 use crate::process;
+use crate::receive::Receiving;
 use crate::records::{RecordBook, RecordStream};
 use crate::scrape::Scraper;
+use crate::traces;
 use crate::writer::{Command, LostLines, Outputs, Writer};
 
 /// Events that may wait for the writer: some seconds of a noisy fleet, at most a few MiB.
@@ -167,7 +170,30 @@ impl Handle {
             observatory: Arc::clone(&self.observatory),
             log: self.log.clone(),
         };
-        tokio::join!(self.observe(drain.clone()), alerts, scraper.run(drain));
+        let otlp =
+            async { tokio::join!(self.sending().run(drain.clone()), self.receiving().run(drain.clone())) };
+        tokio::join!(self.observe(drain.clone()), alerts, scraper.run(drain.clone()), otlp);
+    }
+
+    /// What leaves for a collector.
+    fn sending(&self) -> Sending {
+        Sending {
+            config: self.config.subscribe(),
+            meter: self.meter.clone(),
+            observatory: Arc::clone(&self.observatory),
+            book: Arc::clone(&self.book),
+        }
+    }
+
+    /// What the app sends.
+    fn receiving(&self) -> Receiving {
+        Receiving {
+            config: self.config.subscribe(),
+            meter: self.meter.clone(),
+            observatory: Arc::clone(&self.observatory),
+            book: Arc::clone(&self.book),
+            log: self.log.clone(),
+        }
     }
 
     async fn observe(&self, mut drain: Drain) {
@@ -309,6 +335,7 @@ impl Handle {
         self.observatory.alerting().render(&mut out);
         history::render(&mut out, &self.observatory);
         self.observatory.scraped().render_own(&mut out);
+        traces::render(&mut out, self.observatory.trace_counts());
         process::render(&mut out);
         out.finish()
     }
