@@ -190,18 +190,20 @@ class LiveChart {
         setSelect: [(plot) => this.group.zoomTo(plot)],
       },
       bands: this.isStacked ? this.bands() : undefined,
-      padding: [10, 8, 0, 0],
+      padding: [10, 26, 0, 0],
     };
   }
 
   series(line, index) {
     const stroke = tone(line.tone);
-    const fill = this.isStacked ? `color-mix(in srgb, ${stroke} 22%, transparent)` : undefined;
-    return { label: line.name, stroke, fill, width: 1.5, dash: this.isStacked ? [] : DASHES[index % DASHES.length], points: { show: false }, spanGaps: false };
+    const points = { show: false };
+    // A layer of a stack has no line of its own, or one that is empty would colour the one below it.
+    if (this.isStacked) return { label: line.name, fill: `color-mix(in srgb, ${stroke} 62%, ${colour("--surface")})`, width: 0, points };
+    return { label: line.name, stroke, width: 1.5, dash: DASHES[index % DASHES.length], points, spanGaps: false };
   }
 
   bands() {
-    return this.data.lines.slice(1).map((_, index) => ({ series: [index + 2, index + 1] }));
+    return this.data.lines.slice(1).map((line, index) => ({ series: [index + 2, index + 1], fill: `color-mix(in srgb, ${tone(line.tone)} 62%, ${colour("--surface")})` }));
   }
 
   /** Figures beside the chart: of the moment under the cursor, of the last one without. */
@@ -230,7 +232,7 @@ class LiveChart {
         const row = document.createElement("tr");
         const name = document.createElement("th");
         name.scope = "row";
-        name.append(swatch(line.tone, this.isStacked ? [] : DASHES[index % DASHES.length]), line.name);
+        name.append(swatch(line.tone, this.isStacked, this.isStacked ? [] : DASHES[index % DASHES.length]), line.name);
         row.append(name);
         for (let cell = 0; cell < 3; cell += 1) {
           const value = document.createElement("td");
@@ -275,9 +277,9 @@ function cell(kind, text, scope, className) {
   return made;
 }
 
-function swatch(name, dash) {
+function swatch(name, isLayer, dash) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("class", `swatch tone-${name}`);
+  svg.setAttribute("class", `swatch tone-${name}${isLayer ? " layer" : ""}`);
   svg.setAttribute("viewBox", "0 0 18 8");
   svg.setAttribute("aria-hidden", "true");
   const path = document.createElementNS("http://www.w3.org/2000/svg", "path");

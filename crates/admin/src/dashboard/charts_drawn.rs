@@ -238,8 +238,13 @@ impl Drawn {
                 svg viewBox={ "0 0 " (PLOT.0) " " (PLOT.1) } preserveAspectRatio="none" aria-hidden="true" {
                     @for part in 0..4 { line class="grid" x2=(PLOT.0) y1=(part * 40) y2=(part * 40) {} }
                     line class="ground" x2=(PLOT.0) y1=(PLOT.1) y2=(PLOT.1) {}
-                    @for (line, heights) in self.lines.iter().zip(&heights).rev() {
-                        path class={ "line tone-" (line.tone) } d=(path(heights, top)) {}
+                    @for (index, line) in self.lines.iter().enumerate() {
+                        @if self.spec.is_stacked {
+                            @let below = index.checked_sub(1).map(|below| heights[below].as_slice());
+                            path class={ "layer tone-" (line.tone) } d=(layer(below, &heights[index], top)) {}
+                        } @else {
+                            path class={ "line tone-" (line.tone) } d=(path(&heights[index], top)) {}
+                        }
                     }
                 }
                 span class="left-label" { (span(reach.as_secs())) " ago" }
@@ -263,7 +268,7 @@ impl Drawn {
                 tbody {
                     @for line in &self.lines {
                         tr {
-                            th scope="row" { (swatch(&line.tone)) (line.name) }
+                            th scope="row" { (swatch(&line.tone, self.spec.is_stacked)) (line.name) }
                             td class="num" { (last(&line.points).map_or_else(unknown, |value| unit.format(value))) }
                             td class="num" { (extreme(&line.points, f64::min).map_or_else(unknown, |value| unit.format(value))) }
                             td class="num" { (extreme(&line.points, f64::max).map_or_else(unknown, |value| unit.format(value))) }
@@ -345,9 +350,24 @@ fn path(points: &[f64], top: f64) -> String {
     path
 }
 
-fn swatch(tone: &str) -> Markup {
+/// The ground between a line of a stack and the one below it.
+fn layer(below: Option<&[f64]>, heights: &[f64], top: f64) -> String {
+    let step = PLOT.0 / heights.len().saturating_sub(1).max(1) as f64;
+    let y = |height: f64| PLOT.1 * (1.0 - (height / top).clamp(0.0, 1.0));
+    let mut path = String::new();
+    for (index, height) in heights.iter().enumerate() {
+        push_point(&mut path, if index == 0 { 'M' } else { 'L' }, step * index as f64, y(*height));
+    }
+    for index in (0..heights.len()).rev() {
+        let ground = below.map_or(0.0, |below| below[index]);
+        push_point(&mut path, 'L', step * index as f64, y(ground));
+    }
+    path
+}
+
+fn swatch(tone: &str, is_layer: bool) -> Markup {
     html! {
-        svg class={ "swatch tone-" (tone) } viewBox="0 0 18 8" aria-hidden="true" { path class="line" d="M1 4H17" {} }
+        svg class={ "swatch tone-" (tone) @if is_layer { " layer" } } viewBox="0 0 18 8" aria-hidden="true" { path class="line" d="M1 4H17" {} }
     }
 }
 
@@ -462,6 +482,13 @@ mod tests {
     fn a_gap_breaks_the_line() {
         assert_eq!(path(&[0.0, 1.0, f64::NAN, 1.0], 1.0), "M0 160L200 0M600 0");
         assert_eq!(path(&[], 1.0), "");
+    }
+
+    #[test]
+    fn a_layer_of_a_stack_lies_on_the_one_below() {
+        assert_eq!(layer(None, &[0.5, 1.0], 1.0), "M0 80L600 0L600 160L0 160");
+        assert_eq!(layer(Some(&[0.5, 0.5]), &[0.5, 1.0], 1.0), "M0 80L600 0L600 80L0 80");
+        assert_eq!(layer(None, &[], 1.0), "");
     }
 
     #[test]

@@ -43,7 +43,7 @@ async fn objective(
     if views.is_empty() {
         return Err(ControlError::not_found(format!("The file has no objective called {name}.")));
     }
-    let silence = super::actions::silence_form(&visitor, &name, &name);
+    let silence = super::actions::silence_form(&visitor, &[(&name, &name)]);
     Ok(page(&format!("Objective {name}"), &visitor, Nav::Overview, content(&view, &name, &views, &silence)))
 }
 

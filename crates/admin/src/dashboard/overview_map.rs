@@ -102,6 +102,12 @@ impl<'a> Columns<'a> {
         }
         Self { listeners: &map.listeners, routes, services }
     }
+
+    /// Whether requests come to a service although no route from outside leads there.
+    fn is_inner(&self, service: &Service) -> bool {
+        let is_reached = self.routes.iter().any(|route| route.to.iter().any(|(to, _)| *to == service.name));
+        !is_reached && service.figures.rate > 0.0
+    }
 }
 
 /// Stable, so that names decide where places do not; what is joined to nothing comes last.
@@ -190,7 +196,7 @@ pub(super) fn living_map(map: &Map) -> Markup {
             (gutter(layout.height, &behind, busiest))
             div class="map-column services" {
                 div class="map-head pair" { h3 { "Services" } h3 { "Instances" } }
-                ul { @for service in &columns.services { li class="service-row" { (service_row(service, geometry)) } } }
+                ul { @for service in &columns.services { li class="service-row" { (service_row(service, columns.is_inner(service), geometry)) } } }
             }
         }
     }
@@ -309,7 +315,7 @@ fn route_card(route: &Route) -> Markup {
     }
 }
 
-fn service_row<'a>(service: &'a Service, geometry: Geometry) -> Markup {
+fn service_row<'a>(service: &'a Service, is_inner: bool, geometry: Geometry) -> Markup {
     let height = geometry.row(service);
     let (shown, hidden) = shown_instances(service, geometry);
     let lines = geometry.lines(service);
@@ -327,7 +333,7 @@ fn service_row<'a>(service: &'a Service, geometry: Geometry) -> Markup {
     };
     let edges: Vec<Edge<'_>> = shown.iter().enumerate().map(edge).collect();
     html! {
-        (service_card(service))
+        (service_card(service, is_inner))
         (gutter(height, &edges, busiest))
         ul class="instances" aria-label={ "Instances of " (service.name) } {
             @for instance in &shown { li { (instance_card(service, instance)) } }
@@ -405,7 +411,7 @@ pub(super) fn service_state(service: &Service) -> String {
     }
 }
 
-fn service_card(service: &Service) -> Markup {
+fn service_card(service: &Service, is_inner: bool) -> Markup {
     let health = service_health(service);
     html! {
         article class=(node_class("service", health, &service.figures)) data-node={ "service:" (service.name) }
@@ -418,6 +424,7 @@ fn service_card(service: &Service) -> Markup {
             div class="line" {
                 span title=[service.reason.as_deref()] {
                     (service_state(service))
+                    @if is_inner { ", asked by other services" }
                     @if let Some(reason) = &service.reason { ": " (reason) }
                 }
                 (sparkline(&service.figures))
