@@ -25,6 +25,7 @@ use crate::gate::Caller;
 use crate::map::Service;
 
 use super::Dashboard;
+use super::figures;
 use super::guard::{Fields, local_place, see_other, set_cookie, wants_json};
 use super::layout::{self, Nav};
 use super::session::Flash;
@@ -90,20 +91,28 @@ pub(crate) fn drain_form(visitor: &Visitor, service: &str, instance: &str, is_dr
 }
 
 /// How long silences may last, as they are offered.
-pub(crate) const SILENCE_CHOICES: &[(&str, &str)] =
+const SILENCE_CHOICES: &[(&str, &str)] =
     &[("30m", "30 min"), ("2h", "2 h"), ("8h", "8 h"), ("1d", "1 day"), ("7d", "7 days")];
 
-/// Keeps an objective, a rule or one alert quiet for a while. `label` names it for people.
-pub(crate) fn silence_form(visitor: &Visitor, target: &str, label: &str) -> Markup {
+/// Keeps an objective, a rule or one alert quiet for a while: what it may be, as the target and a name for people, the most
+/// likely first.
+pub(crate) fn silence_form(visitor: &Visitor, targets: &[(&str, &str)]) -> Markup {
+    let first = targets.first().map(|(_, name)| *name).unwrap_or_default();
     html! {
         @if visitor.may_act() {
             details.popover {
-                summary.button { "Silence" span.visually-hidden { " " (label) } }
+                summary.button { "Silence" span.visually-hidden { " " (first) } "…" }
                 form.panel.stack method="post" action="/silences" data-action data-refresh {
                     (visitor.form_fields())
-                    input type="hidden" name="target" value=(target);
+                    @if let [(target, _)] = targets { input type="hidden" name="target" value=(target); }
+                    @else {
+                        label.field {
+                            "What"
+                            select name="target" { @for (target, name) in targets { option value=(target) { (name) } } }
+                        }
+                    }
                     (silence_fields())
-                    button.primary type="submit" { "Silence " (label) }
+                    button.primary type="submit" { "Silence" span.visually-hidden { " " (first) } }
                 }
             }
         }
@@ -111,7 +120,7 @@ pub(crate) fn silence_form(visitor: &Visitor, target: &str, label: &str) -> Mark
 }
 
 /// For how long, and why.
-pub(crate) fn silence_fields() -> Markup {
+fn silence_fields() -> Markup {
     html! {
         label.field {
             "For"
@@ -145,7 +154,7 @@ async fn scale(
         }
     }
     let change = Change::new(asked.caller, "scale").service(service.as_str()).instances(instances);
-    let done = format!("{service} is to have {instances} instances now.");
+    let done = format!("{service} is to have {} now.", figures::plural(u64::from(instances), "instance"));
     let control = dashboard.control.clone();
     let outcome = Box::pin(async move { control.scale(service, instances).await });
     asked.carry_out(&dashboard, change, outcome, done).await
@@ -212,7 +221,7 @@ async fn silence(State(dashboard): State<Dashboard>, asked: Asked) -> Result<Res
     }
     let by = format!("dashboard {}", asked.visitor.role.as_str());
     let change = Change::new(asked.caller, "silence").target(target.as_str());
-    let done = format!("Nobody is told about {target} for {}.", layout::span(lasts));
+    let done = format!("Nobody is told about {target} for {}.", figures::words(lasts));
     let (telemetry, comment) = (dashboard.telemetry.clone(), comment.to_owned());
     let outcome = Box::pin(async move {
         match telemetry.silence(&target, lasts, &comment, &by) {

@@ -12,9 +12,9 @@ use terrace_telemetry::{Receiver, Way};
 use crate::control::ControlError;
 
 use super::Dashboard;
-use super::actions;
 use super::layout::{self, Nav};
 use super::visitor::Visitor;
+use super::{actions, figures, objective};
 
 pub(super) fn router() -> Router<Dashboard> {
     Router::new().route("/alerts", get(show))
@@ -27,11 +27,9 @@ async fn show(State(dashboard): State<Dashboard>, visitor: Visitor) -> Result<Re
     let config = telemetry.config();
     let (now, past): (Vec<_>, Vec<_>) = alerts.iter().partition(|alert| alert.state != AlertState::Resolved);
     let content = html! {
-        div.page-head {
-            div { h1 { "Alerts" } p.sub { (in_short(&alerts)) } }
-        }
         // app.js fetches this page again when an event says that alerts or silences have changed.
         div.stack data-refresh-on="alerts" {
+            div.page-head { div { h1 { "Alerts" } p.sub { (in_short(&alerts)) } } }
             (alerts_panel(&visitor, "Now", &now, "Nothing fires and nothing is about to."))
             (objectives_panel(&objectives))
             (silences_panel(&visitor, &silences, &alerts))
@@ -63,30 +61,43 @@ fn alerts_panel(visitor: &Visitor, title: &str, alerts: &[&AlertView], empty: &s
 }
 
 fn alert_card(visitor: &Visitor, alert: &AlertView) -> Markup {
-    let now = clock::wall();
-    let since = now.duration_since(alert.since).unwrap_or_default();
+    let is_over = alert.state == AlertState::Resolved;
     html! {
         article.alert.(kind(alert)) {
             div.alert-head {
                 (state_badge(alert))
                 h3 { (objective_link(&alert.name, alert.subject.as_ref())) }
                 span.hint { (severity(alert.severity)) }
-                span.hint { "for " (layout::span(since)) ", since " (layout::time(alert.since)) }
+                span.hint { (since(alert)) }
                 @if let Some(until) = alert.silenced_until { span.badge { "silenced until " (layout::time(until)) } }
             }
             p { (alert.summary) }
-            @if !alert.detail.is_empty() { p.hint { (alert.detail) } }
-            @if let Some(subject) = &alert.subject { p.hint { "About " (subject_link(subject)) } }
+            p.hint {
+                (alert.detail)
+                @if let Some(subject) = &alert.subject {
+                    @if !alert.detail.is_empty() { " · " }
+                    (subject_link(subject))
+                }
+            }
             @if !alert.notes.is_empty() {
                 div.notes {
                     p.hint { "Unusual at the same time:" }
                     ul { @for note in &alert.notes { li { (note) } } }
                 }
             }
-            @if alert.state != AlertState::Resolved && alert.silenced_until.is_none() {
-                (actions::silence_form(visitor, &alert.id, "this alert"))
+            @if !is_over && alert.silenced_until.is_none() {
+                (actions::silence_form(visitor, &[(&alert.id, "this alert"), (&alert.name, &format!("all of {}", alert.name))]))
             }
         }
+    }
+}
+
+/// Since when, and how long that is; of one that is over only when it began.
+fn since(alert: &AlertView) -> Markup {
+    let lasted = clock::wall().duration_since(alert.since).unwrap_or_default();
+    html! {
+        @if alert.state != AlertState::Resolved { "for " (figures::span(lasted.as_secs())) ", " }
+        "since " (layout::time(alert.since))
     }
 }
 
@@ -145,63 +156,10 @@ fn objectives_panel(objectives: &[ObjectiveView]) -> Markup {
                     "No objective is set. " code { "[objective.checkout] route = \"orders\"; success = \"99.9%\"" }
                     " promises something to users, and calls somebody when the promise is about to be broken."
                 }
-            } @else {
-                div.scroll tabindex="0" role="region" aria-label="Objectives and their budgets" {
-                    table.list {
-                        caption.visually-hidden { "Objectives and their budgets" }
-                        thead { tr {
-                            th scope="col" { "Objective" } th scope="col" { "Promise" } th scope="col" { "About" }
-                            th.num scope="col" { "Requests" } th.num scope="col" { "Broken" } th scope="col" { "Budget left" }
-                        } }
-                        tbody { @for objective in objectives { (objective_row(objective)) } }
-                    }
-                }
             }
+            (objective::budgets(objectives))
         }
     }
-}
-
-fn objective_row(objective: &ObjectiveView) -> Markup {
-    let days = layout::span(objective.window);
-    html! {
-        tr {
-            th scope="row" { a href={ "/objectives/" (layout::escape_query(&objective.name)) } { (objective.name) } }
-            td { (percent(objective.goal)) " " (promise(objective)) " over " (days) }
-            td { (subject_link(&objective.subject)) }
-            td.num { (objective.total) }
-            td.num { (objective.bad) }
-            td { (budget_bar(objective.budget_left)) }
-        }
-    }
-}
-
-fn promise(objective: &ObjectiveView) -> String {
-    match objective.under {
-        Some(under) => format!("within {}", layout::span(under)),
-        None => "succeed".to_owned(),
-    }
-}
-
-/// How much of an error budget is left, drawn and said; drawn with SVG attributes, since a style would need to be inline.
-pub(crate) fn budget_bar(left: f64) -> Markup {
-    let kind = match left {
-        left if left <= 0.0 => "bad",
-        left if left < 0.25 => "warn",
-        _ => "ok",
-    };
-    let width = format!("{:.1}", left.clamp(0.0, 1.0) * 100.0);
-    html! {
-        div.budget {
-            svg.bar.(kind) viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true" { rect width=(width) height="8" {} }
-            span.num { (percent(left)) }
-        }
-    }
-}
-
-/// A share with as many digits as tell it from 100 %: `99.95 %`.
-fn percent(share: f64) -> String {
-    let text = format!("{:.3}", share * 100.0);
-    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 fn silences_panel(visitor: &Visitor, silences: &[SilenceView], alerts: &[AlertView]) -> Markup {
@@ -285,7 +243,7 @@ fn receiver_row(visitor: &Visitor, receiver: &Receiver) -> Markup {
             td { (way) }
             td { (severity(receiver.severity_min)) }
             td { (if receiver.resolved { "told" } else { "not told" }) }
-            td { (layout::span(receiver.repeat)) }
+            td { (figures::words(receiver.repeat)) }
             td { @if visitor.may_act() { (test_form(visitor, Some(&receiver.name))) } }
         }
     }

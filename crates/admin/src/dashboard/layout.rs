@@ -5,7 +5,7 @@
 //! stream, a form with `data-action` is sent by script when there is one (see `assets/app.js`).
 
 use std::fmt::Write;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -267,22 +267,6 @@ pub(crate) fn time_text(text: &str) -> Markup {
     }
 }
 
-/// A time span for people: `850 ms`, `12 s`, `3 min 20 s`, `2 h`, `3 d 4 h`.
-pub(crate) fn span(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let two = |big: u64, unit: &str, small: u64, small_unit: &str| match small {
-        0 => format!("{big} {unit}"),
-        _ => format!("{big} {unit} {small} {small_unit}"),
-    };
-    match seconds {
-        0 => format!("{} ms", duration.as_millis()),
-        1..60 => format!("{seconds} s"),
-        60..3_600 => two(seconds / 60, "min", seconds % 60, "s"),
-        3_600..86_400 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
-        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
-    }
-}
-
 /// Tells whether something is the same as before: half of its SHA-256, in hexadecimal.
 pub(crate) fn digest(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
@@ -304,16 +288,6 @@ pub(crate) fn escape_query(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_span_has_at_most_two_units() {
-        let check = |seconds: f64, text: &str| assert_eq!(span(Duration::from_secs_f64(seconds)), text);
-        check(0.85, "850 ms");
-        check(12.4, "12 s");
-        check(200.0, "3 min 20 s");
-        check(7_200.0, "2 h");
-        check(273_600.0, "3 d 4 h");
-    }
 
     #[test]
     fn a_query_value_cannot_end_itself() {
