@@ -16,6 +16,7 @@ mod export;
 mod exposition;
 mod foreign;
 mod history;
+mod host;
 mod line;
 mod observatory;
 mod output;

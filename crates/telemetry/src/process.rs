@@ -10,7 +10,7 @@ use terrace_instruments::Kind;
 use crate::exposition::Exposition;
 
 /// Clock ticks a second in /proc (`USER_HZ`): 100 on every architecture that Rust's standard library supports on Linux.
-const TICKS_PER_SECOND: f64 = 100.0;
+pub(crate) const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Adds the process's metrics.
 pub(crate) fn render(out: &mut Exposition) {
@@ -61,12 +61,12 @@ fn start_seconds(stat: &str, system: &str) -> Option<f64> {
 }
 
 /// The first number after `key` at the start of a line.
-fn field(text: &str, key: &str) -> Option<u64> {
+pub(crate) fn field(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-fn kilobytes(status: &str, key: &str) -> Option<u64> {
+pub(crate) fn kilobytes(status: &str, key: &str) -> Option<u64> {
     Some(field(status, key)? * 1_024)
 }
 

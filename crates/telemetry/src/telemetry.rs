@@ -22,6 +22,7 @@ use crate::config::{Config, Destination, Rotation, Traces};
 use crate::export::Sending;
 use crate::exposition::{Exposition, Format, Rendered, labels};
 use crate::history;
+use crate::host::Figures;
 use crate::observatory::{Instance, Observatory};
 use crate::output::Output;
 use crate::process;
@@ -88,6 +89,7 @@ pub struct Handle {
     tracer: Tracer,
     observatory: Arc<Observatory>,
     book: Arc<RecordBook>,
+    figures: Arc<Figures>,
 }
 
 impl Telemetry {
@@ -113,7 +115,9 @@ impl Telemetry {
         let (config, changing) = (Arc::new(watch::Sender::new(Arc::new(config))), Arc::default());
         let alerts = Alerts::new(config.subscribe(), log.clone(), meter.clone());
         let observatory = Arc::new(Observatory::new(meter.clone(), spans, alerts));
-        let handle = Handle { log, meter, commands, lost, config, changing, tracer, observatory, book };
+        let figures = Arc::default();
+        let handle =
+            Handle { log, meter, commands, lost, config, changing, tracer, observatory, book, figures };
         Ok(Self { handle })
     }
 
@@ -202,8 +206,12 @@ impl Handle {
         loop {
             tokio::select! {
                 () = drain.requested() => return,
-                _ = every.tick() => self.observatory.tick(clock::now()),
+                _ = every.tick() => {}
             }
+            let (state, instances) = (self.config().state.clone(), self.observatory.instances());
+            let figures = self.figures.read(clock::now(), state, instances).await;
+            self.observatory.foreign().offer(figures);
+            self.observatory.tick(clock::now());
         }
     }
 
@@ -337,6 +345,7 @@ impl Handle {
         self.observatory.scraped().render_own(&mut out);
         traces::render(&mut out, self.observatory.trace_counts());
         process::render(&mut out);
+        self.figures.render(&mut out);
         out.finish()
     }
 
