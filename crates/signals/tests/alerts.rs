@@ -538,6 +538,18 @@ fn slow_answers_spend_the_budget_of_latency() {
 }
 
 #[test]
+fn a_busy_month_is_kept_in_less_than_a_quarter_of_a_megabyte() {
+    let mut world = World::new(rules(checkout(0.999)));
+    world.play(30 * DAY, 300, 5_000.0, 0.01);
+    world.play(6 * HOUR, 10, 5_000.0, 0.01);
+    let json = world.engine.save(world.wall).to_json();
+    assert!(json.len() < 256 << 10, "{} bytes", json.len());
+    let saved = Saved::parse(&json).unwrap();
+    let again = Engine::restore(rules(checkout(0.999)), saved, Duration::ZERO, world.wall);
+    assert_eq!(again.objectives()[0].bad, world.engine.objectives()[0].bad);
+}
+
+#[test]
 fn state_of_a_later_terrace_and_damaged_state_are_told_apart() {
     assert_eq!(Saved::parse(br#"{"version":7,"x":1}"#), Err(StateError::Newer(7)));
     for damaged in [&b""[..], b"{", b"[]", br#"{"version":0}"#, br#"{"version":1}"#] {

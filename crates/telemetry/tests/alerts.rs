@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 use terrace_instruments::{Family, Gauge, Kind, Meter};
 use terrace_runtime::drain::{self, Drainer};
-use terrace_signals::alerts::{AlertState, Severity, Threshold};
+use terrace_signals::alerts::{AlertState, Objective, Severity, Subject, Threshold};
 use terrace_signals::series::{Measure, Query, Selector};
 use terrace_telemetry::{Config, Destination, Handle, Receiver, Secret, Telemetry, Way};
 use terrace_testkit::{Authority, Folder, until, until_true};
@@ -342,6 +342,32 @@ fn a_test_says_of_each_receiver_what_came_of_it() {
     assert_eq!(hook.heard()[0].1["alerts"][0]["labels"]["alertname"], "terrace-test");
     let unknown = block_on(running.handle.test_receivers(Some("nobody")));
     assert_eq!(unknown, [("nobody".to_owned(), Err("the file has no receiver of that name".to_owned()))]);
+}
+
+#[test]
+fn objectives_are_metrics_too() {
+    let checkout = Objective {
+        name: "checkout".to_owned(),
+        subject: Subject::Route("orders".to_owned()),
+        success: Some(0.999),
+        latency: None,
+        window: Duration::from_secs(30 * 86_400),
+        notify: Vec::new(),
+    };
+    let running = Running::start(Config { objectives: vec![checkout], ..config(Vec::new()) });
+    running.backlog.set(10);
+    until_true("it fires", || !running.firing().is_empty());
+    let text = running.handle.metrics(None).body;
+    for line in [
+        "terrace_alerts_firing{severity=\"page\"} 1",
+        "terrace_alerts_refused_total 0",
+        "terrace_objective_budget_left_ratio{objective=\"checkout\",kind=\"success\"} 1",
+        "terrace_objective_burn_rate{objective=\"checkout\",kind=\"success\",window=\"1h\"} 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    let text = running.handle.metrics(Some("application/openmetrics-text")).body;
+    assert!(text.contains("# TYPE terrace_alerts_refused counter\n"), "{text}");
 }
 
 /// Debian's Python as a mail server.

@@ -113,7 +113,7 @@ impl Alerts {
             return self.observe_calm(moment, id, verdict);
         }
         let (value, summary) = words();
-        let full = self.all.len() >= ALERTS_MAX;
+        let full = !self.all.contains_key(id) && !self.has_room();
         let alert = match self.all.get_mut(id) {
             Some(alert) => alert,
             None if full => {
@@ -123,6 +123,16 @@ impl Alerts {
             None => self.all.entry(id.to_owned()).or_insert_with(|| Alert::pending(moment, identity())),
         };
         alert.holds(moment, hold, finite(value), summary)
+    }
+
+    /// Whether one more may be raised; the alert that ended longest ago gives way to it.
+    fn has_room(&mut self) -> bool {
+        if self.all.len() < ALERTS_MAX {
+            return true;
+        }
+        let over = self.all.values().filter(|alert| alert.state == AlertState::Resolved);
+        let oldest = over.min_by_key(|alert| alert.since).map(|alert| alert.identity.id.clone());
+        oldest.is_some_and(|id| self.all.remove(&id).is_some())
     }
 
     fn observe_calm(&mut self, moment: Moment, id: &str, verdict: Verdict) -> Option<Turn> {
@@ -268,8 +278,12 @@ mod tests {
     }
 
     fn identity() -> Identity {
+        named("a")
+    }
+
+    fn named(id: &str) -> Identity {
         Identity {
-            id: "a".to_owned(),
+            id: id.to_owned(),
             origin: Origin::Threshold,
             name: "orders".to_owned(),
             detail: String::new(),
@@ -334,9 +348,15 @@ mod tests {
         for number in 0..ALERTS_MAX + 3 {
             let id = number.to_string();
             let verdict = (Verdict::Holds, Duration::ZERO);
-            alerts.observe(moment(0), &id, verdict, identity, || (0.0, String::new()));
+            alerts.observe(moment(0), &id, verdict, || named(&id), || (0.0, String::new()));
         }
         assert_eq!((alerts.all.len(), alerts.refused), (ALERTS_MAX, 3));
+        let clear = (Verdict::Clear, Duration::ZERO);
+        alerts.observe(moment(1), "7", clear, || named("7"), || (0.0, String::new()));
+        let holds = (Verdict::Holds, Duration::ZERO);
+        let fired = alerts.observe(moment(2), "new", holds, || named("new"), || (0.0, String::new()));
+        assert_eq!(fired, Some(Turn::Fired), "what ended gives way");
+        assert!(alerts.all.len() == ALERTS_MAX && !alerts.all.contains_key("7"));
     }
 
     #[test]

@@ -97,6 +97,14 @@ impl Post {
     }
 }
 
+impl Post {
+    /// Waits for what is under way, at most `patience`.
+    pub(super) async fn finish(mut self, patience: Duration) {
+        let all = async { while self.under_way.join_next().await.is_some() {} };
+        let _gave_up = tokio::time::timeout(patience, all).await;
+    }
+}
+
 /// Says whether it arrived; to a receiver that left the file nothing has to arrive.
 async fn deliver(alerts: &Alerts, lane: &Lane, message: &Notification) -> bool {
     for attempt in 1..=ATTEMPTS_MAX {

@@ -38,6 +38,9 @@ const SAVE_BYTES_PER_SECOND: u64 = 64 << 10;
 /// A disk that takes longer keeps nobody waiting who is to be called.
 const SAVE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// So long the end waits for messages under way.
+const PARTING: Duration = Duration::from_secs(1);
+
 /// Speaks to the engine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Alerts(Arc<Inner>);
@@ -151,7 +154,8 @@ impl Alerts {
                 post.hand_out(message);
             }
         }
-        // Messages under way are in it, and are sent again by whoever comes next.
+        post.finish(PARTING).await;
+        // Messages that are still under way are in it, and are sent again by whoever comes next.
         let last = self.core().engine.save(clock::wall());
         keeper.keep(&self, last).await;
     }
