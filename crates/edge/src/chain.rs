@@ -79,9 +79,9 @@ pub(crate) async fn serve(way: Way<'_>, exchange: &mut Exchange<'_>) -> After {
     let mut journal = Journal::begin(way, exchange.head, exchange.length != BodyLength::Empty);
     let asked = hop::take_from_request(exchange.head);
     let trusted = &way.listener.config.trusted_proxies;
-    let client = client::identify(exchange.head, way.connected, trusted, journal.fresh_trace());
-    journal.asked_by(client, &exchange.head.fields);
-    let mut request = Request { exchange, asked, client };
+    let asker = client::identify(exchange.head, way.connected, trusted, journal.fresh_trace());
+    journal.asked_by(asker, &exchange.head.fields);
+    let mut request = Request { exchange, asked, client: asker.0 };
     let ended = walk(way, &mut request, &mut journal).await;
     let after = match ended {
         Ok(after) => after,
@@ -354,10 +354,11 @@ impl terrace_route::Request for Seen<'_> {
 /// Answers what is no request that could be walked: a malformed head, or one that came too late.
 pub(crate) async fn refuse(way: Way<'_>, exchange: &mut Exchange<'_>, problem: &Problem) {
     let mut journal = Journal::begin(way, exchange.head, false);
-    let client = client::identify(exchange.head, way.connected, &[], journal.fresh_trace());
-    journal.asked_by(client, &exchange.head.fields);
+    let asker = client::identify(exchange.head, way.connected, &[], journal.fresh_trace());
+    journal.asked_by(asker, &exchange.head.fields);
     journal.not_routed();
-    let mut request = Request { exchange, asked: Asked { close: true, ..Asked::default() }, client };
+    let asked = Asked { close: true, ..Asked::default() };
+    let mut request = Request { exchange, asked, client: asker.0 };
     say(way, &mut request, problem, &mut journal).await;
     journal.close(request.exchange.head);
 }

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use terrace_http::{Fields, Known, RequestHead, tokens};
-use terrace_instruments::{AddressText, TraceId};
+use terrace_instruments::{AddressText, Plate, TraceId};
 use terrace_runtime::random;
 
 use crate::config::Network;
@@ -15,33 +15,39 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 const VIA_MAX: usize = 24;
 
 /// How a client is connected.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Connected {
     /// The other end, after the PROXY protocol.
     pub(crate) peer: SocketAddr,
     /// Our end, after the PROXY protocol.
     pub(crate) local: SocketAddr,
     pub(crate) is_tls: bool,
-    /// The peer's address, as every request's fields and log line have it.
+    /// The peer's address as every request's fields have it.
     pub(crate) peer_text: AddressText,
+    /// What every request's log line says of the connection.
+    pub(crate) plate: Plate,
 }
 
 impl Connected {
-    /// A connection in the clear.
-    pub(crate) fn new(peer: SocketAddr, local: SocketAddr) -> Self {
-        Self { peer, local, is_tls: false, peer_text: AddressText::new(peer.ip()) }
+    /// A connection in the clear, to the listener of that name.
+    pub(crate) fn new(peer: SocketAddr, local: SocketAddr, listener: &str) -> Self {
+        let peer_text = AddressText::new(peer.ip());
+        let client = std::str::from_utf8(peer_text.as_bytes()).unwrap_or_default();
+        let plate = Plate::new(&[("client", client), ("listener", listener)]);
+        Self { peer, local, is_tls: false, peer_text, plate }
     }
 }
 
 /// Finds out who asks, and puts what the service shall know of it into the request's fields. Afterwards they hold a
 /// request id, see [`request_id`]: the one that a trusted proxy gave, else that of the `trace` that begins with this
-/// request, so that whoever is told the one can look for the other, else one of its own.
+/// request, so that whoever is told the one can look for the other, else one of its own. The digits are those of an id of
+/// ours.
 pub(crate) fn identify(
     head: &mut RequestHead,
     connected: &Connected,
     trusted: &[Network],
     trace: Option<&Digits>,
-) -> IpAddr {
+) -> (IpAddr, Option<Digits>) {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let peer = connected.peer.ip().to_canonical();
     let believes = is_trusted(peer);
@@ -54,9 +60,9 @@ pub(crate) fn identify(
         head.fields.append_known(Known::Host, connected.local.to_string().as_bytes());
     }
     let address = if believes { claimed_address(&head.fields, &is_trusted).unwrap_or(peer) } else { peer };
-    ensure_request_id(&mut head.fields, trace);
+    let id = ensure_request_id(&mut head.fields, trace);
     forward_addresses(head, connected, peer, address);
-    address
+    (address, id)
 }
 
 /// The request's id.
@@ -126,17 +132,18 @@ fn parse_address(text: &[u8]) -> Option<IpAddr> {
     bracketed.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-/// Keeps the id that a trusted proxy gave, when it is one that a log can hold; else gives one.
-fn ensure_request_id(fields: &mut Fields, trace: Option<&Digits>) {
+/// Keeps the id that a trusted proxy gave, when it is one that a log can hold; else gives one and says which.
+fn ensure_request_id(fields: &mut Fields, trace: Option<&Digits>) -> Option<Digits> {
     let is_fit =
         |id: &[u8]| !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX && id.iter().all(u8::is_ascii_graphic);
-    if !fields.get(Known::XRequestId).is_some_and(is_fit) {
-        fields.remove(Known::XRequestId);
-        match trace {
-            Some(digits) => fields.append_known(Known::XRequestId, digits),
-            None => fields.append_known(Known::XRequestId, &random_id()),
-        }
+    match fields.get(Known::XRequestId) {
+        Some(id) if is_fit(id) => return None,
+        Some(_) => fields.remove(Known::XRequestId),
+        None => {}
     }
+    let digits = trace.copied().unwrap_or_else(random_id);
+    fields.append_known(Known::XRequestId, &digits);
+    Some(digits)
 }
 
 /// 128 bits in hexadecimal.
@@ -271,8 +278,8 @@ mod tests {
             trusted.iter().map(|(text, bits)| Network::new(text.parse().expect("valid"), *bits)).collect();
         let peer = SocketAddr::new(peer.parse().expect("valid"), 5000);
         let local = "192.0.2.200:8443".parse().expect("valid");
-        let connected = Connected { is_tls: true, ..Connected::new(peer, local) };
-        let asker = identify(&mut head, &connected, &trusted, None);
+        let connected = Connected { is_tls: true, ..Connected::new(peer, local, "public") };
+        let (asker, _) = identify(&mut head, &connected, &trusted, None);
         (head, asker)
     }
 

@@ -33,7 +33,7 @@ const LATE_MAX: usize = 1_024;
 /// Tries whose course is noted; further ones are counted.
 const TRIES_NOTED_MAX: usize = 16;
 
-/// What is known of one hop when it is over.
+/// What is known of one hop; filled while it lasts, and whole when it is over.
 #[derive(Debug, Clone)]
 pub(crate) struct Flight {
     pub(crate) place: Place,
@@ -47,8 +47,8 @@ pub(crate) struct Flight {
     pub(crate) method: &'static str,
     pub(crate) version: Version,
     /// As sent, without the query: what it says may be secret, and long.
-    pub(crate) path: SmallText<96>,
-    pub(crate) host: SmallText<48>,
+    pub(crate) path: SmallText<80>,
+    pub(crate) host: SmallText<40>,
     pub(crate) status: u16,
     pub(crate) outcome: Cow<'static, str>,
     pub(crate) is_error: bool,
@@ -117,8 +117,10 @@ impl Tries {
 /// The ring of one core, and what is looked for in it.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
+    /// Room for all is asked for at once, with the first: a ring that grew would be copied as often as it doubles.
     flights: Vec<Option<Flight>>,
-    /// Where the next hop is written once the ring is full.
+    is_full: bool,
+    /// Where the next hop is written.
     next: usize,
     /// Hops written since the last look.
     unseen: usize,
@@ -131,14 +133,21 @@ impl Recorder {
     /// Remembers a hop. Says whether it is time to look, lest hops are overwritten unseen.
     #[inline]
     pub(crate) fn record(&mut self, flight: Flight) -> bool {
-        if self.flights.len() < FLIGHTS_MAX {
-            self.flights.push(Some(flight));
-        } else {
-            self.flights[self.next] = Some(flight);
-            self.next = (self.next + 1) % FLIGHTS_MAX;
+        match self.flights.get_mut(self.next) {
+            Some(oldest) if self.is_full => *oldest = Some(flight),
+            _ => self.grow(flight),
         }
+        self.next = (self.next + 1) % FLIGHTS_MAX;
         self.unseen += 1;
         self.unseen >= FLIGHTS_MAX / 2
+    }
+
+    fn grow(&mut self, flight: Flight) {
+        if self.flights.is_empty() {
+            self.flights.reserve_exact(FLIGHTS_MAX);
+        }
+        self.flights.push(Some(flight));
+        self.is_full = self.flights.len() == FLIGHTS_MAX;
     }
 
     /// Takes out the hops of traces that are kept late: of `fresh` ones all that are known, of those told before what came
@@ -151,7 +160,8 @@ impl Recorder {
             return Vec::new();
         }
         let (late, count) = (&self.late, self.flights.len());
-        let (before, after) = self.flights.split_at_mut(self.next);
+        let oldest = if self.is_full { self.next } else { 0 };
+        let (before, after) = self.flights.split_at_mut(oldest);
         // In the order in which they were written.
         let skipped = count - looked.min(count);
         let wanted = after.iter_mut().chain(before).skip(skipped);

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use terrace_http::{Fields, Method, RequestHead, Version};
-use terrace_instruments::{AccessRecord, AddressText, Gauge, Kept, TraceId};
+use terrace_instruments::{AccessRecord, AddressText, Gauge, Kept, RequestId, TraceId};
 use terrace_runtime::clock;
 use terrace_upstream::Endpoint;
 
@@ -34,7 +34,7 @@ pub(crate) struct Journal<'a> {
     is_logged: bool,
     trace: Option<Trace>,
     client: IpAddr,
-    request_id: SmallText<{ size_of::<Digits>() }>,
+    request_id: Id,
     /// Path and query as they came, where the route changed them.
     target: Option<Box<str>>,
     has_body: bool,
@@ -61,6 +61,13 @@ struct Trace {
     digits: Digits,
 }
 
+/// A request's id.
+#[derive(Debug)]
+enum Id {
+    Ours(Digits),
+    Given(Box<str>),
+}
+
 /// Counts a request as being served until this is dropped, however its task ends.
 #[derive(Debug)]
 struct InFlight<'a>(&'a Gauge);
@@ -85,7 +92,7 @@ impl<'a> Journal<'a> {
             is_logged: way.core.log.access_on(),
             trace,
             client: way.connected.peer.ip(),
-            request_id: SmallText::new(b""),
+            request_id: Id::Ours([b'0'; TraceId::DIGITS]),
             target: None,
             has_body,
             route: None,
@@ -128,10 +135,13 @@ impl<'a> Journal<'a> {
         self.is_logged || self.trace.is_some()
     }
 
-    pub(crate) fn asked_by(&mut self, address: IpAddr, fields: &Fields) {
+    /// Who asks, and by which id of ours, if it is one.
+    pub(crate) fn asked_by(&mut self, (address, id): (IpAddr, Option<Digits>), fields: &Fields) {
         self.client = address;
-        if self.is_logged {
-            self.request_id = SmallText::new(client::request_id(fields).as_bytes());
+        match id {
+            Some(digits) => self.request_id = Id::Ours(digits),
+            None if self.is_logged => self.request_id = Id::Given(client::request_id(fields).into()),
+            None => {}
         }
     }
 
@@ -181,7 +191,7 @@ impl<'a> Journal<'a> {
     #[inline]
     pub(crate) fn tell(&self, fields: &mut Fields) {
         if let Some(trace) = &self.trace {
-            trace.place.tell(fields, self.tries);
+            trace.place.tell(fields, &trace.digits, self.tries);
         }
     }
 
@@ -322,13 +332,8 @@ impl<'a> Journal<'a> {
     fn log(&self, head: &RequestHead, duration: Duration) {
         let (path, query) = self.target(head);
         let (core, connected) = (self.way.core, self.way.connected);
-        let claimed;
-        let client = if self.client == connected.peer.ip() {
-            &connected.peer_text
-        } else {
-            claimed = AddressText::new(self.client);
-            &claimed
-        };
+        let claimed = self.claimed();
+        let connection = if claimed.is_some() { &self.way.listener.plate } else { &connected.plate };
         let way = match (&self.towards, self.route) {
             (Some(to), _) => to.plate,
             (None, Some(route)) => &route.plate,
@@ -336,8 +341,8 @@ impl<'a> Journal<'a> {
         };
         core.log.access(&AccessRecord {
             time: core.wall_at(self.began),
-            listener: &self.way.listener.plate,
-            client,
+            connection,
+            client: claimed.as_ref(),
             method: head.method.as_str(),
             host: head.host(),
             path,
@@ -348,12 +353,22 @@ impl<'a> Journal<'a> {
             bytes_out: self.bytes_out,
             duration,
             way,
-            instance: self.noted.last().map_or("", |last| last.instance.text()),
+            instance: self.noted.last().map_or(b"", |last| last.instance.as_bytes()),
             tries: self.tries,
-            request_id: self.request_id.text(),
+            request_id: match &self.request_id {
+                Id::Ours(digits) => RequestId::Digits(digits),
+                Id::Given(text) => RequestId::Text(text),
+            },
             trace: self.trace.as_ref().map(|trace| &trace.digits),
             outcome: &self.outcome,
         });
+    }
+
+    /// The client's address, where a trusted proxy named it.
+    #[inline]
+    fn claimed(&self) -> Option<AddressText> {
+        let is_peer = self.client == self.way.connected.peer.ip().to_canonical();
+        if is_peer { None } else { Some(AddressText::new(self.client)) }
     }
 
     /// Path and query as they came.

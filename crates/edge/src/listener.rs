@@ -216,7 +216,7 @@ async fn close(core: &Rc<Core>, shared: &Arc<Shared>, listener: TcpListener) {
 async fn serve(core: Rc<Core>, shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
     let Some(view) = core.sight(&shared.name).look().map(|(_, view)| view.clone()) else { return };
     let guard = core.enter(&shared);
-    let Ok(mut connected) = connected(&stream, peer) else { return };
+    let Ok(mut connected) = connected(&stream, peer, &shared.name) else { return };
     let mut timer = Timer::new();
     let until = clock::now() + view.config.bounds.head_time;
     let named = timer.run(until, Box::pin(read_proxy_header(&mut stream, &mut connected, &view.config)));
@@ -246,8 +246,8 @@ async fn serve(core: Rc<Core>, shared: Arc<Shared>, mut stream: TcpStream, peer:
     }
 }
 
-fn connected(stream: &TcpStream, peer: SocketAddr) -> io::Result<Connected> {
-    Ok(Connected::new(peer, stream.local_addr()?))
+fn connected(stream: &TcpStream, peer: SocketAddr, listener: &str) -> io::Result<Connected> {
+    Ok(Connected::new(peer, stream.local_addr()?, listener))
 }
 
 /// Learns from the proxy in front who the client is, where the listener asks for it.
@@ -264,7 +264,7 @@ async fn read_proxy_header(
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     if let Some((source, destination)) = proxy_protocol::read(stream, config.proxy_protocol).await? {
-        *connected = Connected::new(source, destination);
+        *connected = Connected::new(source, destination, &config.name);
     }
     Ok(())
 }

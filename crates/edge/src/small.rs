@@ -45,12 +45,6 @@ impl<const NEAR: usize> SmallText<NEAR> {
     pub(crate) fn to_text(&self) -> String {
         String::from_utf8_lossy(self.as_bytes()).into_owned()
     }
-
-    /// As text; empty when it is none.
-    #[inline]
-    pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
-    }
 }
 
 impl<const NEAR: usize> fmt::Debug for SmallText<NEAR> {
@@ -66,7 +60,7 @@ mod tests {
     #[test]
     fn a_text_comes_back_whole_however_long_it_is() {
         for text in ["", "orders-1", "exactly8", "longer than eight bytes"] {
-            assert_eq!(SmallText::<8>::new(text.as_bytes()).text(), text);
+            assert_eq!(SmallText::<8>::new(text.as_bytes()).as_bytes(), text.as_bytes());
         }
     }
 

@@ -8,6 +8,8 @@ use terrace_http::{Fields, Known};
 use terrace_instruments::{SpanId, TraceId, TraceParent, Tracer};
 use terrace_runtime::random;
 
+use crate::client::Digits;
+
 /// A `tracestate` with more members is no `tracestate` (W3C Trace Context section 3.3.1.1).
 const STATE_MEMBERS_MAX: usize = 32;
 /// Bytes of `tracestate` that are passed on; 512 are asked for (section 3.3.1.5).
@@ -60,15 +62,15 @@ impl Place {
         SpanId((mixed ^ (mixed >> 31)).max(1))
     }
 
-    /// Writes what the endpoint of a try shall know: that the try is its caller.
+    /// Writes what the endpoint of a try shall know: that the try is its caller. `digits` are the trace's.
     #[inline]
-    pub(crate) fn tell(&self, fields: &mut Fields, number: u32) {
+    pub(crate) fn tell(&self, fields: &mut Fields, digits: &Digits, number: u32) {
         let is_sampled = self.is_asked || self.is_in_sample;
-        let says = TraceParent { trace: self.trace, parent: self.part(u64::from(number)), is_sampled };
+        let says = TraceParent::encode_of(digits, self.part(u64::from(number)), is_sampled);
         if number > 1 {
             fields.remove(Known::Traceparent);
         }
-        fields.append_known(Known::Traceparent, &says.encode());
+        fields.append_known(Known::Traceparent, &says);
     }
 }
 
@@ -160,8 +162,8 @@ mod tests {
         let (place, mut fields) = begun(&[]);
         let ids: HashSet<SpanId> = (1..2_000).map(|number| place.part(number)).collect();
         assert_eq!(ids.len(), 1_999);
-        place.tell(&mut fields, 1);
-        place.tell(&mut fields, 2);
+        place.tell(&mut fields, &place.trace.digits(), 1);
+        place.tell(&mut fields, &place.trace.digits(), 2);
         assert_eq!(fields.all(Known::Traceparent).count(), 1, "a retry's takes the place of the first's");
         let told = TraceParent::parse(fields.get(Known::Traceparent).expect("told")).expect("valid");
         assert_eq!((told.trace, told.parent), (place.trace, place.part(2)));

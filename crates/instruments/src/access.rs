@@ -7,7 +7,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::json::{push_escaped, push_json_string, push_seconds, push_u64};
+use crate::json::{push_escaped, push_json_string, push_seconds, push_u64, six, three};
 use crate::plate::{AddressText, Plate};
 use crate::rfc3339::Timestamp;
 use crate::trace::TraceId;
@@ -17,10 +17,10 @@ use crate::trace::TraceId;
 pub struct AccessRecord<'a> {
     /// When its head was complete.
     pub time: SystemTime,
-    /// The key `listener`: what took it.
-    pub listener: &'a Plate,
-    /// Who asked, after trusted proxies.
-    pub client: &'a AddressText,
+    /// The keys of the connection: `listener`, and `client` where nobody claims another.
+    pub connection: &'a Plate,
+    /// Who asked, where a trusted proxy says so; else it is the connection's.
+    pub client: Option<&'a AddressText>,
     /// `GET` …
     pub method: &'a str,
     /// The host asked for.
@@ -41,16 +41,25 @@ pub struct AccessRecord<'a> {
     pub duration: Duration,
     /// The keys `route`, the one that matched, and `service`, where it went to.
     pub way: &'a Plate,
-    /// The instance that answered last.
-    pub instance: &'a str,
+    /// The instance that answered last, in UTF-8.
+    pub instance: &'a [u8],
     /// Attempts made towards the service; 0 when it answered from Terrace itself.
     pub tries: u32,
     /// The request id.
-    pub request_id: &'a str,
+    pub request_id: RequestId<'a>,
     /// The trace, where requests are traced, by its digits ([`TraceId::digits`]).
     pub trace: Option<&'a [u8; TraceId::DIGITS]>,
     /// How it ended and whose doing that was, such as `ok`, `client.gone`, `upstream.timeout`, `terrace.overload`.
     pub outcome: &'a str,
+}
+
+/// How a request is called, as a log line has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestId<'a> {
+    /// An id of ours: 32 hexadecimal digits.
+    Digits(&'a [u8; TraceId::DIGITS]),
+    /// Another's.
+    Text(&'a str),
 }
 
 /// What the access log shows of a query's values.
@@ -69,24 +78,55 @@ pub enum QueryValues {
 impl AccessRecord<'_> {
     /// Appends the record as one JSON line. `stamp` is the thread's own memory of the current second.
     pub(crate) fn encode(&self, out: &mut Vec<u8>, stamp: &mut Timestamp, query: QueryValues) {
-        out.extend_from_slice(b"{\"time\":\"");
-        out.extend_from_slice(stamp.bytes(self.time));
-        out.extend_from_slice(b"\",\"event\":\"access\",\"status\":");
-        push_u64(out, u64::from(self.status));
-        out.extend_from_slice(b",\"duration_seconds\":");
-        push_seconds(out, u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX));
-        out.extend_from_slice(b",\"client\":\"");
-        out.extend_from_slice(self.client.as_bytes());
+        self.encode_opening(out, stamp.bytes(self.time));
+        out.extend_from_slice(self.connection.bytes());
+        if let Some(client) = self.client {
+            out.extend_from_slice(b",\"client\":\"");
+            out.extend_from_slice(client.as_bytes());
+            out.push(b'"');
+        }
         self.encode_request(out, query);
+        self.encode_ids(out);
+        push_u64(out, self.bytes_out);
         self.encode_way(out);
     }
 
+    /// What is of one length for nearly every request is one copy, with the digits put in their places.
+    #[inline]
+    fn encode_opening(&self, out: &mut Vec<u8>, time: &[u8; Timestamp::BYTES]) {
+        const TIME_AT: usize = b"{\"time\":\"".len();
+        const STATUS_AT: usize = TIME_AT + Timestamp::BYTES + b"\",\"event\":\"access\",\"status\":".len();
+        const SECONDS_AT: usize = STATUS_AT + b"000,\"duration_seconds\":".len();
+        let micros = u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX);
+        if !(100..1_000).contains(&self.status) || micros >= 10_000_000 {
+            return self.encode_odd_opening(out, time, micros);
+        }
+        let mut opening =
+            *b"{\"time\":\"1970-01-01T00:00:00.000000Z\",\"event\":\"access\",\"status\":000,\"duration_seconds\":0.000000";
+        opening[TIME_AT..TIME_AT + Timestamp::BYTES].copy_from_slice(time);
+        opening[STATUS_AT..STATUS_AT + 3].copy_from_slice(&three(u32::from(self.status)));
+        opening[SECONDS_AT] = b'0' + (micros / 1_000_000) as u8;
+        opening[SECONDS_AT + 2..].copy_from_slice(&six((micros % 1_000_000) as u32));
+        out.extend_from_slice(&opening);
+    }
+
+    #[cold]
+    fn encode_odd_opening(&self, out: &mut Vec<u8>, time: &[u8; Timestamp::BYTES], micros: u64) {
+        out.extend_from_slice(b"{\"time\":\"");
+        out.extend_from_slice(time);
+        out.extend_from_slice(b"\",\"event\":\"access\",\"status\":");
+        push_u64(out, u64::from(self.status));
+        out.extend_from_slice(b",\"duration_seconds\":");
+        push_seconds(out, micros);
+    }
+
+    #[inline]
     fn encode_request(&self, out: &mut Vec<u8>, query: QueryValues) {
         match self.method {
-            "GET" => out.extend_from_slice(b"\",\"method\":\"GET\",\"host\":\""),
-            "POST" => out.extend_from_slice(b"\",\"method\":\"POST\",\"host\":\""),
+            "GET" => out.extend_from_slice(b",\"method\":\"GET\",\"host\":\""),
+            "POST" => out.extend_from_slice(b",\"method\":\"POST\",\"host\":\""),
             method => {
-                out.extend_from_slice(b"\",\"method\":");
+                out.extend_from_slice(b",\"method\":");
                 push_json_string(out, method);
                 out.extend_from_slice(b",\"host\":\"");
             }
@@ -97,15 +137,32 @@ impl AccessRecord<'_> {
         if let Some(asked) = self.query {
             push_query(out, asked.as_bytes(), query);
         }
-        match self.protocol {
-            "HTTP/1.1" => out.extend_from_slice(b"\",\"protocol\":\"HTTP/1.1\",\"request_id\":\""),
-            protocol => {
-                out.extend_from_slice(b"\",\"protocol\":");
-                push_json_string(out, protocol);
-                out.extend_from_slice(b",\"request_id\":\"");
+    }
+
+    /// From the end of the path to the number of bytes sent.
+    #[inline]
+    fn encode_ids(&self, out: &mut Vec<u8>) {
+        const REQUEST_AT: usize = b"\",\"protocol\":\"HTTP/1.1\",\"request_id\":\"".len();
+        const TRACE_AT: usize = REQUEST_AT + TraceId::DIGITS + b"\",\"trace_id\":\"".len();
+        match (self.protocol, self.request_id, self.trace, self.bytes_in) {
+            ("HTTP/1.1", RequestId::Digits(request), Some(trace), 0) => {
+                let mut ids = *b"\",\"protocol\":\"HTTP/1.1\",\"request_id\":\"00000000000000000000000000000000\",\"trace_id\":\"00000000000000000000000000000000\",\"bytes_in\":0,\"bytes_out\":";
+                ids[REQUEST_AT..REQUEST_AT + TraceId::DIGITS].copy_from_slice(request);
+                ids[TRACE_AT..TRACE_AT + TraceId::DIGITS].copy_from_slice(trace);
+                out.extend_from_slice(&ids);
             }
+            _ => self.encode_other_ids(out),
         }
-        push_escaped(out, self.request_id.as_bytes());
+    }
+
+    fn encode_other_ids(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\",\"protocol\":");
+        push_json_string(out, self.protocol);
+        out.extend_from_slice(b",\"request_id\":\"");
+        match self.request_id {
+            RequestId::Digits(digits) => out.extend_from_slice(digits),
+            RequestId::Text(text) => push_escaped(out, text.as_bytes()),
+        }
         if let Some(digits) = self.trace {
             out.extend_from_slice(b"\",\"trace_id\":\"");
             out.extend_from_slice(digits);
@@ -113,19 +170,19 @@ impl AccessRecord<'_> {
         out.extend_from_slice(b"\",\"bytes_in\":");
         push_u64(out, self.bytes_in);
         out.extend_from_slice(b",\"bytes_out\":");
-        push_u64(out, self.bytes_out);
     }
 
+    #[inline]
     fn encode_way(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.listener.bytes());
         out.extend_from_slice(self.way.bytes());
+        let went_well = self.tries == 1 && self.outcome == "ok";
         if !self.instance.is_empty() {
             out.extend_from_slice(b",\"instance\":\"");
-            push_escaped(out, self.instance.as_bytes());
+            push_escaped(out, self.instance);
+            if went_well {
+                return out.extend_from_slice(b"\",\"tries\":1,\"outcome\":\"ok\"}\n");
+            }
             out.push(b'"');
-        }
-        if self.tries == 1 && self.outcome == "ok" {
-            return out.extend_from_slice(b",\"tries\":1,\"outcome\":\"ok\"}\n");
         }
         out.extend_from_slice(b",\"tries\":");
         push_u64(out, u64::from(self.tries));
@@ -188,25 +245,23 @@ mod tests {
 
     /// The plates and the client's address that a test's record points to.
     struct World {
-        listener: Plate,
+        connection: Plate,
         way: Plate,
-        client: AddressText,
     }
 
     impl World {
         fn new() -> Self {
             Self {
-                listener: Plate::new(&[("listener", "public")]),
+                connection: Plate::new(&[("client", "192.0.2.7"), ("listener", "public")]),
                 way: Plate::new(&[("route", "orders"), ("service", "orders")]),
-                client: AddressText::new([192, 0, 2, 7].into()),
             }
         }
 
         fn record(&self) -> AccessRecord<'_> {
             AccessRecord {
                 time: SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001),
-                listener: &self.listener,
-                client: &self.client,
+                connection: &self.connection,
+                client: None,
                 method: "GET",
                 host: "shop.example.com",
                 path: "/orders/7",
@@ -217,9 +272,9 @@ mod tests {
                 bytes_out: 1_234,
                 duration: Duration::from_micros(1_500),
                 way: &self.way,
-                instance: "orders-1",
+                instance: b"orders-1",
                 tries: 1,
-                request_id: "018f",
+                request_id: RequestId::Text("018f"),
                 trace: Some(b"0af7651916cd43dd8448eb211c80319c"),
                 outcome: "ok",
             }
@@ -249,10 +304,11 @@ mod tests {
             line(&World::new().record(), QueryValues::Sensitive),
             concat!(
                 r#"{"time":"2023-11-14T22:13:20.000001Z","event":"access","status":200,"#,
-                r#""duration_seconds":0.001500,"client":"192.0.2.7","method":"GET","host":"shop.example.com","#,
+                r#""duration_seconds":0.001500,"client":"192.0.2.7","listener":"public","method":"GET","#,
+                r#""host":"shop.example.com","#,
                 r#""path":"/orders/7?expand=lines","protocol":"HTTP/1.1","request_id":"018f","#,
                 r#""trace_id":"0af7651916cd43dd8448eb211c80319c","bytes_in":0,"bytes_out":1234,"#,
-                r#""listener":"public","route":"orders","service":"orders","instance":"orders-1","#,
+                r#""route":"orders","service":"orders","instance":"orders-1","#,
                 r#""tries":1,"outcome":"ok"}"#,
                 "\n"
             )
@@ -262,7 +318,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_left_out() {
         let world = World::new();
-        let bare = AccessRecord { trace: None, query: None, instance: "", tries: 0, ..world.record() };
+        let bare = AccessRecord { trace: None, query: None, instance: b"", tries: 0, ..world.record() };
         let parsed = parsed(&bare, QueryValues::Sensitive);
         assert_eq!((&parsed["path"], &parsed["tries"]), (&"/orders/7".into(), &0.into()));
         assert!(parsed.get("trace_id").is_none() && parsed.get("instance").is_none());
@@ -277,7 +333,58 @@ mod tests {
         assert_eq!(path(target, QueryValues::Shown), target);
     }
 
+    #[test]
+    fn a_client_that_a_trusted_proxy_names_is_shown() {
+        let (world, client) = (World::new(), AddressText::new([203, 0, 113, 9].into()));
+        let connection = Plate::new(&[("listener", "public")]);
+        let record = AccessRecord { connection: &connection, client: Some(&client), ..world.record() };
+        let parsed = parsed(&record, QueryValues::Sensitive);
+        assert_eq!((&parsed["client"], &parsed["listener"]), (&"203.0.113.9".into(), &"public".into()));
+    }
+
     proptest! {
+        /// However numbers and ids come together, the line says what the record says: the short ways are no others.
+        #[test]
+        fn every_way_of_writing_a_line_says_the_same(
+            status in 0_u16..1_200,
+            micros in prop_oneof![0_u64..20_000_000, any::<u64>()],
+            (bytes_in, bytes_out) in prop_oneof![Just((0, 0)), any::<(u64, u64)>()],
+            tries in 0_u32..3,
+            (is_traced, is_ours, is_common) in any::<(bool, bool, bool)>(),
+            instance in prop_oneof![Just(""), Just("orders-1")],
+            outcome in prop_oneof![Just("ok"), Just("client.gone")],
+        ) {
+            let (world, digits) = (World::new(), b"00112233445566778899aabbccddeeff");
+            let record = AccessRecord {
+                status,
+                duration: Duration::from_micros(micros),
+                bytes_in,
+                bytes_out,
+                tries,
+                trace: is_traced.then_some(b"0af7651916cd43dd8448eb211c80319c"),
+                request_id: if is_ours { RequestId::Digits(digits) } else { RequestId::Text("given") },
+                method: if is_common { "GET" } else { "PUT" },
+                protocol: if is_common { "HTTP/1.1" } else { "HTTP/2" },
+                instance: instance.as_bytes(),
+                outcome,
+                ..world.record()
+            };
+            let parsed = parsed(&record, QueryValues::Sensitive);
+            prop_assert_eq!(parsed["status"].as_u64(), Some(u64::from(status)));
+            let seconds = parsed["duration_seconds"].as_f64().unwrap();
+            prop_assert!((seconds - micros as f64 / 1e6).abs() <= seconds * 1e-12);
+            prop_assert_eq!(parsed["bytes_in"].as_u64(), Some(bytes_in));
+            prop_assert_eq!(parsed["bytes_out"].as_u64(), Some(bytes_out));
+            prop_assert_eq!(parsed["tries"].as_u64(), Some(u64::from(tries)));
+            prop_assert_eq!(parsed.get("trace_id").is_some(), is_traced);
+            let id = if is_ours { "00112233445566778899aabbccddeeff" } else { "given" };
+            prop_assert_eq!(parsed["request_id"].as_str(), Some(id));
+            prop_assert_eq!(parsed["method"].as_str(), Some(record.method));
+            prop_assert_eq!(parsed["protocol"].as_str(), Some(record.protocol));
+            prop_assert_eq!(parsed["instance"].as_str().unwrap_or_default(), instance);
+            prop_assert_eq!(parsed["outcome"].as_str(), Some(outcome));
+        }
+
         /// Whatever a client sends stays inside its own value.
         #[test]
         fn no_text_can_forge_a_line(
@@ -295,8 +402,8 @@ mod tests {
                 path: &target,
                 query: Some(&asked),
                 protocol: &outcome,
-                instance: &id,
-                request_id: &id,
+                instance: id.as_bytes(),
+                request_id: RequestId::Text(&id),
                 outcome: &outcome,
                 ..world.record()
             };

@@ -10,30 +10,39 @@ pub fn push_json_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// Appends the inside of a JSON string. Nearly all text needs no escape, which is found out sixteen bytes at a time:
-/// byte by byte this was half the cost of an access line.
+/// Appends the inside of a JSON string. Nearly all text needs no escape, which is found out eight bytes at a time: byte by
+/// byte this was half the cost of an access line.
+#[inline]
 pub(crate) fn push_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
-    let (chunks, rest) = bytes.as_chunks::<CHUNK>();
-    let mut last = [b' '; CHUNK];
-    last[..rest.len()].copy_from_slice(rest);
-    if !(chunks.iter().all(is_plain) && is_plain(&last)) {
-        push_with_escapes(out, bytes);
-    } else if chunks.is_empty() {
-        // A copy of constant length is two moves, one of unknown length a call.
-        let end = out.len() + rest.len();
-        out.extend_from_slice(&last);
-        out.truncate(end);
-    } else {
+    if is_plain(bytes) {
         out.extend_from_slice(bytes);
+    } else {
+        push_with_escapes(out, bytes);
     }
 }
 
-const CHUNK: usize = 16;
-
-/// Without a branch per byte, so that the compiler makes vector compares of it.
 #[inline]
-fn is_plain(chunk: &[u8; CHUNK]) -> bool {
-    !chunk.iter().fold(false, |found, byte| found | needs_escape(*byte))
+fn is_plain(bytes: &[u8]) -> bool {
+    let Some(last) = bytes.last_chunk() else {
+        return !bytes.iter().any(|byte| needs_escape(*byte));
+    };
+    let (words, _) = bytes.as_chunks();
+    // The last eight may overlap those before them.
+    words.iter().fold(telling(last), |found, word| found | telling(word)) == 0
+}
+
+/// Not zero when one of eight bytes needs an escape: the classic tests for a byte below a number and for a byte that is
+/// zero, in all lanes of a word at once (Warren, Hacker's Delight, section 6-1).
+#[inline]
+fn telling(bytes: &[u8; 8]) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_le_bytes(*bytes);
+    let is = |byte: u8| {
+        let zero_where = word ^ (u64::from(byte) * ONES);
+        zero_where.wrapping_sub(ONES) & !zero_where
+    };
+    let is_control = word.wrapping_sub(0x20 * ONES) & !word;
+    (is_control | is(b'"') | is(b'\\') | is(0x7f)) & (0x80 * ONES)
 }
 
 #[inline]
@@ -109,6 +118,13 @@ fn two(number: usize) -> [u8; 2] {
     TWO_DIGITS[number % 100]
 }
 
+/// The last three digits of a number: a status.
+#[inline]
+pub(crate) fn three(number: u32) -> [u8; 3] {
+    let [tens, ones] = two(number as usize);
+    [b'0' + (number / 100 % 10) as u8, tens, ones]
+}
+
 /// The last six digits of a number: microseconds of a second.
 #[inline]
 pub(crate) fn six(number: u32) -> [u8; 6] {
@@ -177,6 +193,14 @@ mod tests {
             push_json_string(&mut out, &text);
             prop_assert!(!out.contains(&b'\n'));
             prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+
+        #[test]
+        fn a_byte_is_escaped_exactly_where_it_must_be(
+            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), 0x1e_u8..0x24, 0x5b_u8..0x5e, 0x7e_u8..0x82], 0..40),
+        ) {
+            let must = bytes.iter().any(|byte| needs_escape(*byte));
+            prop_assert_eq!(is_plain(&bytes), !must);
         }
 
         #[test]

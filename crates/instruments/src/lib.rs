@@ -24,7 +24,7 @@ mod trace;
 mod trace_parent;
 
 // The public interface is:
-pub use access::{AccessRecord, QueryValues};
+pub use access::{AccessRecord, QueryValues, RequestId};
 pub use cells::set_shard;
 pub use event::{Event, Level, Value};
 pub use family::{Family, Kind};

@@ -306,14 +306,16 @@ impl Receiver {
         level as u8 >= self.0.level_min.load(Relaxed)
     }
 
-    /// Takes all access lines that wait: calls `write` with each core's bytes (whole lines), in no order between
-    /// cores. `spare` is a buffer kept between calls, so that memory circulates instead of being allocated anew.
-    pub fn take_access(&self, spare: &mut Vec<u8>, mut write: impl FnMut(&[u8])) {
+    /// Takes all access lines that wait: puts each core's bytes (whole lines) into `taken`, in no order between cores.
+    /// `spares` are buffers that were taken before and are not needed any more: they take the places of those taken now,
+    /// so that memory circulates, and a line is never copied between its making and its file.
+    pub fn take_access(&self, spares: &mut Vec<Vec<u8>>, taken: &mut Vec<Vec<u8>>) {
         for lines in self.0.access.iter() {
-            spare.clear();
-            std::mem::swap(&mut lock(lines).bytes, spare);
-            if !spare.is_empty() {
-                write(spare);
+            let mut lines = lock(lines);
+            if !lines.bytes.is_empty() {
+                let mut spare = spares.pop().unwrap_or_default();
+                spare.clear();
+                taken.push(std::mem::replace(&mut lines.bytes, spare));
             }
         }
     }
@@ -335,14 +337,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plate::{AddressText, Plate};
+    use crate::access::RequestId;
+    use crate::plate::Plate;
 
     fn access(log: &Log, status: u16) {
-        let (plate, client) = (Plate::default(), AddressText::new([127, 0, 0, 1].into()));
+        let plate = Plate::default();
         log.access(&AccessRecord {
             time: SystemTime::UNIX_EPOCH,
-            listener: &plate,
-            client: &client,
+            connection: &plate,
+            client: None,
             method: "GET",
             host: "localhost",
             path: "/",
@@ -353,20 +356,18 @@ mod tests {
             bytes_out: 0,
             duration: Duration::ZERO,
             way: &plate,
-            instance: "",
+            instance: b"",
             tries: 0,
-            request_id: "",
+            request_id: RequestId::Text(""),
             trace: None,
             outcome: "ok",
         });
     }
 
     fn lines(receiver: &Receiver) -> usize {
-        let mut count = 0;
-        receiver.take_access(&mut Vec::new(), |bytes| {
-            count += bytes.iter().filter(|byte| **byte == b'\n').count()
-        });
-        count
+        let mut taken = Vec::new();
+        receiver.take_access(&mut Vec::new(), &mut taken);
+        taken.iter().flatten().filter(|byte| **byte == b'\n').count()
     }
 
     #[test]
@@ -444,6 +445,22 @@ mod tests {
         let dropped = log.dropped().access;
         assert!(dropped > 0);
         assert_eq!(lines(&receiver) as u64 + dropped, written);
+    }
+
+    #[test]
+    fn buffers_that_were_taken_are_filled_again() {
+        let (log, receiver) = Log::channel(1);
+        let (mut spares, mut taken) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            (0..100).for_each(|_| access(&log, 200));
+            receiver.take_access(&mut spares, &mut taken);
+            spares.append(&mut taken);
+        }
+        assert_eq!(spares.len(), 1, "the other is where lines are put");
+        let grown = spares.iter().map(Vec::capacity).min();
+        (0..100).for_each(|_| access(&log, 200));
+        receiver.take_access(&mut spares, &mut taken);
+        assert!(taken[0].capacity() >= grown.unwrap_or(usize::MAX) && !taken[0].is_empty());
     }
 
     #[test]

@@ -21,6 +21,9 @@ impl Default for Timestamp {
 }
 
 impl Timestamp {
+    /// How long a timestamp is.
+    pub(crate) const BYTES: usize = TEMPLATE.len();
+
     /// The text for `time`, with microseconds. Times before 1970 read as 1970, and years after 9999 keep their last
     /// four digits.
     pub fn format(&mut self, time: SystemTime) -> &str {
@@ -29,7 +32,7 @@ impl Timestamp {
 
     /// The same as bytes.
     #[inline]
-    pub(crate) fn bytes(&mut self, time: SystemTime) -> &[u8; TEMPLATE.len()] {
+    pub(crate) fn bytes(&mut self, time: SystemTime) -> &[u8; Self::BYTES] {
         let since = match time.duration_since(SystemTime::UNIX_EPOCH) {
             Ok(since) => since,
             Err(_) => Duration::ZERO,

@@ -68,9 +68,10 @@ pub(crate) struct Writer {
 #[derive(Debug, Default)]
 struct Batch {
     events: Vec<Event>,
-    access: Vec<u8>,
-    /// Circulates between here and the cores' buffers.
-    spare: Vec<u8>,
+    /// Access lines, a buffer for each core that had some.
+    access: Vec<Vec<u8>>,
+    /// Buffers on their way back to the cores.
+    spares: Vec<Vec<u8>>,
     /// Lines in the making.
     lines: Vec<u8>,
 }
@@ -137,14 +138,14 @@ impl Writer {
 
     fn take_all(&self, batch: &mut Batch) {
         batch.events.extend(self.receiver.take_events());
-        let access = &mut batch.access;
-        self.receiver.take_access(&mut batch.spare, |lines| access.extend_from_slice(lines));
+        self.receiver.take_access(&mut batch.spares, &mut batch.access);
     }
 
     fn write(&mut self, batch: &mut Batch) {
         self.write_events(batch);
         self.write_access(batch);
-        for buffer in [&mut batch.access, &mut batch.spare, &mut batch.lines] {
+        batch.spares.append(&mut batch.access);
+        for buffer in batch.spares.iter_mut().chain([&mut batch.lines]) {
             buffer.clear();
             buffer.shrink_to(BUFFER_KEPT_BYTES_MAX);
         }
@@ -178,15 +179,18 @@ impl Writer {
             Some(output) => output,
             None => &mut self.outputs.events,
         };
-        let lines = match &mut output.pretty {
-            Some(pretty) => {
-                pretty.push_access(&mut batch.lines, &batch.access);
-                &batch.lines
-            }
-            None => &batch.access,
-        };
-        let lost = output.write(clock::now(), clock::wall(), lines);
-        self.lost.access.fetch_add(lost, Relaxed);
+        for taken in &batch.access {
+            let lines = match &mut output.pretty {
+                Some(pretty) => {
+                    batch.lines.clear();
+                    pretty.push_access(&mut batch.lines, taken);
+                    &batch.lines
+                }
+                None => taken,
+            };
+            let lost = output.write(clock::now(), clock::wall(), lines);
+            self.lost.access.fetch_add(lost, Relaxed);
+        }
     }
 
     /// Tells, with the next event, what was lost since it was last told.

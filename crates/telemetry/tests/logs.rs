@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use terrace_instruments::{AccessRecord, AddressText, Event, Level, Log, Meter, Plate};
+use terrace_instruments::{AccessRecord, Event, Level, Log, Meter, Plate, RequestId};
 use terrace_signals::records::LogFilter;
 use terrace_telemetry::{BuildError, Config, Destination, Followed, Rotation, Telemetry};
 
@@ -54,12 +54,11 @@ fn emit(log: &Log, number: u64) {
 }
 
 fn request(log: &Log, path: &str) {
-    let client = AddressText::new([127, 0, 0, 1].into());
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     log.access(&AccessRecord {
         time: SystemTime::UNIX_EPOCH,
-        listener: &Plate::new(&[("listener", "public")]),
-        client: &client,
+        connection: &Plate::new(&[("client", "127.0.0.1"), ("listener", "public")]),
+        client: None,
         method: "GET",
         host: "localhost",
         path,
@@ -70,9 +69,9 @@ fn request(log: &Log, path: &str) {
         bytes_out: 2,
         duration: Duration::from_millis(1),
         way: &Plate::new(&[("route", "web"), ("service", "web")]),
-        instance: "web-1",
+        instance: b"web-1",
         tries: 1,
-        request_id: "r1",
+        request_id: RequestId::Text("r1"),
         trace: None,
         outcome: "ok",
     });

@@ -437,9 +437,9 @@ mod bounds {
             client.response();
         }
         let spans = rig.spans_of(1);
-        let mut text = Vec::new();
-        receiver.take_access(&mut Vec::new(), |bytes| text.extend_from_slice(bytes));
-        let text = String::from_utf8(text).expect("text");
+        let mut taken = Vec::new();
+        receiver.take_access(&mut Vec::new(), &mut taken);
+        let text = String::from_utf8(taken.concat()).expect("text");
         assert!(!text.contains("hidden"), "{text}");
         let lines: Vec<serde_json::Value> = text
             .lines()
