@@ -403,6 +403,11 @@ pub(super) fn trace_spans() -> Vec<Span> {
     let spans = rows.into_iter().map(|(id, parent, start, length, name, service, kind)| {
         let mut span = span(0xa000 + id, if parent > 0 { 0xa000 + parent } else { 0 }, start, length);
         (span.name, span.service, span.kind) = (name.into(), service.into(), kind);
+        if kind == SpanKind::Client && service == "terrace" {
+            let asked = name.rsplit(' ').next().unwrap_or_default().to_owned();
+            span.attributes.push(("terrace.instance".into(), Value::Text(format!("{asked}-1").into())));
+            span.attributes.push(("terrace.service".into(), Value::Text(asked.into())));
+        }
         if service != "terrace" {
             span.instance = format!("{service}-1").into();
         }

@@ -23,7 +23,7 @@ use super::pages::{self, crumbs, fact};
 use super::past::View;
 use super::shapes::{Health, badge, hue, in_hue_of, mark, segment, service_name};
 use super::traces_list::{answer, trace_table};
-use super::traces_waterfall::{Piece, Row, Waterfall, blame, lay_out};
+use super::traces_waterfall::{Piece, Row, Waterfall, blame, lay_out, tried, tried_instance};
 use super::visitor::Visitor;
 use super::{Dashboard, assets};
 
@@ -290,7 +290,7 @@ fn waterfall_row(span: &Span, row: &Row, all: f64) -> Markup {
                 span class="fold" aria-hidden="true" { @if row.is_parent { "▾" } }
                 @if is_error { (mark(Health::Bad)) span class="visually-hidden" { "failed: " } }
                 span class="what" { (span.name) }
-                span class="who" { (in_hue_of(&span.service, if span.instance.is_empty() { &span.service } else { &span.instance })) }
+                span class="who" { (who(span)) }
             }
             svg class={ "track hue-" (hue(&span.service)) } viewBox="0 0 1000 20" preserveAspectRatio="none" aria-hidden="true" {
                 rect class="span" x=(whole.0) y="4" width=(whole.1) height="12" {}
@@ -299,6 +299,15 @@ fn waterfall_row(span: &Span, row: &Row, all: f64) -> Markup {
             }
             span class="took" { (seconds(span.duration.as_secs_f64())) }
         }
+    }
+}
+
+/// Who did it; of a try, who was asked.
+fn who(span: &Span) -> Markup {
+    match (tried(span), tried_instance(span)) {
+        (Some(service), instance) => in_hue_of(service, &format!("→ {}", instance.unwrap_or(service))),
+        (None, _) if span.instance.is_empty() => service_name(&span.service),
+        (None, _) => in_hue_of(&span.service, &span.instance),
     }
 }
 

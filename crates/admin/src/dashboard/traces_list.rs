@@ -55,6 +55,8 @@ pub(super) fn trace_table(view: &View<'_>, traces: &[TraceSummary]) -> Markup {
 fn row(view: &View<'_>, trace: &TraceSummary, scale: (f64, f64)) -> Markup {
     let took = trace.duration.as_secs_f64();
     let width = 2.0 + 98.0 * on_log_scale(took, scale);
+    // All of them came through Terrace.
+    let services: Vec<&String> = trace.services.iter().filter(|service| *service != "terrace").collect();
     html! {
         tr {
             th scope="row" { a href={ "/traces/" (trace.trace) } { (trace.root) } }
@@ -66,8 +68,8 @@ fn row(view: &View<'_>, trace: &TraceSummary, scale: (f64, f64)) -> Markup {
                 }
             }
             td class="through" {
-                @for service in trace.services.iter().take(SERVICES_MAX) { (service_name(service)) }
-                @if trace.services.len() > SERVICES_MAX { "+" (trace.services.len() - SERVICES_MAX) }
+                @for service in services.iter().take(SERVICES_MAX) { (service_name(service)) }
+                @if services.len() > SERVICES_MAX { "+" (services.len() - SERVICES_MAX) }
             }
             td { (trace.kept) }
             td class="num" { (view.ago(trace.start)) }

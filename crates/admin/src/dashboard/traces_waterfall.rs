@@ -4,11 +4,18 @@
 //! the time went, rather than where it was waited for. The *critical path* is found from the end backwards: what ended last
 //! held the answer up, before it what ended last before that began, and so on; to make anything else faster would not
 //! have made the answer faster (Jaeger computes it the same way). Pure: spans in, rows out.
+//!
+//! A try of Terrace's has parts (`connect`, `first byte` …) that lie over whatever the service itself tells of the same
+//! time. They divide what of a try nobody else explains, and never hide the service's own spans; and whose time a try
+//! was is the service's that was waited for, even when its app sends no spans at all.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use terrace_instruments::{Span, SpanId};
+use terrace_instruments::{Span, SpanId, SpanKind, Value};
+
+/// The name under which Terrace's own spans come.
+const TERRACE: &str = "terrace";
 
 /// From and to, in seconds after the trace's start.
 pub(super) type Piece = (f64, f64);
@@ -44,26 +51,78 @@ impl Row {
     }
 }
 
+/// Who caused whom, as places in the list of spans.
+struct Family {
+    parents: Vec<Option<usize>>,
+    /// Of each span, what it caused; without the parts of a try.
+    children: Vec<Vec<usize>>,
+    /// Of each try, its parts.
+    parts: Vec<Vec<usize>>,
+}
+
 /// Lays spans out; parents come before their children.
 pub(super) fn lay_out(spans: &[Span]) -> Waterfall {
     let Some(start) = spans.iter().map(|span| span.start).min() else { return Waterfall::default() };
     let mut rows: Vec<Row> = spans.iter().map(|span| row(span, start)).collect();
-    let parents = parents(spans);
-    let mut children = vec![Vec::new(); spans.len()];
-    for (index, parent) in parents.iter().enumerate() {
+    let family = family(spans);
+    for (index, parent) in family.parents.iter().enumerate() {
         if let Some(parent) = *parent {
             rows[index].depth = rows[parent].depth + 1;
             rows[parent].is_parent = true;
-            children[parent].push(index);
         }
     }
-    for index in 0..rows.len() {
-        let below: Vec<Piece> = children[index].iter().map(|child| rows[*child].whole).collect();
-        rows[index].own = without(rows[index].whole, below);
-    }
+    mark_own(&mut rows, &family);
+    mark_critical(&mut rows, &family);
     let seconds = rows.iter().map(|row| row.whole.1).fold(0.0, f64::max);
-    mark_critical(&mut rows, &parents, &children);
     Waterfall { seconds, rows }
+}
+
+fn family(spans: &[Span]) -> Family {
+    let parents = parents(spans);
+    let (mut children, mut parts) = (vec![Vec::new(); spans.len()], vec![Vec::new(); spans.len()]);
+    for (index, parent) in parents.iter().enumerate() {
+        let Some(parent) = *parent else { continue };
+        let is_part = spans[index].service.as_ref() == TERRACE
+            && spans[index].kind == SpanKind::Internal
+            && tried(&spans[parent]).is_some();
+        if is_part { parts[parent].push(index) } else { children[parent].push(index) }
+    }
+    Family { parents, children, parts }
+}
+
+/// The service that a try of Terrace's asked.
+pub(super) fn tried(span: &Span) -> Option<&str> {
+    let is_try = span.service.as_ref() == TERRACE && span.kind == SpanKind::Client;
+    text(span, "terrace.service").filter(|_| is_try)
+}
+
+/// The instance that a try of Terrace's asked.
+pub(super) fn tried_instance(span: &Span) -> Option<&str> {
+    tried(span).and_then(|_| text(span, "terrace.instance"))
+}
+
+fn text<'a>(span: &'a Span, name: &str) -> Option<&'a str> {
+    match span.attributes.iter().find(|(key, _)| key == name) {
+        Some((_, Value::Text(text))) if !text.is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+fn mark_own(rows: &mut [Row], family: &Family) {
+    let whole =
+        |rows: &[Row], of: &[usize]| -> Vec<Piece> { of.iter().map(|each| rows[*each].whole).collect() };
+    for index in 0..rows.len() {
+        let told = whole(rows, &family.children[index]);
+        for part in &family.parts[index] {
+            rows[*part].own = without(rows[*part].whole, told.clone());
+        }
+        let mut below = told;
+        below.extend(whole(rows, &family.parts[index]));
+        let is_part = family.parents[index].is_some_and(|parent| family.parts[parent].contains(&index));
+        if !is_part {
+            rows[index].own = without(rows[index].whole, below);
+        }
+    }
 }
 
 fn row(span: &Span, start: SystemTime) -> Row {
@@ -113,15 +172,15 @@ fn push(pieces: &mut Vec<Piece>, from: f64, to: f64) {
 /// Follows the critical path from the longest span at the top. Work is a list of spans, each with the moments between which
 /// it can have held the answer up: not before its parent began, not after what the parent waited for next. A span is
 /// met at most once.
-fn mark_critical(rows: &mut [Row], parents: &[Option<usize>], children: &[Vec<usize>]) {
+fn mark_critical(rows: &mut [Row], family: &Family) {
     // A trace whose first span is not known yet has several at the top; the longest stands for the request.
-    let tops = (0..rows.len()).filter(|index| parents[*index].is_none());
+    let tops = (0..rows.len()).filter(|index| family.parents[*index].is_none());
     let Some(root) = tops.max_by(|a, b| length(&rows[*a]).total_cmp(&length(&rows[*b]))) else { return };
     let mut work = vec![(root, rows[root].whole)];
     while let Some((index, (floor, until))) = work.pop() {
         let floor = floor.max(rows[index].whole.0);
         let mut at = until.min(rows[index].whole.1);
-        let mut below = children[index].clone();
+        let mut below = family.children[index].clone();
         below.sort_by(|a, b| rows[*b].whole.1.total_cmp(&rows[*a].whole.1));
         let mut pieces = Vec::new();
         for child in below {
@@ -137,6 +196,24 @@ fn mark_critical(rows: &mut [Row], parents: &[Option<usize>], children: &[Vec<us
         push(&mut pieces, floor, at);
         pieces.reverse();
         rows[index].critical = pieces;
+        divide(rows, index, &family.parts[index]);
+    }
+}
+
+/// Gives the parts of a try what of its critical pieces lies in them, the part that ended first before the others.
+fn divide(rows: &mut [Row], index: usize, parts: &[usize]) {
+    let mut parts = parts.to_vec();
+    parts.sort_by(|a, b| rows[*a].whole.1.total_cmp(&rows[*b].whole.1));
+    for part in parts {
+        let whole = rows[part].whole;
+        let (mut taken, mut left) = (Vec::new(), Vec::new());
+        for (from, to) in std::mem::take(&mut rows[index].critical) {
+            push(&mut taken, from.max(whole.0), to.min(whole.1));
+            push(&mut left, from, to.min(whole.0));
+            push(&mut left, from.max(whole.1), to);
+        }
+        rows[index].critical = left;
+        rows[part].critical = taken;
     }
 }
 
@@ -146,12 +223,15 @@ fn length(row: &Row) -> f64 {
 
 /// How much of the critical path each service is, largest first; parts of 1.
 pub(super) fn blame<'a>(spans: &'a [Span], waterfall: &Waterfall) -> Vec<(&'a str, f64)> {
+    let parents = parents(spans);
     let mut shares: Vec<(&str, f64)> = Vec::new();
-    for (span, row) in spans.iter().zip(&waterfall.rows) {
+    for (index, (span, row)) in spans.iter().zip(&waterfall.rows).enumerate() {
         let seconds: f64 = row.critical.iter().map(|(from, to)| to - from).sum();
-        match shares.iter_mut().find(|(service, _)| *service == span.service.as_ref()) {
+        let above = parents[index].filter(|_| span.service.as_ref() == TERRACE).map(|parent| &spans[parent]);
+        let service = tried(span).or_else(|| above.and_then(tried)).unwrap_or(&span.service);
+        match shares.iter_mut().find(|(known, _)| *known == service) {
             Some((_, sum)) => *sum += seconds,
-            None => shares.push((&span.service, seconds)),
+            None => shares.push((service, seconds)),
         }
     }
     let all: f64 = shares.iter().map(|(_, seconds)| seconds).sum();
@@ -213,6 +293,38 @@ mod tests {
         let shares = blame(&spans, &lay_out(&spans));
         assert_eq!(shares[0].0, "orders");
         assert!((shares[0].1 - 0.75).abs() < 1e-9);
+    }
+
+    /// A try of 100 ms to the orders, with its parts.
+    fn a_try() -> Vec<Span> {
+        let mut spans = vec![span(1, 0, 0, 110), span(2, 1, 5, 100), span(3, 2, 5, 10), span(4, 2, 15, 80)];
+        spans[1].kind = SpanKind::Client;
+        spans[1].attributes.push(("terrace.service".into(), Value::Text("orders".into())));
+        spans
+    }
+
+    #[test]
+    fn an_app_that_sends_no_spans_is_blamed_for_what_was_waited() {
+        let spans = a_try();
+        let laid = lay_out(&spans);
+        close(&laid.rows[2].critical, &[(0.005, 0.015)]);
+        close(&laid.rows[3].critical, &[(0.015, 0.095)]);
+        close(&laid.rows[1].critical, &[(0.095, 0.105)]);
+        let shares = blame(&spans, &laid);
+        assert_eq!(shares[0].0, "orders");
+        assert!((shares[0].1 - 100.0 / 110.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_parts_of_a_try_do_not_hide_what_the_app_says() {
+        let mut spans = a_try();
+        spans.push(span(5, 2, 20, 60));
+        (spans[4].kind, spans[4].service) = (SpanKind::Server, "orders".into());
+        let rows = lay_out(&spans).rows;
+        close(&rows[4].critical, &[(0.02, 0.08)]);
+        close(&rows[3].critical, &[(0.015, 0.02), (0.08, 0.095)]);
+        close(&rows[3].own, &[(0.015, 0.02), (0.08, 0.095)]);
+        close(&rows[4].own, &[(0.02, 0.08)]);
     }
 
     #[test]
