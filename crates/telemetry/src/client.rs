@@ -468,6 +468,70 @@ mod tests {
         client.post(&format!("http://{address}/v1/x?y"), &fields, Bytes::from_static(b"!"), PATIENCE).await
     }
 
+    /// A server with TLS that speaks what it is told to, and a client that trusts it.
+    fn secure(alpn: &[&[u8]]) -> (Client, Arc<rustls::ServerConfig>) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("a root");
+        let client = Client::new();
+        client.0.roots.set(Arc::new(roots)).expect("not read yet");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key =
+            rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring supports the default versions of TLS")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .expect("the key is the certificate's");
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        (client, Arc::new(config))
+    }
+
+    /// Answers each request on each connection with its version.
+    async fn serve_secure(config: Arc<rustls::ServerConfig>) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(stream) = tokio_rustls::TlsAcceptor::from(Arc::clone(&config)).accept(stream).await
+                else {
+                    continue;
+                };
+                let service = hyper::service::service_fn(async |request: Request<Incoming>| {
+                    let said = format!("{:?} {}", request.version(), request.uri().path());
+                    Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(said))))
+                });
+                let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                let _ended = builder.serve_connection(TokioIo::new(stream), service).await;
+            }
+        });
+        address
+    }
+
+    async fn post_secure(client: &Client, address: SocketAddr) -> Result<Bytes, ClientError> {
+        let url = format!("https://localhost:{}/v1/x", address.port());
+        client.post(&url, &[], Bytes::new(), PATIENCE).await.map(|answer| answer.body)
+    }
+
+    #[tokio::test]
+    async fn a_server_with_tls_is_spoken_to_as_it_prefers() {
+        for (alpn, expected) in [(&[&b"h2"[..], b"http/1.1"][..], "HTTP/2.0 /v1/x"), (&[], "HTTP/1.1 /v1/x")]
+        {
+            let (client, config) = secure(alpn);
+            let address = serve_secure(config).await;
+            assert_eq!(post_secure(&client, address).await.expect("answered"), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_nobody_vouches_for_is_refused_for_good() {
+        let ((stranger, _), (_, config)) = (secure(&[]), secure(&[]));
+        let address = serve_secure(config).await;
+        let error = post_secure(&stranger, address).await.expect_err("refused");
+        assert!(matches!(error, ClientError::Tls { .. }) && !error.is_retryable(), "{error}");
+    }
+
     const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nRetry-After: 7\r\n\r\nhi";
 
     #[tokio::test]

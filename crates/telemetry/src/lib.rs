@@ -1,11 +1,11 @@
-//! What becomes of metrics and events: exposition and logs.
+//! What becomes of metrics, events and spans: exposition, logs, alerts, and OTLP in and out.
 //!
 //! The rest of Terrace counts and says; here the numbers become text that Prometheus reads, and the events lines
 //! that people and collectors read. One thread does all the writing, so that a full disk or a pipe that nobody
 //! reads costs lines, which are counted, and never a request.
 //!
-//! Absent here: any HTTP (the admin crate serves what [`Handle::metrics`] renders) and any signal handling (the
-//! binary calls [`Handle::reopen`]).
+//! Absent here: any page (the admin crate serves what [`Handle::metrics`] renders) and any signal handling (the binary
+//! calls [`Handle::reopen`]).
 #![forbid(unsafe_code)]
 
 mod alerts;

@@ -186,6 +186,7 @@ impl Handle {
             meter: self.meter.clone(),
             observatory: Arc::clone(&self.observatory),
             book: Arc::clone(&self.book),
+            log: self.log.clone(),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use terrace_instruments::{Event, Level, Log};
 use terrace_otlp::Signal;
 use terrace_runtime::drain::Drain;
 use terrace_runtime::{clock, random};
@@ -10,7 +11,7 @@ use tokio::sync::watch;
 
 use super::attempt::{Outcome, attempt};
 use super::retry::Retry;
-use super::{Counts, END_TIMEOUT, wants};
+use super::{Counts, END_TIMEOUT, Sending, wants};
 use crate::client::Client;
 use crate::config::{Config, Export};
 
@@ -22,6 +23,9 @@ pub(super) struct Lane {
     counts: Counts,
     config: watch::Receiver<Arc<Config>>,
     drain: Drain,
+    log: Log,
+    /// Whether the last word on it was that it fails, which is said once and not for each batch.
+    is_failing: bool,
 }
 
 /// What every resource says of who sends it.
@@ -32,14 +36,16 @@ const ABOUT: &[(&str, &str)] = &[
 ];
 
 impl Lane {
-    pub(super) fn new(
-        signal: Signal,
-        client: Client,
-        counts: Counts,
-        config: watch::Receiver<Arc<Config>>,
-        drain: Drain,
-    ) -> Self {
-        Self { signal, client, counts, config, drain }
+    pub(super) fn new(signal: Signal, client: Client, of: &Sending, drain: Drain) -> Self {
+        Self {
+            signal,
+            client,
+            counts: Counts::new(&of.meter, signal),
+            config: of.config.clone(),
+            drain,
+            log: of.log.clone(),
+            is_failing: false,
+        }
     }
 
     pub(super) fn config(&self) -> watch::Receiver<Arc<Config>> {
@@ -62,6 +68,7 @@ impl Lane {
                 outcome = attempt => outcome,
                 () = end_is_over(self.drain.clone()) => return self.counts.given_up.add(items),
             };
+            self.tell(&outcome);
             match outcome {
                 Outcome::Taken { refused, .. } => {
                     let refused = refused.min(items);
@@ -78,6 +85,25 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// Says when it begins to fail and why, and when it is well again.
+    fn tell(&mut self, outcome: &Outcome) {
+        let failure = match outcome {
+            Outcome::Taken { refused: 0, .. } => None,
+            Outcome::Taken { why, .. } | Outcome::Later { why, .. } | Outcome::Refused { why } => Some(why),
+        };
+        if failure.is_some() == self.is_failing {
+            return;
+        }
+        self.is_failing = failure.is_some();
+        let event = match failure {
+            Some(why) => Event::new(Level::Warn, "telemetry.export.failing")
+                .message("the collector does not take all that is sent; see terrace_export_items_total")
+                .field("error", why),
+            None => Event::new(Level::Info, "telemetry.export.recovered"),
+        };
+        self.log.emit(event.field("signal", self.signal.as_str()));
     }
 
     /// Does the last of it within two seconds.

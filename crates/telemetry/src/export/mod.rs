@@ -15,11 +15,11 @@ mod retry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use terrace_instruments::{Counter, Family, Kind, Meter, Span};
+use terrace_instruments::{Counter, Family, Kind, Log, Meter, Span};
 use terrace_otlp::Signal;
 use terrace_runtime::clock;
 use terrace_runtime::drain::Drain;
-use terrace_signals::records::LogFilter;
+use terrace_signals::records::{LogFilter, LogRecord};
 use tokio::sync::{Notify, watch};
 
 use crate::client::Client;
@@ -35,6 +35,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const BATCH_MAX: usize = 512;
 /// How often all metrics are sent.
 const METRICS_EVERY: Duration = Duration::from_secs(60);
+/// Log records from before the start of sending that are sent too.
+const EARLIER_MAX: usize = 4_096;
 /// How long the end waits for a collector to take what waits.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long log records gather to be sent together.
@@ -109,16 +111,14 @@ pub(crate) struct Sending {
     pub(crate) meter: Meter,
     pub(crate) observatory: Arc<Observatory>,
     pub(crate) book: Arc<RecordBook>,
+    pub(crate) log: Log,
 }
 
 impl Sending {
     /// Until `drain` is asked for; then once more what waits, for at most two seconds.
     pub(crate) async fn run(self, drain: Drain) {
         let client = Client::new();
-        let lane = |signal| {
-            let counts = Counts::new(&self.meter, signal);
-            Lane::new(signal, client.clone(), counts, self.config.clone(), drain.clone())
-        };
+        let lane = |signal| Lane::new(signal, client.clone(), &self, drain.clone());
         let (mut traces, mut metrics, mut logs) =
             (lane(Signal::Traces), lane(Signal::Metrics), lane(Signal::Logs));
         tokio::join!(
@@ -195,8 +195,11 @@ async fn send_metrics(meter: &Meter, lane: &mut Lane, mut drain: Drain) {
 
 async fn send_logs(book: &Arc<RecordBook>, lane: &mut Lane, mut drain: Drain) {
     let mut config = lane.config();
+    // The first words of all were said before anybody listened.
+    let mut earlier_max = EARLIER_MAX;
     while !drain.is_requested() {
         if !wants(&config, Signal::Logs) {
+            earlier_max = 0;
             tokio::select! {
                 () = drain.requested() => return,
                 changed = config.changed() => if changed.is_err() { return },
@@ -204,12 +207,15 @@ async fn send_logs(book: &Arc<RecordBook>, lane: &mut Lane, mut drain: Drain) {
             continue;
         }
         let stream = book.follow(LogFilter::default());
-        send_records(stream, lane, &mut config, drain.clone()).await;
+        for earlier in stream.recent(std::mem::take(&mut earlier_max)).chunks(BATCH_MAX) {
+            send_records(earlier, lane).await;
+        }
+        send_followed(stream, lane, &mut config, drain.clone()).await;
     }
 }
 
 /// Until logs are not wanted any more, or the end.
-async fn send_records(
+async fn send_followed(
     mut stream: RecordStream,
     lane: &mut Lane,
     config: &mut watch::Receiver<Arc<Config>>,
@@ -222,26 +228,24 @@ async fn send_records(
             changed = config.changed() => changed.is_err(),
             () = gather(&mut stream, lane, &mut batch) => false,
         };
-        let records: Vec<terrace_otlp::LogRecord> = batch.iter().map(|record| logs::record(record)).collect();
-        let write = |about: &[(&str, &str)]| terrace_otlp::write_logs(&records, VERSION, about);
-        if !records.is_empty() {
-            match is_end {
-                true => lane.end(async |lane| lane.send(records.len() as u64, write).await).await,
-                false => lane.send(records.len() as u64, write).await,
-            }
-        }
         if is_end {
-            return;
+            return lane.end(async |lane| send_records(&batch, lane).await).await;
         }
+        send_records(&batch, lane).await;
     }
 }
 
+async fn send_records(records: &[Arc<LogRecord>], lane: &mut Lane) {
+    if records.is_empty() {
+        return;
+    }
+    let records: Vec<terrace_otlp::LogRecord> = records.iter().map(|record| logs::record(record)).collect();
+    let write = |about: &[(&str, &str)]| terrace_otlp::write_logs(&records, VERSION, about);
+    lane.send(records.len() as u64, write).await;
+}
+
 /// Fills a batch, for a second from its first record on.
-async fn gather(
-    stream: &mut RecordStream,
-    lane: &Lane,
-    batch: &mut Vec<Arc<terrace_signals::records::LogRecord>>,
-) {
+async fn gather(stream: &mut RecordStream, lane: &Lane, batch: &mut Vec<Arc<LogRecord>>) {
     let mut until = None;
     while batch.len() < BATCH_MAX {
         let next = stream.next();

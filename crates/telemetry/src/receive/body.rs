@@ -13,7 +13,7 @@ use super::request::{Refusal, Wanted, Wire};
 /// Bytes of a body as it comes.
 const BODY_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a message once it is unpacked.
-const MESSAGE_BYTES_MAX: u64 = 16 << 20;
+const MESSAGE_BYTES_MAX: u64 = 8 << 20;
 /// For a whole body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of a gRPC message: whether it is packed, and its length.
@@ -59,7 +59,7 @@ fn gunzip(packed: &[u8]) -> Result<Bytes, Refusal> {
     let read = MultiGzDecoder::new(packed).take(MESSAGE_BYTES_MAX + 1).read_to_end(&mut message);
     match read {
         Ok(_) if message.len() as u64 > MESSAGE_BYTES_MAX => {
-            Err(too_large("the message is larger than 16 MiB once it is unpacked"))
+            Err(too_large("the message is larger than 8 MiB once it is unpacked"))
         }
         Ok(_) => Ok(message.into()),
         Err(_) => Err(Refusal::new(400, 3, "malformed", "the body is no gzip")),
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_bomb_goes_off_outside() {
-        let bomb = packed(&vec![0; 17 << 20]);
+        let bomb = packed(&vec![0; 9 << 20]);
         assert!(bomb.len() < 1 << 20);
         assert_eq!(unpacked(Wire::Protobuf, true, bomb), Err(413));
     }

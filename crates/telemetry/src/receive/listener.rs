@@ -13,12 +13,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::intake::Intake;
 use super::serve::Service;
 
-/// Connections at a time; further ones wait in the listen queue.
-const CONNECTIONS_MAX: usize = 128;
+/// Connections at a time, some of each instance; further ones wait in the listen queue.
+const CONNECTIONS_MAX: usize = 512;
 /// Requests of one HTTP/2 connection at a time.
 const STREAMS_MAX: u32 = 16;
 /// Bytes of requests of one HTTP/2 connection that nobody has asked for yet.
-const WINDOW_BYTES: u32 = 256 << 10;
+const WINDOW_BYTES: u32 = 128 << 10;
 /// For a request's head, and between requests of HTTP/1.1.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const HEAD_BYTES_MAX: usize = 32 << 10;
@@ -61,6 +61,11 @@ impl Listener {
 
 impl Service {
     async fn connection(self, stream: TcpStream, mut closing: Drain, _slot: OwnedSemaphorePermit) {
+        // A connection on which nothing is said gives its slot back.
+        let spoken = tokio::time::timeout(HEAD_TIMEOUT, stream.readable());
+        if !matches!(spoken.await, Ok(Ok(()))) {
+            return;
+        }
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()

@@ -2,7 +2,7 @@
 //!
 //! Spans wait for their trace to be kept, numbers become series beside ours, log records are found among the others. Only
 //! this machine is listened to, and no web page of elsewhere. A request is bounded in bytes before and after it is
-//! unpacked, in items, and in time; four at a time are read, off the control plane's thread, and who comes while they are
+//! unpacked, in items, and in time; two at a time are read, off the control plane's thread, and who comes while they are
 //! read waits a little and is then told to come again. What was refused is told to the sender, as OTLP has it, and counted.
 
 mod body;
@@ -14,6 +14,7 @@ mod records;
 mod request;
 mod serve;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,7 @@ impl Receiving {
         let intake = Intake::new(&self.meter, Arc::clone(&self.observatory), Arc::clone(&self.book));
         let listener = Listener::new(Arc::new(intake));
         let mut open: Option<(SocketAddr, Drainer)> = None;
+        let mut told = None;
         loop {
             let wanted = self.config.borrow_and_update().receive;
             if wanted != open.as_ref().map(|(address, _)| *address) {
@@ -57,13 +59,18 @@ impl Receiving {
             }
             let mut again = None;
             if let (Some(address), None) = (wanted, &open) {
-                match self.open(address) {
-                    Some(socket) => {
+                match open_socket(address) {
+                    Ok(socket) => {
                         let (closer, closing) = drain::channel();
                         tokio::spawn(listener.clone().serve(socket, closing));
                         open = Some((address, closer));
                     }
-                    None => again = Some(BIND_AGAIN_AFTER),
+                    Err(error) => {
+                        again = Some(BIND_AGAIN_AFTER);
+                        if told.replace(address) != Some(address) {
+                            self.tell(address, &error);
+                        }
+                    }
                 }
             }
             tokio::select! {
@@ -74,20 +81,18 @@ impl Receiving {
         }
     }
 
-    fn open(&self, address: SocketAddr) -> Option<TcpListener> {
-        let sockets = Listening::open(address, 1).map(Listening::into_sockets);
-        match sockets.and_then(|mut sockets| TcpListener::from_std(sockets.remove(0))) {
-            Ok(socket) => Some(socket),
-            Err(error) => {
-                let event = Event::new(Level::Warn, "telemetry.receive.not_listening")
-                    .message("the app's own telemetry cannot be taken in; tried again every 5 s")
-                    .field("address", address)
-                    .field("error", error.to_string());
-                self.log.emit(event);
-                None
-            }
-        }
+    fn tell(&self, address: SocketAddr, error: &io::Error) {
+        let event = Event::new(Level::Warn, "telemetry.receive.not_listening")
+            .message("the app's own telemetry cannot be taken in; tried again every 5 s")
+            .field("address", address)
+            .field("error", error.to_string());
+        self.log.emit(event);
     }
+}
+
+fn open_socket(address: SocketAddr) -> io::Result<TcpListener> {
+    let mut sockets = Listening::open(address, 1)?.into_sockets();
+    TcpListener::from_std(sockets.remove(0))
 }
 
 /// For ever when there is nothing to wait for.

@@ -19,8 +19,8 @@ use super::body;
 use super::intake::Intake;
 use super::request::{self, Refusal, Wire};
 
-/// Requests that are read and unpacked at a time.
-const READ_MAX: usize = 4;
+/// Requests that are read and unpacked at a time; each takes some tens of MiB at worst.
+const READ_MAX: usize = 2;
 /// How long a request waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
