@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use maud::{Markup, html};
 use serde_json::{Value, json};
+use terrace_signals::alerts::AlertView;
 
 use crate::api::{INSTANCES_MAX, Outcome, carry_out, service_name};
 use crate::audit::Change;
@@ -34,6 +35,11 @@ use super::visitor::Visitor;
 /// An instance's name, an alert's id, a receiver's name: longer is none of ours.
 const NAME_BYTES_MAX: usize = 200;
 const COMMENT_BYTES_MAX: usize = 500;
+/// How long an answer waits for an action's end. A rollout takes minutes; it goes on when nobody waits for it, and the
+/// service's page shows how far it is.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The same for what is over soon, or matters only by its outcome.
+const PATIENCE_TO_THE_END: Duration = Duration::from_secs(60);
 
 pub(super) fn router() -> Router<Dashboard> {
     Router::new()
@@ -101,7 +107,7 @@ pub(crate) fn silence_form(visitor: &Visitor, targets: &[(&str, &str)]) -> Marku
     html! {
         @if visitor.may_act() {
             details.popover {
-                summary.button { "Silence" span.visually-hidden { " " (first) } "…" }
+                summary.button { "Silence…" span.visually-hidden { " " (first) } }
                 form.panel.stack method="post" action="/silences" data-action data-refresh {
                     (visitor.form_fields())
                     @if let [(target, _)] = targets { input type="hidden" name="target" value=(target); }
@@ -154,7 +160,8 @@ async fn scale(
         }
     }
     let change = Change::new(asked.caller, "scale").service(service.as_str()).instances(instances);
-    let done = format!("{service} is to have {} now.", figures::plural(u64::from(instances), "instance"));
+    let wanted = figures::plural(u64::from(instances), "instance");
+    let done = Done::begun(format!("{service} is to have {wanted} now."));
     let control = dashboard.control.clone();
     let outcome = Box::pin(async move { control.scale(service, instances).await });
     asked.carry_out(&dashboard, change, outcome, done).await
@@ -182,7 +189,7 @@ async fn restart(
         return Ok(asked_back);
     }
     let change = Change::new(asked.caller, "restart").service(service.as_str());
-    let done = format!("{service} is being restarted, one instance after the other.");
+    let done = Done::begun(format!("{service} is being restarted, one instance after the other."));
     let control = dashboard.control.clone();
     let outcome = Box::pin(async move { control.restart(service).await });
     asked.carry_out(&dashboard, change, outcome, done).await
@@ -203,8 +210,8 @@ async fn drain(
         return Ok(asked_back);
     }
     let (action, done) = match is_out {
-        true => ("drain", format!("{instance} gets no new requests.")),
-        false => ("undrain", format!("{instance} gets requests again.")),
+        true => ("drain", Done::ended(format!("{instance} gets no new requests."))),
+        false => ("undrain", Done::ended(format!("{instance} gets requests again."))),
     };
     let change = Change::new(asked.caller, action).service(service.as_str()).target(instance.as_str());
     let control = dashboard.control.clone();
@@ -220,8 +227,9 @@ async fn silence(State(dashboard): State<Dashboard>, asked: Asked) -> Result<Res
         return Err(ControlError::invalid(format!("The reason is longer than {COMMENT_BYTES_MAX} bytes.")));
     }
     let by = format!("dashboard {}", asked.visitor.role.as_str());
-    let change = Change::new(asked.caller, "silence").target(target.as_str());
-    let done = format!("Nobody is told about {target} for {}.", figures::words(lasts));
+    let called = called(&dashboard.telemetry.alerts(), &target);
+    let change = Change::new(asked.caller, "silence").target(called.as_str());
+    let done = Done::ended(format!("Nobody is told about {called} for {}.", figures::words(lasts)));
     let (telemetry, comment) = (dashboard.telemetry.clone(), comment.to_owned());
     let outcome = Box::pin(async move {
         match telemetry.silence(&target, lasts, &comment, &by) {
@@ -232,17 +240,28 @@ async fn silence(State(dashboard): State<Dashboard>, asked: Asked) -> Result<Res
     asked.carry_out(&dashboard, change, outcome, done).await
 }
 
+/// What people call a silence's target: an alert has an id that says nothing.
+fn called(alerts: &[AlertView], target: &str) -> String {
+    match alerts.iter().find(|alert| alert.id == target) {
+        Some(alert) if !alert.detail.is_empty() => format!("{} ({})", alert.name, alert.detail),
+        Some(alert) => alert.name.clone(),
+        None => target.to_owned(),
+    }
+}
+
 async fn unsilence(State(dashboard): State<Dashboard>, asked: Asked) -> Result<Response, ControlError> {
     let id = name(asked.fields.get("id"), "silence")?;
-    let change = Change::new(asked.caller, "unsilence").target(id.as_str());
     let telemetry = dashboard.telemetry.clone();
+    let silence = telemetry.silences().into_iter().find(|silence| silence.id == id);
+    let target = silence.map_or_else(|| id.clone(), |silence| called(&telemetry.alerts(), &silence.target));
+    let change = Change::new(asked.caller, "unsilence").target(target);
     let outcome = Box::pin(async move {
         match telemetry.unsilence(&id) {
             true => Ok(json!({})),
             false => Err(ControlError::not_found("That silence is over already.")),
         }
     });
-    asked.carry_out(&dashboard, change, outcome, "The silence is over.".to_owned()).await
+    asked.carry_out(&dashboard, change, outcome, Done::ended("The silence is over.")).await
 }
 
 async fn test_receivers(State(dashboard): State<Dashboard>, asked: Asked) -> Result<Response, ControlError> {
@@ -254,7 +273,7 @@ async fn test_receivers(State(dashboard): State<Dashboard>, asked: Asked) -> Res
     change.target.clone_from(&receiver);
     let telemetry = dashboard.telemetry.clone();
     let outcome = Box::pin(async move { told(&telemetry.test_receivers(receiver.as_deref()).await) });
-    asked.carry_out(&dashboard, change, outcome, "The test alert was delivered.".to_owned()).await
+    asked.carry_out(&dashboard, change, outcome, Done::ended("The test alert was delivered.")).await
 }
 
 /// What came of a test: an error when one receiver was not reached.
@@ -276,7 +295,7 @@ async fn reload(State(dashboard): State<Dashboard>, asked: Asked) -> Result<Resp
     let change = Change::new(asked.caller, "reload");
     let control = dashboard.control.clone();
     let outcome = Box::pin(async move { control.reload().await });
-    asked.carry_out(&dashboard, change, outcome, "The file was read anew and is in force.".to_owned()).await
+    asked.carry_out(&dashboard, change, outcome, Done::ended("The file was read anew and is in force.")).await
 }
 
 // ── common to all ──
@@ -337,30 +356,58 @@ impl Asked {
         local_place(self.fields.get("back"))
     }
 
-    /// Carries it out, notes it, and says how it went where it was asked for.
+    /// Carries it out, notes it, and says how it went where it was asked for; `done` is said when it went well, or goes on.
     async fn carry_out(
         self,
         dashboard: &Dashboard,
         change: Change,
         outcome: Outcome,
-        done: String,
+        done: Done,
     ) -> Result<Response, ControlError> {
-        let (flash, problem) = match carry_out(dashboard.audit.clone(), change, outcome).await {
-            Ok(_) => (Flash { is_good: true, text: done }, None),
-            Err(problem) => (Flash { is_good: false, text: problem.detail.clone() }, Some(problem)),
+        let carried_out = carry_out(dashboard.audit.clone(), change, outcome);
+        // It is carried out to its end also when nobody waits for it any more.
+        let problem = match tokio::time::timeout(done.patience, carried_out).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(problem)) => Some(problem),
+            Err(_) => done.late(),
         };
-        match problem {
-            Some(problem) if self.by_script => return Ok(problem.into_response()),
-            None if self.by_script => {
-                return Ok(answer_json(&json!({ "message": flash.text })));
-            }
-            _ => {}
-        }
+        let flash = match (&problem, self.by_script) {
+            (Some(problem), true) => return Ok(problem.clone().into_response()),
+            (None, true) => return Ok(answer_json(&json!({ "message": done.text }))),
+            (Some(problem), false) => Flash { is_good: false, text: problem.detail.clone() },
+            (None, false) => Flash { is_good: true, text: done.text },
+        };
         let mut response = see_other(self.back());
         if let Some(cookie) = dashboard.sessions.flash(&self.visitor.session, &flash) {
             set_cookie(&mut response, &cookie);
         }
         Ok(response)
+    }
+}
+
+/// What is said of an action that went well, and how long its answer waits to know.
+struct Done {
+    text: String,
+    patience: Duration,
+}
+
+impl Done {
+    /// Of one that may go on after the answer.
+    fn begun(text: String) -> Self {
+        Self { text, patience: PATIENCE }
+    }
+
+    /// Of one whose end matters.
+    fn ended(text: impl Into<String>) -> Self {
+        Self { text: text.into(), patience: PATIENCE_TO_THE_END }
+    }
+
+    /// What is wrong with it not being over when patience is.
+    fn late(&self) -> Option<ControlError> {
+        if self.patience < PATIENCE_TO_THE_END {
+            return None;
+        }
+        Some(ControlError::new(504, "Not over yet", "It goes on. The audit page tells how it ends.", false))
     }
 }
 

@@ -55,7 +55,33 @@ fn alerts_panel(visitor: &Visitor, title: &str, alerts: &[&AlertView], empty: &s
         section.panel {
             header { h2 { (title) } }
             @if alerts.is_empty() { p.empty { (empty) } }
-            ul.alerts { @for alert in alerts { li { (alert_card(visitor, alert)) } } }
+            ul.alerts { @for group in by_name(alerts) { li { (group_card(visitor, &group)) } } }
+        }
+    }
+}
+
+/// Alerts of one objective or rule are one trouble: together, in the order in which its most serious one comes.
+fn by_name<'a>(alerts: &[&'a AlertView]) -> Vec<Vec<&'a AlertView>> {
+    let mut groups: Vec<Vec<&AlertView>> = Vec::new();
+    for alert in alerts {
+        match groups.iter_mut().find(|group| group[0].name == alert.name) {
+            Some(group) => group.push(alert),
+            None => groups.push(vec![alert]),
+        }
+    }
+    groups
+}
+
+/// The most serious alert, and the others of the same name below it.
+fn group_card(visitor: &Visitor, group: &[&AlertView]) -> Markup {
+    let Some((first, others)) = group.split_first() else { return html! {} };
+    html! {
+        (alert_card(visitor, first))
+        @if !others.is_empty() {
+            details.others {
+                summary { (others.len()) " more of " (first.name) }
+                div.alerts { @for alert in others { (alert_card(visitor, alert)) } }
+            }
         }
     }
 }

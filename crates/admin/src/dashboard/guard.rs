@@ -160,7 +160,7 @@ async fn admit_form(
             return Err(ControlError::new(status, "Not a form of ours", text, false));
         }
     };
-    let given = header.as_deref().or(fields.get("csrf")).unwrap_or_default();
+    let given = header.as_deref().or_else(|| fields.get("csrf")).unwrap_or_default();
     if !dashboard.sessions.is_csrf(&visitor.session, given) {
         return Err(gate::forbidden(
             "The page was too old, or the form was not ours. Go back, reload the page and try again.",

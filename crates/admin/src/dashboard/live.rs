@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -33,6 +34,7 @@ use terrace_signals::alerts::{AlertState, AlertView, Severity, SilenceView};
 use terrace_telemetry::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use crate::api::bad_request;
 use crate::control::{Control, ControlError};
 
 use super::guard::now;
@@ -150,8 +152,9 @@ async fn live(
     State(dashboard): State<Dashboard>,
     Extension(closing): Extension<Drain>,
     visitor: Visitor,
-    Query(search): Query<Search>,
+    search: Result<Query<Search>, QueryRejection>,
 ) -> Result<Response, ControlError> {
+    let Query(search) = search.map_err(|rejection| bad_request(rejection.body_text()))?;
     let Ok(slot) = Arc::clone(&dashboard.live.0.slots).try_acquire_owned() else {
         let detail = format!("{STREAMS_MAX} pages are being kept up to date already; close some.");
         return Err(ControlError::new(503, "Too many streams", detail, true));

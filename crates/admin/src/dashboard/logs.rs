@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use axum::routing::get;
@@ -123,8 +124,9 @@ fn given(field: &Option<String>) -> Option<&str> {
 async fn show(
     State(dashboard): State<Dashboard>,
     visitor: Visitor,
-    Query(search): Query<Search>,
+    search: Result<Query<Search>, QueryRejection>,
 ) -> Result<Response, ControlError> {
+    let Query(search) = search.map_err(|rejection| bad_request(rejection.body_text()))?;
     let filter = search.filter()?;
     let whole_since = dashboard.telemetry.records_whole_since(filter.service.as_deref());
     let records = find(dashboard.telemetry.clone(), filter).await?;

@@ -72,6 +72,8 @@ pub(crate) struct Sessions {
     path: PathBuf,
     random: SystemRandom,
     inner: Mutex<Inner>,
+    /// Held while the file is written, so that of two writers the later has the later state; nobody who only reads waits.
+    writing: Mutex<()>,
 }
 
 impl std::fmt::Debug for Sessions {
@@ -114,7 +116,7 @@ impl Sessions {
         };
         write_key(&path, &secret, &ended)?;
         let inner = Mutex::new(Inner { ended, ..Inner::default() });
-        Ok(Self { secret, path, random, inner })
+        Ok(Self { secret, path, random, inner, writing: Mutex::new(()) })
     }
 
     /// Says where the loopback face is now and which tokens open it.
@@ -171,16 +173,19 @@ impl Sessions {
         verified.is_some() && !inner.ended.iter().any(|(nonce, _)| *nonce == session.nonce)
     }
 
-    /// Ends a session for good, also after a restart. Gives the `Set-Cookie` that forgets it.
+    /// Ends a session for good, also after a restart. Gives the `Set-Cookie` that forgets it. Waits for the disk.
     pub(crate) fn end(&self, session: &Session, now: u64) -> io::Result<String> {
-        let mut inner = self.inner();
-        inner.ended.retain(|(_, expires)| *expires > now);
-        if inner.ended.len() >= ENDED_MAX {
-            inner.ended.pop_front();
-        }
-        inner.ended.push_back((session.nonce, session.expires));
-        write_key(&self.path, &self.secret, &inner.ended)?;
-        let name = inner.door.as_ref().map(Door::cookie_name).unwrap_or_default();
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ended, name) = {
+            let mut inner = self.inner();
+            inner.ended.retain(|(_, expires)| *expires > now);
+            if inner.ended.len() >= ENDED_MAX {
+                inner.ended.pop_front();
+            }
+            inner.ended.push_back((session.nonce, session.expires));
+            (inner.ended.clone(), inner.door.as_ref().map(Door::cookie_name).unwrap_or_default())
+        };
+        write_key(&self.path, &self.secret, &ended)?;
         Ok(cookie(&name, "", 0))
     }
 
@@ -392,4 +397,83 @@ fn write_key(path: &Path, secret: &[u8], ended: &VecDeque<(u128, u64)>) -> io::R
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Token;
+    use axum::http::HeaderValue;
+
+    const BORN: u64 = 1_800_000_000;
+
+    fn opened(name: &str) -> (Sessions, PathBuf) {
+        let state = std::env::temp_dir().join(format!("terrace-sessions-{name}-{}", std::process::id()));
+        fs::create_dir_all(&state).unwrap();
+        let sessions = Sessions::open(&state).unwrap();
+        let bound: SocketAddr = "127.0.0.1:9900".parse().unwrap();
+        let loopback = Loopback::new(bound, Token::new("0123456789abcdef").unwrap()).unwrap();
+        sessions.set_door(Some((&loopback, bound)));
+        (sessions, state)
+    }
+
+    fn sent(set_cookie: &str) -> HeaderMap {
+        let pair = set_cookie.split(';').next().unwrap();
+        HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_str(&format!("a=b; {pair}")).unwrap())])
+    }
+
+    #[test]
+    fn a_session_lasts_twelve_hours_and_no_second_longer() {
+        let (sessions, state) = opened("lasts");
+        let headers = sent(&sessions.begin(Role::Operator, BORN).unwrap());
+        let session = sessions.read(&headers, BORN + SESSION_SECONDS - 1).unwrap();
+        assert_eq!((session.role, session.expires), (Role::Operator, BORN + SESSION_SECONDS));
+        assert!(sessions.read(&headers, BORN + SESSION_SECONDS).is_none());
+        assert!(!sessions.holds(&session, BORN + SESSION_SECONDS));
+        assert!(sessions.read(&headers, BORN - SESSION_SECONDS - 1).is_none(), "from the far future");
+        assert_eq!(format!("{session:?}"), "Session(operator, redacted)");
+        fs::remove_dir_all(state).unwrap();
+    }
+
+    #[test]
+    fn a_code_is_good_once_for_a_minute_and_the_oldest_of_too_many_gives_way() {
+        let (sessions, state) = opened("codes");
+        let at = Duration::from_secs(1_000);
+        let code =
+            |at| sessions.issue_code(Role::Viewer, at).unwrap().split_once("code=").unwrap().1.to_owned();
+        let (late, good) = (code(at), code(at));
+        assert_eq!(sessions.redeem(&good, at + CODE_LASTS - Duration::from_millis(1)), Some(Role::Viewer));
+        assert_eq!(sessions.redeem(&good, at), None);
+        assert_eq!(sessions.redeem(&late, at + CODE_LASTS), None);
+        let first = code(at);
+        (0..CODES_MAX).for_each(|_| drop(code(at)));
+        assert_eq!(sessions.redeem(&first, at), None);
+        fs::remove_dir_all(state).unwrap();
+    }
+
+    #[test]
+    fn a_key_file_that_is_damaged_costs_a_login_and_no_more() {
+        let (sessions, state) = opened("damaged");
+        let headers = sent(&sessions.begin(Role::Operator, BORN).unwrap());
+        fs::write(state.join(KEY_FILE), b"\xff no key").unwrap();
+        let again = Sessions::open(&state).unwrap();
+        let bound: SocketAddr = "127.0.0.1:9900".parse().unwrap();
+        let loopback = Loopback::new(bound, Token::new("0123456789abcdef").unwrap()).unwrap();
+        again.set_door(Some((&loopback, bound)));
+        assert!(again.read(&headers, BORN).is_none());
+        fs::remove_dir_all(state).unwrap();
+    }
+
+    #[test]
+    fn a_message_is_shown_in_its_own_session_only() {
+        let (sessions, state) = opened("flash");
+        let mine = sessions.read(&sent(&sessions.begin(Role::Operator, BORN).unwrap()), BORN).unwrap();
+        let other = sessions.read(&sent(&sessions.begin(Role::Operator, BORN).unwrap()), BORN).unwrap();
+        let flash = Flash { is_good: false, text: "é".repeat(600) };
+        let headers = sent(&sessions.flash(&mine, &flash).unwrap());
+        let shown = sessions.read_flash(&mine, &headers).unwrap();
+        assert_eq!((shown.is_good, shown.text), (false, "é".repeat(500)), "cut at a character");
+        assert_eq!(sessions.read_flash(&other, &headers), None);
+        fs::remove_dir_all(state).unwrap();
+    }
 }
