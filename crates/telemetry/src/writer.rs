@@ -159,7 +159,8 @@ impl Writer {
         let mut kept = Vec::with_capacity(batch.events.len());
         for event in batch.events.drain(..) {
             let record = records::record(&event);
-            if self.receiver.takes(record.level) {
+            // An app that says less important things wants them written; Terrace's own were asked for before they were made.
+            if self.receiver.takes(record.level.max(Level::Info)) {
                 match &mut self.outputs.events.pretty {
                     Some(pretty) if record.is_app => pretty.push_app(&mut batch.lines, &record, &event),
                     Some(pretty) => pretty.push_event(&mut batch.lines, &event),

@@ -227,6 +227,16 @@ fn what_an_app_prints_is_written_as_what_it_says() {
     assert_eq!(telemetry.handle().records_services(), ["orders"]);
 }
 
+#[test]
+fn an_apps_own_debug_lines_are_written_where_nobody_asked_for_less() {
+    let folder = Folder::new();
+    let path = folder.at("events.log");
+    let telemetry = build(events_to(&path));
+    said(&telemetry.log(), r#"{"level":"debug","msg":"details"}"#);
+    assert!(telemetry.stop());
+    assert_eq!((&lines(&path)[0]["level"], &lines(&path)[0]["message"]), (&"debug".into(), &"details".into()));
+}
+
 #[tokio::test]
 async fn records_are_kept_and_followed_where_nothing_is_written() {
     let telemetry = build(config(Destination::Off, Destination::Off));
