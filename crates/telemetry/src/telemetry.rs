@@ -12,7 +12,7 @@ use terrace_instruments::{
 use terrace_runtime::clock;
 use terrace_runtime::drain::Drain;
 use terrace_signals::alerts::{AlertView, ObjectiveView, SilenceView};
-use terrace_signals::records::{LogFilter, LogRecord, Records};
+use terrace_signals::records::{LogFilter, Records};
 use terrace_signals::series::{Chart, MetricName, Query};
 use terrace_signals::traces::{TraceFilter, TraceSummary};
 use tokio::sync::watch;
@@ -310,11 +310,6 @@ impl Handle {
     /// The services that said something that is still in memory, `terrace` for Terrace itself, in order of the names.
     pub fn records_services(&self) -> Vec<String> {
         self.book.services()
-    }
-
-    /// Keeps records that did not come as events, such as those that the app sent by OTLP.
-    pub fn keep_records(&self, records: impl IntoIterator<Item = LogRecord>) {
-        self.book.keep(records);
     }
 
     /// Waits until everything emitted before is written, at most `timeout`; says whether it is.
