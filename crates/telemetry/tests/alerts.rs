@@ -115,16 +115,24 @@ struct Hook {
     heard: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
+/// What a request's arrival is answered with.
+type Answer = dyn Fn(usize) -> u16 + Send + Sync;
+
 impl Hook {
     fn answering(statuses: &[u16]) -> Self {
+        let statuses = statuses.to_vec();
+        Self::with(Arc::new(move |number| statuses[number.min(statuses.len() - 1)]))
+    }
+
+    fn with(answer: Arc<Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, heard) = (listener.local_addr().unwrap(), Arc::default());
-        let (statuses, hears) = (statuses.to_vec(), Arc::clone(&heard));
+        let hears = Arc::clone(&heard);
         // Ends with the test's process.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (hears, statuses) = (Arc::clone(&hears), statuses.clone());
-                std::thread::spawn(move || serve(stream.unwrap(), &hears, &statuses));
+                let (hears, answer) = (Arc::clone(&hears), Arc::clone(&answer));
+                std::thread::spawn(move || serve(stream.unwrap(), &hears, &*answer));
             }
         });
         Self { address, heard }
@@ -135,7 +143,7 @@ impl Hook {
     }
 }
 
-fn serve(stream: TcpStream, heard: &Mutex<Vec<(String, Value)>>, statuses: &[u16]) {
+fn serve(stream: TcpStream, heard: &Mutex<Vec<(String, Value)>>, answer: &Answer) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut stream = stream;
     loop {
@@ -151,7 +159,7 @@ fn serve(stream: TcpStream, heard: &Mutex<Vec<(String, Value)>>, statuses: &[u16
         let status = {
             let mut heard = heard.lock().unwrap();
             heard.push((head, serde_json::from_slice(&body).unwrap()));
-            statuses[(heard.len() - 1).min(statuses.len() - 1)]
+            answer(heard.len() - 1)
         };
         write!(stream, "HTTP/1.1 {status} x\r\ncontent-length: 0\r\n\r\n").unwrap();
     }
@@ -259,6 +267,23 @@ fn what_fires_and_what_is_silenced_survives_the_end_of_terrace() {
     until_true("the series is known again", || running.handle.alerts()[0].summary.contains("value of 10"));
     assert_eq!(hook.heard().len(), 1, "nobody is told twice");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn what_is_told_is_on_disk_before_anybody_hears_of_it() {
+    let folder = Folder::new();
+    let file = folder.join("alerts.json");
+    let hook = Hook::with(Arc::new(move |_| {
+        let kept = fs::read_to_string(&file).unwrap_or_default();
+        if kept.contains("\"state\":\"firing\"") && kept.contains("\"under_way\":{") { 200 } else { 404 }
+    }));
+    let receivers = vec![webhook("oncall", hook.address)];
+    let running = Running::start(Config { state: Some(folder.path().to_owned()), ..config(receivers) });
+    running.backlog.set(10);
+    until_true("it is told", || {
+        running.count("oncall", "delivered") + running.count("oncall", "failed") == 1
+    });
+    assert_eq!(running.count("oncall", "delivered"), 1, "whoever is told can be told again after a crash");
 }
 
 #[test]
