@@ -7,6 +7,7 @@ mod check;
 mod examples;
 mod install;
 mod schema;
+mod seeing;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 pub use check::check;
 pub use install::install;
 pub use schema::{completions, schema};
+pub use seeing::{Alerts, AlertsAction, Dashboard, DashboardRole, Drain, Top, Traces};
 
 /// The file that is meant when none is named.
 pub const DEFAULT_FILE: &str = "terrace.toml";
@@ -73,6 +75,16 @@ pub enum Command {
     Scale(Scale),
     /// Replace the instances of a service one by one, without a gap
     Restart(Restart),
+    /// Take an instance out of rotation, or let it in again
+    Drain(Drain),
+    /// Watch listeners, routes, services and instances in the terminal
+    Top(Top),
+    /// Print an address that opens the dashboard
+    Dashboard(Dashboard),
+    /// Show objectives and alerts, silence them, test who is told
+    Alerts(Alerts),
+    /// List kept traces, or show the way of one request
+    Traces(Traces),
     /// Show what instances print
     Logs(Logs),
     /// Stop the running Terrace and everything it runs, and wait for it; requests under way finish

@@ -90,8 +90,34 @@ fn fleet_refused(error: FleetError) -> ControlError {
     }
 }
 
-fn drain(_running: &Running, service: &str, instance: &str, _is_out: bool) -> Result<Value, ControlError> {
-    Err(ControlError::not_found(format!("the service {service} has no instance {instance}")))
+fn drain(running: &Running, service: &str, instance: &str, is_out: bool) -> Result<Value, ControlError> {
+    let in_force = running.in_force();
+    let Some(upstream) = running.services.upstream(service) else {
+        return Err(match in_force.resolved.services.contains_key(service) {
+            true => ControlError::invalid(format!("{service} is a worker: no requests go there anyway")),
+            false => {
+                let known: Vec<String> = in_force.resolved.services.keys().cloned().collect();
+                fleet_refused(FleetError::UnknownService { name: service.to_owned(), services: known })
+            }
+        });
+    };
+    let now = clock::now();
+    let is_known = upstream.set_drained(instance, is_out, now);
+    let endpoints = upstream.report(now);
+    match endpoints.iter().find(|endpoint| &*endpoint.name == instance) {
+        Some(found) if is_known => Ok(json!({
+            "service": service,
+            "instance": instance,
+            "is_drained": is_out,
+            "in_flight": found.in_flight,
+            "streams": found.streams,
+        })),
+        _ => {
+            let known: Vec<&str> = endpoints.iter().map(|endpoint| &*endpoint.name).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            Err(ControlError::not_found(format!("{service} has no instance {instance}; it has {known}")))
+        }
+    }
 }
 
 /// How a service stands once it is where it was sent, or cannot get there.
@@ -161,6 +187,7 @@ fn endpoint(report: &EndpointReport) -> Value {
         "weight": report.weight,
         "health": report.health.as_str(),
         "in_rotation": report.is_candidate,
+        "is_drained": report.is_drained,
         "ejected_for_seconds": report.ejected_for.map(|time| time.as_secs_f64()),
         "in_flight": report.in_flight,
         "streams": report.streams,

@@ -12,6 +12,7 @@ mod rotation;
 mod running;
 mod services;
 mod state;
+mod top;
 mod up;
 mod watch;
 
@@ -42,6 +43,13 @@ fn main() -> ExitCode {
         Command::Restart(restart) => {
             remote::run(&restart.running.file, &Ask::Restart(&restart.service), &global)
         }
+        Command::Drain(drain) => remote::run(&drain.running.file, &Ask::Drain(drain), &global),
+        Command::Top(top) => top::run(&top.running.file, &global),
+        Command::Dashboard(dashboard) => {
+            remote::run(&dashboard.running.file, &Ask::Dashboard(dashboard), &global)
+        }
+        Command::Alerts(alerts) => remote::run(&alerts.running().file, &Ask::Alerts(alerts), &global),
+        Command::Traces(traces) => remote::run(&traces.running.file, &Ask::Traces(traces), &global),
         Command::Logs(logs) => remote::run(&logs.running.file, &Ask::Logs(logs), &global),
         Command::Schema(schema) => cli::schema(schema),
         Command::Install(install) => cli::install(install, &global),

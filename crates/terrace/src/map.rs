@@ -272,6 +272,7 @@ impl Numbers {
         let in_flight = endpoint.map_or(0, |endpoint| endpoint.in_flight);
         Instance {
             in_rotation: endpoint.is_some_and(|endpoint| endpoint.is_candidate),
+            is_drained: endpoint.is_some_and(|endpoint| endpoint.is_drained),
             ejected_for_seconds: endpoint
                 .and_then(|endpoint| endpoint.ejected_for)
                 .map(|left| left.as_secs_f64()),

@@ -1,7 +1,10 @@
 //! The commands that talk to a running Terrace, through the socket in its state folder, and how their answers look to a
 //! person.
 
+mod alerts;
+mod dashboard;
 mod logs;
+mod traces;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -12,7 +15,7 @@ use serde_json::{Value, json};
 use terrace_admin::client::{self, ClientError};
 use terrace_telemetry::for_terminal;
 
-use crate::cli::{Global, Logs};
+use crate::cli::{Alerts, Dashboard, Drain, Global, Logs, Traces};
 use crate::file;
 
 /// What is asked of a running Terrace.
@@ -21,40 +24,72 @@ pub(crate) enum Ask<'a> {
     Reload,
     Scale(&'a str, u32),
     Restart(&'a str),
+    Drain(&'a Drain),
+    Dashboard(&'a Dashboard),
+    Alerts(&'a Alerts),
+    Traces(&'a Traces),
     Logs(&'a Logs),
     Stop,
 }
 
 /// Asks the Terrace that was started with `file`, and prints the answer.
 pub(crate) fn run(file: &Path, ask: &Ask<'_>, global: &Global) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.expect("invariant: a process that could be started gets an epoll descriptor");
-    match runtime.block_on(answer(&socket(file), ask, global)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if global.json => {
-            eprintln!("{}", json!({ "error": error.to_string() }));
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            print_error(&error, global);
-            ExitCode::FAILURE
-        }
+    match wait_for(answer(&socket(file), ask, global)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => refuse(&error, global),
     }
 }
 
+/// Runs a command to its end.
+pub(crate) fn wait_for<T>(command: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("invariant: a process that could be started gets an epoll descriptor");
+    runtime.block_on(command)
+}
+
+/// Says why there is no answer.
+pub(crate) fn refuse(error: &ClientError, global: &Global) -> ExitCode {
+    let label = if global.colours_errors() { "\x1b[1;31merror\x1b[0m" } else { "error" };
+    match global.json {
+        true => eprintln!("{}", json!({ "error": error.to_string() })),
+        false => eprintln!("{label}: {}", sentence(error)),
+    }
+    ExitCode::FAILURE
+}
+
 /// The sentence alone: what kind of refusal it was, a person sees. The problems of a file begin with their own label.
-fn print_error(error: &ClientError, global: &Global) {
+pub(crate) fn sentence(error: &ClientError) -> String {
     let sentence = match error {
         ClientError::Refused(refused) => refused.detail.clone(),
         other => other.to_string(),
     };
-    let label = if global.colours_errors() { "\x1b[1;31merror\x1b[0m" } else { "error" };
-    eprintln!("{label}: {}", sentence.strip_prefix("error: ").unwrap_or(&sentence).trim_end());
+    sentence.strip_prefix("error: ").unwrap_or(&sentence).trim_end().to_owned()
+}
+
+/// Prints the answer as it is for programs, else as `text` makes it.
+fn print(global: &Global, value: &Value, text: impl FnOnce(Paint) -> String) {
+    let _nobody_reads = say(&match global.json {
+        true => format!("{value:#}\n"),
+        false => text(Paint(global.colours_output())),
+    });
+}
+
+/// For a query or a part of a path (RFC 3986 section 2.3): what is not unreserved is written as `%XX`.
+pub(crate) fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// The socket in the state folder that the file names. A file that is wrong by now still leads there, as long as it says
 /// nothing about the folder.
-fn socket(file: &Path) -> PathBuf {
+pub(crate) fn socket(file: &Path) -> PathBuf {
     let file = &std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let state = match file::load_here(file, None) {
         Ok(loaded) => loaded.resolved.terrace.state_folder,
@@ -63,9 +98,23 @@ fn socket(file: &Path) -> PathBuf {
     client::socket_path(&state)
 }
 
-async fn answer(socket: &Path, ask: &Ask<'_>, global: &Global) -> Result<(), ClientError> {
+/// Says whether what was asked for went well, where the answer can tell.
+async fn answer(socket: &Path, ask: &Ask<'_>, global: &Global) -> Result<bool, ClientError> {
     let value = match ask {
-        Ask::Logs(logs) => return logs::print(socket, logs, global).await,
+        Ask::Logs(logs) => return logs::print(socket, logs, global).await.map(|()| true),
+        Ask::Alerts(alerts) => return alerts::run(socket, alerts, global).await,
+        Ask::Traces(traces) => return traces::run(socket, traces, global).await.map(|()| true),
+        Ask::Dashboard(dashboard) => {
+            return dashboard::run(socket, dashboard, global).await.map(|()| true);
+        }
+        Ask::Drain(drain) => {
+            let path = format!(
+                "/v1/services/{}/instances/{}/drain",
+                encoded(&drain.service),
+                encoded(&drain.instance)
+            );
+            client::request(socket, "POST", &path, Some(&json!({ "out": !drain.undo }))).await?
+        }
         Ask::Status => client::request(socket, "GET", "/v1/status", None).await?,
         Ask::Reload => client::request(socket, "POST", "/v1/reload", None).await?,
         Ask::Stop => client::request(socket, "POST", "/v1/stop", None).await?,
@@ -78,15 +127,12 @@ async fn answer(socket: &Path, ask: &Ask<'_>, global: &Global) -> Result<(), Cli
             client::request(socket, "POST", &path, Some(&json!({ "instances": instances }))).await?
         }
     };
-    let _nobody_reads = say(&match global.json {
-        true => format!("{value:#}\n"),
-        false => text(ask, &value, Paint(global.colours_output())),
-    });
+    print(global, &value, |paint| text(ask, &value, paint));
     if matches!(ask, Ask::Stop) {
         // So that `terrace stop && terrace up` works. Where this cannot be waited for, it was asked to stop all the same.
         let _gone = client::wait_until_gone(socket);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Prints. An error means that nobody reads it any more (`terrace logs -f | head`), which is no failure of ours.
@@ -104,7 +150,18 @@ fn text(ask: &Ask<'_>, value: &Value, paint: Paint) -> String {
         Ask::Scale(service, _) | Ask::Restart(service) => {
             format!("{service}: {} of {} ready\n", value["ready"], value["desired"])
         }
-        Ask::Logs(_) => String::new(),
+        Ask::Drain(drain) => drained(drain, value),
+        Ask::Logs(_) | Ask::Alerts(_) | Ask::Traces(_) | Ask::Dashboard(_) => String::new(),
+    }
+}
+
+fn drained(drain: &Drain, value: &Value) -> String {
+    match drain.undo {
+        true => format!("{} gets requests again\n", drain.instance),
+        false => format!(
+            "{} gets no new requests; {} in flight and {} streams there go on\n",
+            drain.instance, value["in_flight"], value["streams"]
+        ),
     }
 }
 
@@ -177,6 +234,7 @@ fn shown_state<'a>(instance: &'a Value, endpoint: Option<&'a Value>) -> &'a str 
     let state = instance["state"].as_str().unwrap_or_default();
     match endpoint {
         Some(endpoint) if state == "ready" && endpoint["ejected_for_seconds"].is_number() => "ejected",
+        Some(endpoint) if state == "ready" && endpoint["is_drained"] == true => "drained",
         Some(endpoint) if state == "ready" && endpoint["health"] == "down" => "unhealthy",
         _ => state,
     }

@@ -6,6 +6,7 @@ Examples:
   terrace up                       Start everything in terrace.toml
   terrace check                    Say what is wrong with it, or print what it comes to
   terrace status                   Show what is running
+  terrace top                      Watch it
   terrace scale web 4              Run four instances of the service web
 
 `terrace COMMAND --help` shows more of each.";
@@ -58,6 +59,44 @@ Examples:
   terrace restart web                      Replace every instance of the service web
 
 Each replacement must be ready before the instance that it replaces is stopped.";
+
+pub(super) const DRAIN: &str = "\
+Examples:
+  terrace drain web web-1                  Send web-1 no new requests; those under way finish
+  terrace drain web web-1 --undo           Let it in again
+
+It holds until the instance is replaced. When all are out, requests are answered with 503.";
+
+pub(super) const TOP: &str = "\
+Examples:
+  terrace top                              Watch; ? explains the keys
+  terrace top | cat                        Print once
+  terrace top --json                       Once, for a program";
+
+pub(super) const DASHBOARD: &str = "\
+Examples:
+  terrace dashboard                        An address that lets you in, once
+  terrace dashboard --open                 Open it in a browser
+  terrace dashboard --role viewer          To look only
+
+From another machine: ssh -L 9900:127.0.0.1:9900 HOST, then open the address here.";
+
+pub(super) const ALERTS: &str = "\
+Examples:
+  terrace alerts                           Objectives, what is left of their budgets, and what fires
+  terrace alerts test                      Send every receiver a test
+  terrace alerts test oncall               Only this one
+  terrace alerts silence checkout 2h --comment \"known, see #123\"
+  terrace alerts unsilence ID              End a silence before its time
+  terrace alerts --json                    For a program";
+
+pub(super) const TRACES: &str = "\
+Examples:
+  terrace traces                           The newest that were kept
+  terrace traces --errors --service orders Failed ones that came through orders
+  terrace traces --slower 500ms            Slow ones
+  terrace traces 4bf92f3577b34da6a3ce929d0e0e4736
+                                           The way of one request";
 
 pub(super) const LOGS: &str = "\
 Examples:

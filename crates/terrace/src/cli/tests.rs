@@ -58,6 +58,38 @@ fn logs_are_followed_from_some_line_on() {
 }
 
 #[test]
+fn alerts_are_shown_silenced_and_tested() {
+    let alerts = |line: &str| match command(line) {
+        Command::Alerts(alerts) => alerts,
+        other => panic!("{other:?}"),
+    };
+    let shown = alerts("terrace alerts --file shop/terrace.toml");
+    assert_eq!((shown.running().file.as_path(), &shown.action), ("shop/terrace.toml".as_ref(), &None));
+    let silence = alerts("terrace alerts silence checkout 2h -c known --file a.toml");
+    assert_eq!(silence.running().file, PathBuf::from("a.toml"));
+    let Some(AlertsAction::Silence { target, lasts, comment, .. }) = silence.action else { panic!() };
+    assert_eq!((target.as_str(), lasts.as_secs(), comment.as_str()), ("checkout", 7_200, "known"));
+    assert!(matches!(alerts("terrace alerts test").action, Some(AlertsAction::Test { receiver: None, .. })));
+    assert!(parse("terrace alerts silence checkout").is_err());
+    assert!(parse("terrace alerts silence checkout forever").unwrap_err().to_string().contains("2h"));
+}
+
+#[test]
+fn a_trace_is_named_or_searched_for_and_an_instance_drained() {
+    let Command::Traces(traces) = command("terrace traces --slower 500ms --errors -n 5") else { panic!() };
+    assert_eq!(
+        (traces.slower.map(|slower| slower.as_millis()), traces.errors, traces.lines),
+        (Some(500), true, 5)
+    );
+    assert!(parse("terrace traces 4bf9 --errors").is_err(), "one trace is not searched for");
+    let Command::Drain(drain) = command("terrace drain web web-1 --undo") else { panic!() };
+    assert_eq!((drain.service.as_str(), drain.instance.as_str(), drain.undo), ("web", "web-1", true));
+    assert!(parse("terrace drain web").is_err());
+    let Command::Dashboard(dashboard) = command("terrace dashboard --open --role viewer") else { panic!() };
+    assert_eq!((dashboard.open, dashboard.role), (true, DashboardRole::Viewer));
+}
+
+#[test]
 fn a_slip_in_a_command_gets_a_suggestion() {
     assert!(parse("terrace statsu").unwrap_err().to_string().contains("status"));
 }

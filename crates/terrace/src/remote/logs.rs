@@ -12,7 +12,7 @@ use terrace_instruments::Timestamp;
 use terrace_runtime::clock;
 use terrace_telemetry::for_terminal;
 
-use super::{Paint, say};
+use super::{Paint, encoded, say};
 use crate::cli::{Global, Logs};
 
 /// Columns for the name of the instance.
@@ -51,18 +51,6 @@ fn path(logs: &Logs) -> String {
         }
     }
     path
-}
-
-/// For a query (RFC 3986 section 2.3): what is not unreserved is written as `%XX`.
-fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 fn shown(record: &Value, now: SystemTime, paint: Paint) -> String {

@@ -1,0 +1,223 @@
+//! `terrace alerts`: how the objectives stand, what fires, and what is done about it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use terrace_admin::client::{self, ClientError};
+use terrace_telemetry::for_terminal;
+
+use super::{Paint, encoded, print, values};
+use crate::cli::{Alerts, AlertsAction, Global};
+
+/// Characters of a budget's bar.
+const BAR_WIDTH: usize = 20;
+
+/// Asks, and prints the answer. Says whether all went well: a receiver that could not be reached is a failure.
+pub(super) async fn run(socket: &Path, alerts: &Alerts, global: &Global) -> Result<bool, ClientError> {
+    let value = match &alerts.action {
+        None => client::request(socket, "GET", "/v1/alerts", None).await?,
+        Some(AlertsAction::Test { receiver, .. }) => {
+            let body = receiver.as_ref().map_or_else(|| json!({}), |name| json!({ "receiver": name }));
+            client::request(socket, "POST", "/v1/alerts/test", Some(&body)).await?
+        }
+        Some(AlertsAction::Silence { target, lasts, comment, .. }) => {
+            let body = json!({ "target": target, "seconds": lasts.as_secs_f64(), "comment": comment });
+            client::request(socket, "POST", "/v1/silences", Some(&body)).await?
+        }
+        Some(AlertsAction::Unsilence { id, .. }) => {
+            let path = format!("/v1/silences/{}/end", encoded(id));
+            client::request(socket, "POST", &path, Some(&json!({}))).await?
+        }
+    };
+    print(global, &value, |paint| match &alerts.action {
+        None => list(&value, paint),
+        Some(AlertsAction::Test { .. }) => tested(&value, paint),
+        Some(AlertsAction::Silence { target, .. }) => format!(
+            "nobody is told about {target} until {}; terrace alerts unsilence {} ends that\n",
+            text(&value, "until"),
+            text(&value, "id")
+        ),
+        Some(AlertsAction::Unsilence { id, .. }) => format!("silence {id} is over\n"),
+    });
+    Ok(values(&value["results"]).all(|result| result["is_delivered"] == true))
+}
+
+fn tested(value: &Value, paint: Paint) -> String {
+    let mut out = String::new();
+    for result in values(&value["results"]) {
+        let outcome = match result["problem"].as_str() {
+            Some(problem) => paint.bad(&for_terminal(problem, false)),
+            None => paint.state("ready").replace("ready", "delivered"),
+        };
+        let _infallible = writeln!(out, "{:<14} {outcome}", text(result, "receiver"));
+    }
+    out
+}
+
+/// Objectives, alerts and silences, each under its heading.
+fn list(value: &Value, paint: Paint) -> String {
+    let mut out = String::new();
+    section(&mut out, "Objectives", &value["objectives"], paint, push_objective);
+    section(&mut out, "Alerts", &value["alerts"], paint, push_alert);
+    section(&mut out, "Silences", &value["silences"], paint, push_silence);
+    if out.is_empty() {
+        out.push_str(
+            "no objective is set and nothing fires; see [objective.NAME] in `terrace schema --markdown`\n",
+        );
+    }
+    out
+}
+
+fn section(
+    out: &mut String,
+    heading: &str,
+    list: &Value,
+    paint: Paint,
+    push: fn(&mut String, &Value, Paint),
+) {
+    let mut items = values(list).peekable();
+    if items.peek().is_none() {
+        return;
+    }
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    let _infallible = writeln!(out, "{}", paint.bold(heading));
+    items.for_each(|item| push(out, item, paint));
+}
+
+/// `checkout  success 99.9%   [███████████████·····] 74 % of the budget left, 30 d; 12 of 48,211 bad`
+fn push_objective(out: &mut String, objective: &Value, paint: Paint) {
+    let left = objective["budget_left"].as_f64().unwrap_or(1.0);
+    let goal = percent(objective["goal"].as_f64().unwrap_or_default());
+    let promise = match objective["under_seconds"].as_f64() {
+        Some(seconds) => format!("{goal} within {}", time(seconds)),
+        None => format!("{goal} well"),
+    };
+    let bar = bar(left);
+    let bar = match left {
+        left if left <= 0.0 => paint.bad(&bar),
+        left if left < 0.25 => paint.state("starting").replace("starting", &bar),
+        _ => paint.state("ready").replace("ready", &bar),
+    };
+    let days = objective["window_seconds"].as_f64().unwrap_or_default() / 86_400.0;
+    let name = for_terminal(text(objective, "name"), false);
+    let spent = match left {
+        left if left < 0.0 => format!("overspent by {}", percent(-left)),
+        left => format!("{} of the budget left", percent(left)),
+    };
+    let _infallible = writeln!(
+        out,
+        "  {name:<16} {promise:<20} {bar} {spent}, {days:.0} days; {} of {} bad",
+        objective["bad"], objective["total"]
+    );
+}
+
+/// Full blocks for what is left.
+fn bar(left: f64) -> String {
+    let full = (left.clamp(0.0, 1.0) * BAR_WIDTH as f64).round() as usize;
+    format!("{}{}", "█".repeat(full), "░".repeat(BAR_WIDTH - full))
+}
+
+fn push_alert(out: &mut String, alert: &Value, paint: Paint) {
+    let (state, severity) = (text(alert, "state"), text(alert, "severity"));
+    let shown = format!("{state:<9} {severity:<7}");
+    let shown = match (state, severity) {
+        ("firing", "page") => paint.bad(&shown),
+        ("firing", _) | ("pending", _) => paint.state("starting").replace("starting", &shown),
+        _ => paint.faint(&shown),
+    };
+    let name = for_terminal(text(alert, "name"), false);
+    let summary = for_terminal(text(alert, "summary"), false);
+    let since = text(alert, "since");
+    let _infallible = writeln!(out, "  {shown} {} {summary}", paint.bold(&name));
+    let detail = for_terminal(text(alert, "detail"), false);
+    let silenced = match alert["silenced_until"].as_str() {
+        Some(until) => format!(", silent until {until}"),
+        None => String::new(),
+    };
+    let about = format!("    {detail}, since {since}{silenced}, id {}", text(alert, "id"));
+    let _infallible = writeln!(out, "{}", paint.faint(&about));
+    for note in values(&alert["notes"]).filter_map(Value::as_str) {
+        let _infallible = writeln!(out, "{}", paint.faint(&format!("    {}", for_terminal(note, false))));
+    }
+}
+
+fn push_silence(out: &mut String, silence: &Value, paint: Paint) {
+    let of = |key| for_terminal(text(silence, key), false);
+    let comment = match of("comment").as_str() {
+        "" => String::new(),
+        comment => format!(": {comment}"),
+    };
+    let _infallible = writeln!(
+        out,
+        "  {} until {}, by {}{comment} {}",
+        paint.bold(&of("target")),
+        of("until"),
+        of("by"),
+        paint.faint(&format!("id {}", of("id")))
+    );
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
+/// `99.95 %` without needless zeros.
+fn percent(share: f64) -> String {
+    let hundredths = (share * 1e5).round() / 1e3;
+    format!("{hundredths} %")
+}
+
+fn time(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objectives_stand_with_what_is_left_of_their_budget() {
+        let objective = |left: f64, under: Option<f64>| {
+            json!({
+                "name": "checkout", "goal": 0.999, "under_seconds": under, "window_seconds": 2_592_000.0,
+                "budget_left": left, "bad": 12, "total": 48_211,
+            })
+        };
+        let value = json!({
+            "objectives": [objective(0.742, None), objective(-0.5, Some(0.3))], "alerts": [], "silences": [],
+        });
+        assert_eq!(
+            list(&value, Paint(false)),
+            "Objectives\n\
+             \x20 checkout         99.9 % well          ███████████████░░░░░ 74.2 % of the budget left, 30 days; 12 of 48211 bad\n\
+             \x20 checkout         99.9 % within 300 ms ░░░░░░░░░░░░░░░░░░░░ overspent by 50 %, 30 days; 12 of 48211 bad\n"
+        );
+    }
+
+    #[test]
+    fn alerts_say_what_is_wrong_since_when_and_how_to_name_them() {
+        let value = json!({
+            "objectives": [],
+            "alerts": [{
+                "id": "a1", "name": "checkout", "detail": "burn 14.4x over 1h and 5m", "severity": "page",
+                "state": "firing", "since": "2026-01-31T12:00:00Z", "summary": "1.6 % of requests fail\u{1b}[2J",
+                "notes": ["orders-2 is slow"], "silenced_until": null,
+            }],
+            "silences": [{ "id": "s1", "target": "checkout", "until": "2026-01-31T14:00:00Z", "comment": "known", "by": "uid 0" }],
+        });
+        assert_eq!(
+            list(&value, Paint(false)),
+            "Alerts\n\
+             \x20 firing    page    checkout 1.6 % of requests fail[2J\n\
+             \x20   burn 14.4x over 1h and 5m, since 2026-01-31T12:00:00Z, id a1\n\
+             \x20   orders-2 is slow\n\
+             \n\
+             Silences\n\
+             \x20 checkout until 2026-01-31T14:00:00Z, by uid 0: known id s1\n"
+        );
+        assert!(list(&json!({}), Paint(false)).starts_with("no objective is set"));
+    }
+}
