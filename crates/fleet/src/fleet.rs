@@ -201,8 +201,10 @@ impl Fleet {
         let mut status = FleetStatus::default();
         for service in self.services.values() {
             let (answer, answered) = oneshot::channel();
-            let _ended_already = service.send(Command::Status(answer)).await;
-            status.services.extend(answered.await);
+            // What a closed channel gives back holds the answer's other end: kept, it would be waited for for ever.
+            if service.send(Command::Status(answer)).await.is_ok() {
+                status.services.extend(answered.await);
+            }
         }
         status
     }

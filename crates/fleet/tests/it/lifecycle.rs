@@ -31,6 +31,23 @@ async fn each_instance_has_a_port_and_a_name_of_its_own() {
 }
 
 #[tokio::test]
+async fn how_it_stands_is_told_at_every_moment_of_an_end() {
+    let folder = Folder::new();
+    let world = World::start(folder.config());
+    world.apply(&[orders(2)]).await;
+    world.running().await;
+    let (handle, mut changes) = (world.handle.clone(), world.handle.changes());
+    // Asks each time that something has changed, also when a service ended just before.
+    let asking = tokio::spawn(async move {
+        while !handle.status().await.services.is_empty() {
+            let _looked_again = tokio::time::timeout(Duration::from_millis(1), changes.changed()).await;
+        }
+    });
+    world.stop().await;
+    asking.await.expect("it was always answered");
+}
+
+#[tokio::test]
 async fn a_killed_instance_is_out_of_rotation_and_started_again() {
     let folder = Folder::new();
     let world = World::start(folder.config());
