@@ -256,7 +256,7 @@ class LiveChart {
     const rows = [];
     for (let index = times.length - 1; index >= 0; index -= every) {
       const row = document.createElement("tr");
-      row.append(cell("th", new Date(times[index] * 1000).toLocaleTimeString(), "row"));
+      row.append(cell("th", CLOCK_SECONDS.format(new Date(times[index] * 1000)), "row"));
       for (const line of this.data.lines) row.append(cell("td", written(this.unit, line.points[index]), null, "num"));
       rows.push(row);
     }

@@ -158,14 +158,17 @@ function light(way) {
 }
 
 let hovered = null;
+const panel = document.querySelector(".map-panel");
+
+function fits(wanted) {
+  return [...document.querySelectorAll(".map [data-node]")].filter((node) => node.dataset.find.toLowerCase().includes(wanted));
+}
 
 function filter() {
   const wanted = input?.value.trim().toLowerCase() ?? "";
+  if (panel) panel.dataset.light = wanted ? "filter" : "hover";
   if (wanted) {
-    const fits = [...document.querySelectorAll(".map [data-node]")].filter((node) =>
-      node.dataset.find.toLowerCase().includes(wanted),
-    );
-    light(wayThrough(fits.map((node) => node.dataset.node)));
+    light(wayThrough(fits(wanted).map((node) => node.dataset.node)));
   } else {
     light(hovered ? wayThrough([hovered]) : null);
   }
@@ -173,8 +176,11 @@ function filter() {
 
 if (input) {
   input.closest("[data-map-filter]").hidden = false;
-  input.addEventListener("input", filter);
-  const panel = document.querySelector(".map-panel");
+  input.addEventListener("input", () => {
+    filter();
+    // On a big map it may be far below.
+    if (input.value.trim()) fits(input.value.trim().toLowerCase())[0]?.scrollIntoView({ block: "nearest" });
+  });
   const over = (event) => {
     const name = event.target.closest?.("[data-node]")?.dataset.node ?? null;
     if (name !== hovered) {

@@ -31,20 +31,28 @@ function fold(item, isFolded) {
   show();
 }
 
-function choose(item) {
-  const row = rowOf(item);
-  row.focus({ preventScroll: true });
-  row.scrollIntoView({ block: "nearest" });
-  // The style sheet shows the target of the address; a script's change of it makes no new page in the history.
-  location.replace(row.getAttribute("href"));
+const details = document.querySelector(".details");
+
+/** Shows the details of a span and marks its row. The address follows, so that it can be shared and loaded again. */
+function showDetails(item) {
+  const href = rowOf(item).getAttribute("href");
+  for (const each of items) rowOf(each).toggleAttribute("aria-current", false);
+  rowOf(item).setAttribute("aria-current", "true");
+  for (const section of details.querySelectorAll(".span-detail")) {
+    section.classList.toggle("is-chosen", `#${section.id}` === href);
+  }
+  details.dataset.led = "";
+  history.replaceState(null, "", href);
 }
 
-function mark() {
-  for (const item of items) {
-    const row = rowOf(item);
-    if (row.getAttribute("href") === location.hash) row.setAttribute("aria-current", "true");
-    else row.removeAttribute("aria-current");
-  }
+function choose(item) {
+  showDetails(item);
+  rowOf(item).focus({ preventScroll: true });
+  rowOf(item).scrollIntoView({ block: "nearest" });
+}
+
+function itemOfAddress() {
+  return items.find((item) => rowOf(item).getAttribute("href") === location.hash);
 }
 
 function parentOf(item) {
@@ -75,14 +83,19 @@ if (waterfall) {
   waterfall.addEventListener("keydown", onKey);
   waterfall.addEventListener("click", (event) => {
     const item = event.target.closest("li");
-    if (!item || event.target.closest(".fold")?.textContent.trim() === undefined) return;
-    if (event.target.closest(".fold").textContent.trim()) {
-      event.preventDefault();
+    if (!item || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    if (event.target.closest(".fold")?.textContent.trim()) {
       fold(item, !folded.has(item));
+      return;
     }
+    choose(item);
+    // On a phone the details are below, out of sight.
+    if (details.getBoundingClientRect().top > innerHeight) details.scrollIntoView({ block: "start" });
   });
-  addEventListener("hashchange", mark);
-  mark();
+  // A span's details name its parent; that link leads here too.
+  addEventListener("hashchange", () => itemOfAddress() && showDetails(itemOfAddress()));
+  if (itemOfAddress()) showDetails(itemOfAddress());
 }
 
 for (const button of document.querySelectorAll("[data-copy]")) {

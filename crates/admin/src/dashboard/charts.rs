@@ -84,6 +84,8 @@ pub(super) enum Page {
     Instance(String, String),
     /// An objective, by name.
     Objective(String),
+    /// The machine that all of it runs on.
+    Machine,
     /// A question of the reader's own, about one metric.
     Explore(Asked),
 }
@@ -210,8 +212,53 @@ pub(super) fn of_page(page: &Page, map: &Map, objectives: &[ObjectiveView]) -> V
         Page::Service(name) => of_service(name, map),
         Page::Instance(service, name) => of_instance(service, name),
         Page::Objective(name) => of_objective(objectives.iter().filter(|view| view.name == *name)),
+        Page::Machine => of_machine(),
         Page::Explore(asked) => vec![of_asked(asked)],
     }
+}
+
+fn of_machine() -> Vec<ChartSpec> {
+    let host = |name: &str| of(&format!("terrace_host_{name}"), &[]);
+    let (rate, value) = (Measure::Rate, Measure::Value);
+    vec![
+        ChartSpec::new("cpu", "CPU", "share of all cores in use", Unit::Share).sum(
+            "in use",
+            host("cpu_usage_ratio"),
+            value,
+        ),
+        ChartSpec::new("modes", "CPU by mode", "cores", Unit::Number).stacked().by_but(
+            "mode",
+            "idle",
+            host("cpu_seconds_total"),
+            rate,
+        ),
+        ChartSpec::new("memory", "Memory", "of the machine, or of our control group", Unit::Bytes)
+            .sum("available", host("memory_available_bytes"), value)
+            .sum("all", host("memory_total_bytes"), value),
+        ChartSpec::new("pressure", "Waiting", "share of time in which something waited", Unit::Share).by(
+            "resource",
+            host("pressure_waiting_seconds_total"),
+            rate,
+        ),
+        ChartSpec::new("load", "Load", "processes that run or wait", Unit::Number).sum(
+            "load",
+            host("load1"),
+            value,
+        ),
+        ChartSpec::new("disk", "Disk", "of the state folder", Unit::Bytes)
+            .sum("free", host("filesystem_free_bytes"), value)
+            .sum("all", host("filesystem_size_bytes"), value),
+        ChartSpec::new("received", "Network in", "a second, by device", Unit::Bytes).stacked().by(
+            "device",
+            host("network_receive_bytes_total"),
+            rate,
+        ),
+        ChartSpec::new("sent", "Network out", "a second, by device", Unit::Bytes).stacked().by(
+            "device",
+            host("network_transmit_bytes_total"),
+            rate,
+        ),
+    ]
 }
 
 fn of_route(name: &str, route: Option<&Route>) -> Vec<ChartSpec> {
@@ -430,6 +477,7 @@ mod tests {
             Page::Service("orders".to_owned()),
             Page::Instance("orders".to_owned(), "orders-1".to_owned()),
             Page::Objective("checkout".to_owned()),
+            Page::Machine,
         ];
         for page in pages {
             let charts = of_page(&page, &map, &objectives());

@@ -387,6 +387,7 @@ fn source_url(page: &Page) -> String {
             format!("/data/charts?service={}&instance={}", segment(service), segment(name))
         }
         Page::Objective(name) => format!("/data/charts?objective={}", segment(name)),
+        Page::Machine => "/data/charts?machine=yes".to_owned(),
         Page::Explore(asked) => super::explore::source_url(asked),
     }
 }

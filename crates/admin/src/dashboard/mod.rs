@@ -27,6 +27,7 @@ mod layout;
 mod live;
 mod login;
 mod logs;
+mod machine;
 mod objective;
 mod overview;
 mod overview_map;
@@ -94,6 +95,7 @@ pub(crate) fn router(dashboard: Dashboard) -> Router {
         .merge(service::router())
         .merge(instance::router())
         .merge(objective::router())
+        .merge(machine::router())
         .merge(traces::router())
         .merge(explore::router())
         .merge(pages::router())

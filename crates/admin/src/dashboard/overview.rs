@@ -295,7 +295,7 @@ fn host(map: &Map) -> Markup {
     let class = if worst > Health::Ok { worst.class() } else { "" };
     html! {
         div class={ "tile " (class) } {
-            p class="label" { @if !class.is_empty() { (mark(worst)) " " } "Machine" }
+            p class="label" { @if !class.is_empty() { (mark(worst)) " " } a href="/machine" { "Machine" } }
             div class="meters" {
                 @for (name, value) in rows {
                     span { (name) }

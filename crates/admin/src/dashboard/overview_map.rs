@@ -375,7 +375,13 @@ fn rest(service: &Service, shown: &[&Instance]) -> String {
 
 /// How well a service is: its state, then whether its requests fail.
 pub(super) fn service_health(service: &Service) -> Health {
-    Health::of_state(&service.state).max(Health::of_figures(&service.figures))
+    service_stands(service).max(Health::of_figures(&service.figures))
+}
+
+/// Whether a service runs, with as many instances as it shall have.
+pub(super) fn service_stands(service: &Service) -> Health {
+    let is_short = service.desired > 0 && service.ready < service.desired;
+    Health::of_state(&service.state).max(if is_short { Health::Warn } else { Health::Idle })
 }
 
 /// How well an instance is: its state, whether it gets requests, and whether they fail.

@@ -40,17 +40,23 @@ struct DataQuery {
     service: Option<String>,
     instance: Option<String>,
     objective: Option<String>,
+    machine: Option<String>,
     last: String,
 }
 
 impl DataQuery {
     fn page(self) -> Result<Page, ControlError> {
+        if self.machine.is_some() {
+            return Ok(Page::Machine);
+        }
         match (self.route, self.service, self.instance, self.objective) {
             (Some(name), None, None, None) => Ok(Page::Route(name)),
             (None, Some(name), None, None) => Ok(Page::Service(name)),
             (None, Some(service), Some(name), None) => Ok(Page::Instance(service, name)),
             (None, None, None, Some(name)) => Ok(Page::Objective(name)),
-            _ => Err(ControlError::invalid("Name one route, service, instance of a service, or objective.")),
+            _ => Err(ControlError::invalid(
+                "Name one route, service, instance of a service, objective, or the machine.",
+            )),
         }
     }
 }

@@ -16,9 +16,10 @@ use super::charts_drawn::charts;
 use super::figures::{UNKNOWN, number, rate, seconds, share};
 use super::layout::{Nav, page};
 use super::overview::Reach;
-use super::overview_map::{service_health, service_state};
+use super::overview_map::{service_stands, service_state};
 use super::pages::{self, chart_files, crumbs, fact, related_objectives, related_traces};
 use super::past::View;
+use super::service::failing;
 use super::shapes::{Health, badge, segment};
 use super::visitor::Visitor;
 
@@ -98,7 +99,7 @@ fn head(map: &Map, route: &Route) -> Markup {
 fn target(map: &Map, name: &str) -> Markup {
     html! {
         @if let Some(service) = map.services.iter().find(|service| service.name == name) {
-            (badge(service_health(service), &service_state(service)))
+            (badge(service_stands(service), &service_state(service))) " " (failing(&service.figures))
         }
     }
 }

@@ -17,7 +17,7 @@ use super::charts_drawn::charts;
 use super::figures::{UNKNOWN, bytes, number, rate, seconds, share, span};
 use super::layout::{Nav, page};
 use super::overview::Reach;
-use super::overview_map::{instance_state, service_state, stands};
+use super::overview_map::{instance_state, service_stands, service_state, stands};
 use super::pages::{self, chart_files, crumbs, fact, related_objectives, related_traces};
 use super::past::View;
 use super::shapes::{Health, badge, segment, spark};
@@ -81,7 +81,7 @@ fn title(service: &Service) -> Markup {
     html! {
         div class="title" {
             h1 { "Service " (service.name) }
-            (badge(Health::of_state(&service.state), &service_state(service)))
+            (badge(service_stands(service), &service_state(service)))
             (failing(&service.figures))
         }
         @if let Some(reason) = &service.reason { p class="sub" { (reason) } }
