@@ -42,8 +42,9 @@ impl Format {
         for part in accept.unwrap_or_default().split(',') {
             let (media, quality) = preference(part);
             match media {
-                "application/openmetrics-text" => open_metrics = quality,
-                "text/plain" => plain = quality,
+                // Prometheus names each version that it understands; the one that we speak counts.
+                "application/openmetrics-text" => open_metrics = quality.max(open_metrics),
+                "text/plain" => plain = quality.max(plain),
                 _ => {}
             }
         }

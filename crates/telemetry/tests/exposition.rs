@@ -103,6 +103,9 @@ fn the_format_follows_the_accept_field() {
     check(Some("application/openmetrics-text;q=0"), Format::Prometheus);
     check(Some("application/openmetrics-text;q=0.2,text/plain;q=0.5"), Format::Prometheus);
     check(Some(";;;q=,,="), Format::Prometheus);
+    let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+                      text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    check(Some(prometheus), Format::OpenMetrics);
 }
 
 #[test]

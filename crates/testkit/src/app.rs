@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `/` | greets |
 //! | `/health` | 200; 503 while a file `unwell` or `unwell-NAME` is in the folder |
+//! | `/metrics` | its own metrics, as a Prometheus reads them |
 //! | `/seen` | tells as JSON what it was asked, how, and by whom |
 //! | `/upload` | reads the body and tells its length and [`fingerprint`] |
 //! | `/pattern?gate=X` | reads the body, when there is a file `gate-X`, and tells its length and whether it is [`pattern`](wire::pattern) |
@@ -116,7 +117,7 @@ impl App {
         self.address
     }
 
-    /// How many requests came, health checks aside.
+    /// How many requests came, health checks and fetches of its metrics aside.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::SeqCst)
@@ -143,6 +144,10 @@ impl Shared {
             is_down: AtomicBool::new(false),
             connections: Mutex::default(),
         }
+    }
+
+    pub(crate) fn requests_counted(&self) -> u64 {
+        self.requests.load(Ordering::SeqCst)
     }
 
     pub(crate) fn count_request(&self) {

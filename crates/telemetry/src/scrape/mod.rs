@@ -47,8 +47,8 @@ struct Turn {
     /// When it is fetched next.
     next: Duration,
     is_under_way: bool,
-    /// Whether the last fetch failed: told once, not every fifteen seconds.
-    failed: bool,
+    /// How many fetches in a row have failed.
+    failures: u32,
 }
 
 /// What is to be fetched.
@@ -87,7 +87,7 @@ impl Scraper {
         self.observatory.scraped().retain(is_target);
         let now = clock::now();
         for target in targets {
-            let fresh = || Turn { next: Duration::ZERO, is_under_way: false, failed: false };
+            let fresh = || Turn { next: Duration::ZERO, is_under_way: false, failures: 0 };
             let turn = turns.entry(target.of.clone()).or_insert_with(fresh);
             if turn.is_under_way || turn.next > now || under_way.len() >= AT_A_TIME_MAX {
                 continue;
@@ -102,10 +102,11 @@ impl Scraper {
         // Gone while it was fetched.
         let Some(turn) = turns.get_mut(&target.of) else { return };
         turn.is_under_way = false;
-        if let Some(error) = error.as_deref().filter(|_| !turn.failed) {
+        turn.failures = if error.is_some() { turn.failures.saturating_add(1) } else { 0 };
+        // Once is nothing: an instance that is starting does not listen yet. And told once, not at every turn.
+        if let Some(error) = error.as_deref().filter(|_| turn.failures == 2) {
             self.tell(&target, error);
         }
-        turn.failed = error.is_some();
         self.observatory.foreign().offer(self.observatory.scraped().put(&target.of, outcome));
     }
 

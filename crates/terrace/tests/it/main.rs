@@ -8,6 +8,7 @@ mod audit;
 mod balancing;
 mod bounds;
 mod heavy;
+mod metrics;
 mod outliving;
 mod peers;
 mod reloading;

@@ -14,7 +14,7 @@ const SECURE: &str =
 const NGINX: &str = include_str!("peers/nginx.conf");
 
 /// The interpreter with the packages that `scripts/prepare.sh test` installs.
-fn python() -> String {
+pub(crate) fn python() -> String {
     let prepared = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/venv/bin/python");
     let path = std::env::var_os("TERRACE_TEST_PYTHON").map_or(prepared, PathBuf::from);
     assert!(path.exists(), "{} is missing: run scripts/prepare.sh test", path.display());

@@ -33,6 +33,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>, asked: &Asked) -> Usable {
         "/health" if turn.app.is_told("unwell") => turn.send(503, "text/plain", b"unwell\n"),
         "/health" => turn.send(200, "text/plain", b"well\n"),
         _ if turn.app.is_told("failing") => turn.send(500, "text/plain", b"failing\n"),
+        "/metrics" => turn.metrics(),
         "/seen" => turn.seen(asked),
         "/upload" => turn.upload(),
         "/pattern" => turn.check_pattern(gate),
@@ -74,6 +75,19 @@ impl Turn<'_> {
         answer.extend_from_slice(body);
         self.wire.write(&answer)?;
         Ok(true)
+    }
+
+    /// In the older format, with a label that a proxy may want for itself and a histogram.
+    fn metrics(&mut self) -> Usable {
+        let answered = self.app.requests_counted();
+        let text = format!(
+            "# HELP app_answers_total Answers.\n# TYPE app_answers_total counter\n\
+             app_answers_total{{service=\"own\"}} {answered}\n# TYPE app_took_seconds histogram\n\
+             app_took_seconds_bucket{{le=\"0.1\"}} {answered}\napp_took_seconds_bucket{{le=\"1\"}} {answered}\n\
+             app_took_seconds_bucket{{le=\"+Inf\"}} {answered}\napp_took_seconds_sum {answered}\n\
+             app_took_seconds_count {answered}\napp_up 1\n"
+        );
+        self.send(200, "text/plain; version=0.0.4", text.as_bytes())
     }
 
     fn greet(&mut self, asked: &Asked) -> Usable {

@@ -15,7 +15,7 @@ pub(crate) fn connection(stream: TcpStream, app: &Arc<Shared>) -> io::Result<()>
     turn.proxy = turn.wire.proxy_header()?;
     while let Some(asked) = turn.wire.next()? {
         let closes = asked.wants_close();
-        if asked.path() != "/health" {
+        if !matches!(asked.path(), "/health" | "/metrics") {
             app.count_request();
         }
         if !answers::answer(&mut turn, &asked)? || closes {
