@@ -404,7 +404,7 @@ struct MailServer {
 
 impl MailServer {
     fn start(arguments: &[&str]) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/smtp_server.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/smtp_server.py");
         let mut child =
             Command::new("python3").arg(script).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
@@ -489,7 +489,9 @@ fn mails_over_tls(test: &str, mode: &str, scheme: &str) {
         MailServer::start(&[mode, leaf.certificate.to_str().unwrap(), leaf.key.to_str().unwrap()]);
     let again = |certificates: &Path| {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", test, "--nocapture"]).env("TERRACE_TEST_MAIL_PORT", server.port.to_string());
+        command
+            .args(["--exact", &format!("alerts::{test}"), "--nocapture"])
+            .env("TERRACE_TEST_MAIL_PORT", server.port.to_string());
         command.env("SSL_CERT_FILE", certificates).env_remove("SSL_CERT_DIR").output().unwrap()
     };
     let trusting = again(&authority.certificate);

@@ -1,0 +1,3 @@
+//! Telemetry beside real peers: what it sends, and what they make of it.
+
+mod alerts;
