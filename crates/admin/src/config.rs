@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ring::rand::{SecureRandom, SystemRandom};
+
 /// Everything the admin API needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -137,6 +139,14 @@ impl Token {
         Ok(Self(text.to_owned()))
     }
 
+    /// The text of a new token: 256 random bits of the system's, in hexadecimal. For whoever keeps it where only its owner
+    /// can read it.
+    pub fn random_text() -> String {
+        let mut bytes = [0; 32];
+        SystemRandom::new().fill(&mut bytes).expect("the system has random numbers once it has booted");
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Compares in a time that does not tell how many characters were right.
     pub(crate) fn is(&self, given: &[u8]) -> bool {
         let own = self.0.as_bytes();
@@ -178,6 +188,8 @@ mod tests {
             assert!(!token.is(wrong.as_bytes()), "{wrong}");
         }
         assert_eq!(format!("{token:?}"), "Token(redacted)");
+        let made = Token::random_text();
+        assert!(made.len() == 64 && Token::new(&made).is_ok() && made != Token::random_text());
         assert_eq!(Token::new("short"), Err(WeakToken));
         assert_eq!(Token::new("with a blank inside it"), Err(WeakToken));
     }

@@ -60,8 +60,7 @@ impl State {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let words = (0..4).map(|_| format!("{:016x}", terrace_runtime::random::u64()));
-        let token: String = words.collect();
+        let token = terrace_admin::Token::random_text();
         self.write(ADMIN_TOKEN, format!("{token}\n").as_bytes())?;
         Ok(token)
     }
