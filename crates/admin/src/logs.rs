@@ -108,7 +108,11 @@ impl Parameters {
 
 /// A moment of the past: `10m` and `1h30m` ago, or a time such as `2026-01-31T12:00:00Z` (RFC 3339).
 fn moment(key: &str, text: &str, now: SystemTime) -> Result<SystemTime, ControlError> {
-    let ago = |span: Duration| now.checked_sub(span).unwrap_or(SystemTime::UNIX_EPOCH);
+    // A time before 1970 is one too, and as good as 1970: nothing is older.
+    let ago = |span: Duration| match now.checked_sub(span) {
+        Some(at) => at.max(SystemTime::UNIX_EPOCH),
+        None => SystemTime::UNIX_EPOCH,
+    };
     rfc3339(text).or_else(|| span(text).map(ago)).ok_or_else(|| {
         bad_request(format!(
             "`{key}` is how long ago, such as 10m, 2h or 1d, or a time with its offset, such as 2026-01-31T12:00:00Z"
