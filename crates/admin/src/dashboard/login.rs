@@ -87,7 +87,7 @@ fn begin(sessions: &Sessions, role: Role, place: &str) -> Response {
 /// Says that it was wrong, after a while; see [`super::throttle`].
 async fn refuse(dashboard: &Dashboard, caller: Caller, given: &Given, place: &str) -> Response {
     let (what, advice) = match given.token.is_some() {
-        true => ("the token is wrong", "That token is not right. It is the one of [admin] in the file."),
+        true => ("the token is wrong", "That token is not right."),
         false => (
             "the code is used or too old",
             "That link was used already, or is older than a minute. Ask for a new one, or sign in with the token.",
@@ -153,8 +153,8 @@ fn token_form(place: &str, problem: Option<&str>) -> Markup {
             input type="hidden" name="next" value=(place);
             button.primary type="submit" { "Sign in" }
             p.hint #token-hint {
-                "The token of " code { "[admin]" } " in " code { "terrace.toml" }
-                ". Without it: " code { "terrace dashboard" } " on the machine opens this page signed in."
+                code { "terrace dashboard" } " on the machine opens this page signed in. The token is that of "
+                code { "[admin]" } " in the file; without one there, " code { "admin.token" } " in the state folder holds it."
             }
         }
     }
