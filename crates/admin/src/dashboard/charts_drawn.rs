@@ -509,7 +509,7 @@ mod tests {
 
     #[test]
     fn an_empty_past_gives_empty_charts_and_no_nonsense() {
-        let past = FakePast { is_empty: true, ..FakePast::default() };
+        let past = FakePast { is_empty: true };
         let view = View { map: &shop_map(), past: &past, now: SystemTime::UNIX_EPOCH, range: Range::Week };
         let page = charts(&view, &Page::Service("orders".to_owned())).into_string();
         assert!(page.contains("<p class=\"empty\">Nothing was measured in this time."));

@@ -69,7 +69,7 @@ pub(super) fn share(value: f64) -> String {
         _ if !percent.is_finite() => return UNKNOWN.to_owned(),
         _ if percent > 0.0 && percent < 0.005 => "<0.01".to_owned(),
         _ if percent > 99.995 && percent < 100.0 => ">99.99".to_owned(),
-        _ if percent >= 99.0 && percent < 100.0 => trimmed(percent, 2),
+        _ if (99.0..100.0).contains(&percent) => trimmed(percent, 2),
         _ => digits(percent),
     };
     format!("{text}{THIN}%")

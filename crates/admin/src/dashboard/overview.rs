@@ -390,7 +390,7 @@ mod tests {
 
     #[test]
     fn an_empty_terrace_says_what_to_do() {
-        let page = shown(&Map::default(), &FakePast { is_empty: true, ..FakePast::default() });
+        let page = shown(&Map::default(), &FakePast { is_empty: true });
         assert!(page.contains("terrace.toml") && page.contains("No request failed"));
         assert!(!page.contains("NaN"));
     }

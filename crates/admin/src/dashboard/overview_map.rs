@@ -111,7 +111,7 @@ impl<'a> Columns<'a> {
 }
 
 /// Stable, so that names decide where places do not; what is joined to nothing comes last.
-fn sorted_by_mean<'a, T>(all: Vec<&'a T>, places: impl Fn(&T) -> Vec<usize>) -> Vec<&'a T> {
+fn sorted_by_mean<T>(all: Vec<&T>, places: impl Fn(&T) -> Vec<usize>) -> Vec<&T> {
     let mut keyed: Vec<(f64, &T)> = all
         .into_iter()
         .map(|each| {
@@ -521,9 +521,8 @@ mod tests {
     #[test]
     fn slots_are_spread_evenly_over_the_tallest_column() {
         assert_eq!(spread(2, 100.0), [25.0, 75.0]);
-        let mut map = Map::default();
-        map.routes = vec![Route::default(); 4];
-        map.services = vec![Service::default()];
+        let (routes, services) = (vec![Route::default(); 4], vec![Service::default()]);
+        let map = Map { routes, services, ..Map::default() };
         let layout = Layout::of(&Columns::of(&map), Geometry::of(&map));
         assert_eq!(layout.height, 4.0 * 88.0);
         assert_eq!(layout.services, [2.0 * 88.0]);

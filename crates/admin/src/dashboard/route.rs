@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn every_route_of_a_hostile_file_has_a_page() {
         let map = hostile_map();
-        let past = FakePast { is_empty: true, ..FakePast::default() };
+        let past = FakePast { is_empty: true };
         let view = View { map: &map, past: &past, now: SystemTime::UNIX_EPOCH, range: Range::Week };
         for route in map.routes.iter().take(3) {
             let page = content(&view, route).into_string();

@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn two_hundred_instances_with_hostile_names_are_a_table() {
         let map = hostile_map();
-        let past = FakePast { is_empty: true, ..FakePast::default() };
+        let past = FakePast { is_empty: true };
         let view = View { map: &map, past: &past, now: SystemTime::UNIX_EPOCH, range: Range::Week };
         let page = content(
             &view,

@@ -326,43 +326,39 @@ fn alerts() -> Vec<AlertView> {
     }]
 }
 
+/// Name, route, services, microseconds, status, why it was kept.
+type TraceRow = (&'static str, &'static str, &'static [&'static str], u64, u16, &'static str);
+
+const TRACES: [TraceRow; 8] = [
+    ("POST /api/orders/*", "api-orders", &["terrace", "orders", "payments"], 3_020_400, 201, "slow"),
+    ("POST /api/orders/*", "api-orders", &["terrace", "orders", "payments"], 412_900, 502, "error"),
+    ("GET /api/catalog/*", "api-catalog", &["terrace", "catalog"], 2_340, 200, "sampled"),
+    ("GET /*", "pages", &["terrace", "web", "catalog", "auth", "orders"], 18_200, 200, "sampled"),
+    ("POST /api/orders/*", "api-orders", &["terrace", "orders"], 30_001, 503, "error"),
+    ("GET /pictures/*", "pictures", &["terrace", "catalog"], 1_120, 304, "sampled"),
+    ("GET /api/orders/*", "api-orders", &["terrace", "orders"], 9_870, 404, "asked"),
+    ("POST /api/auth/login", "api-auth", &["terrace", "auth"], 1_204_000, 200, "slow"),
+];
+
 /// Traces of the last minutes, some failed, some slow.
 pub(super) fn summaries() -> Vec<TraceSummary> {
-    let rows: [(&str, &str, &[&str], u64, bool, u16, &str); 8] = [
-        (
-            "POST /api/orders/*",
-            "api-orders",
-            &["terrace", "orders", "payments"],
-            3_020_400,
-            false,
-            201,
-            "slow",
-        ),
-        ("POST /api/orders/*", "api-orders", &["terrace", "orders", "payments"], 412_900, true, 502, "error"),
-        ("GET /api/catalog/*", "api-catalog", &["terrace", "catalog"], 2_340, false, 200, "sampled"),
-        ("GET /*", "pages", &["terrace", "web", "catalog", "auth", "orders"], 18_200, false, 200, "sampled"),
-        ("POST /api/orders/*", "api-orders", &["terrace", "orders"], 30_001, true, 503, "error"),
-        ("GET /pictures/*", "pictures", &["terrace", "catalog"], 1_120, false, 304, "sampled"),
-        ("GET /api/orders/*", "api-orders", &["terrace", "orders"], 9_870, false, 404, "asked"),
-        ("POST /api/auth/login", "api-auth", &["terrace", "auth"], 1_204_000, false, 200, "slow"),
-    ];
-    let summary = |(index, (root, route, services, micros, is_error, status, kept)): (
-        usize,
-        (&str, &str, &[&str], u64, bool, u16, &'static str),
-    )| TraceSummary {
+    TRACES.iter().enumerate().map(|(index, row)| summary(index, row)).collect()
+}
+
+fn summary(index: usize, (root, route, services, micros, status, kept): &TraceRow) -> TraceSummary {
+    TraceSummary {
         trace: TraceId(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736 + index as u128),
-        root: root.into(),
-        route: route.into(),
+        root: (*root).into(),
+        route: (*route).into(),
         services: services.iter().map(|service| (*service).to_owned()).collect(),
         start: moment() - Duration::from_secs(4 + 37 * index as u64),
-        duration: Duration::from_micros(micros),
+        duration: Duration::from_micros(*micros),
         spans: 9,
         spans_left_out: 0,
-        is_error,
-        status: Some(status),
+        is_error: *status >= 500,
+        status: Some(*status),
         kept,
-    };
-    rows.into_iter().enumerate().map(summary).collect()
+    }
 }
 
 /// A span of Terrace's, from and for so many milliseconds; `parent` 0 is none.

@@ -433,7 +433,7 @@ mod tests {
 
     #[test]
     fn an_empty_list_says_how_to_fill_it() {
-        let past = FakePast { is_empty: true, ..FakePast::default() };
+        let past = FakePast { is_empty: true };
         let page = list_content(&view(&Map::default(), &past), &Search::default()).into_string();
         assert!(page.contains("sample = &quot;100%&quot;"));
     }
