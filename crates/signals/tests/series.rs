@@ -373,3 +373,25 @@ proptest! {
         prop_assert!(shown.is_empty() || reach >= last_secs.min(604_800) || chart.first_ago.as_secs() + 2 * step > at);
     }
 }
+
+#[test]
+fn a_shop_that_sells_nothing_at_noon_is_unusual_and_at_night_it_is_not() {
+    let sold_until = |end: u64| {
+        let (mut store, mut sold) = (store(), 0.0);
+        for at in (0..=end).step_by(300) {
+            let is_day = (8..20).contains(&(at / HOUR % 24));
+            let is_broken = at > end - 20 * MINUTE;
+            sold += if is_day && !is_broken { 3_000.0 + (at / 300 % 7) as f64 * 20.0 } else { 0.0 };
+            let labels = [("service", "orders")];
+            store.record(secs(at), &[], &[sample("orders_placed_total", Kind::Counter, &labels, sold)]);
+        }
+        store.anomalies()
+    };
+    let noon = sold_until(5 * DAY + 12 * HOUR);
+    assert_eq!(noon.len(), 1);
+    assert!(
+        noon[0].note.starts_with("orders_placed_total of service orders: 0.000 a second, usually 10."),
+        "{noon:?}"
+    );
+    assert_eq!(sold_until(5 * DAY + 3 * HOUR), []);
+}

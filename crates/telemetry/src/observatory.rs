@@ -72,6 +72,11 @@ impl Observatory {
         lock(&self.series).names()
     }
 
+    /// What is not as it usually is at this time of day.
+    fn unusual(&self) -> Vec<String> {
+        lock(&self.series).anomalies().into_iter().map(|anomaly| anomaly.note).collect()
+    }
+
     /// How full the rings are.
     pub(crate) fn series_usage(&self) -> SeriesUsage {
         lock(&self.series).usage()
@@ -95,7 +100,7 @@ impl Observatory {
         let foreign = self.foreign.take();
         lock(&self.series).record(now, &own, &foreign);
         self.keep_spans(now);
-        self.alerts.tick(now, &own, &|query| self.query(query), &Vec::new);
+        self.alerts.tick(now, &own, &|query| self.query(query), &|| self.unusual());
     }
 
     /// What was kept is there to be looked at, and leaves with what the app said of the same traces.

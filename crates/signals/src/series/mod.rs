@@ -3,6 +3,7 @@
 //! One second for five minutes shows what happens now, fifteen seconds for six hours what happened since lunch, five
 //! minutes for seven days whether that is usual.
 
+mod anomaly;
 mod distribution;
 mod labels;
 mod names;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use terrace_instruments::Kind;
 
 // The public interface is this, and the types below:
+pub use anomaly::Anomaly;
 pub use names::{base_name, text_name, unit};
 pub use store::SeriesStore;
 
