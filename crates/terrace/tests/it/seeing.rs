@@ -272,12 +272,42 @@ fn logs_are_followed_line_by_line() {
     let following = world.start_with(&["logs", "web", "-f", "--json"]);
     until_true("the past comes first", || following.stdout().contains("before"));
     see(address, "/print?line=after");
-    let line =
-        until("the present follows", || following.access().into_iter().find(|line| line["message"] == "after"));
+    let line = until("the present follows", || {
+        following.access().into_iter().find(|line| line["message"] == "after")
+    });
     assert!(line["instance"].as_str().is_some_and(|name| name.starts_with("web-")), "{line}");
     assert_eq!((&line["service"], &line["stream"]), (&"web".into(), &"stdout".into()));
     let told = terrace.event("app.output");
     assert_eq!(told["service"], "web");
+}
+
+#[test]
+fn logs_are_found_by_level_trace_text_and_time() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let world = world();
+    let (_port, _, file) = shop(&world, 1);
+    let line = format!(r#"{{"level":"error","msg":"no stock","trace_id":"{TRACE}","left":0}}"#);
+    let run = format!("['sh', '-c', '''echo WARN slow; echo '{line}'; echo listening; exec sleep 600''']");
+    let mailer = format!("[service.mailer]\nrun = {run}\nworker = true\n");
+    let terrace = world.up(&format!("{file}{mailer}[route.all]\nat = \"/*\"\nto = \"web\"\n"));
+    let logs = |asked: &[&str]| terrace.command(&[&["logs"], asked].concat()).ok();
+    until_true("all is said", || logs(&["mailer", "--text", "listening"]).contains("listening"));
+    let errors = logs(&["mailer", "--level", "error"]);
+    assert!(errors.contains("error mailer-1       no stock left=0 trace_id=4bf92f"), "{errors}");
+    assert!(!errors.contains("slow"), "{errors}");
+    assert!(logs(&["--level", "warn", "--instance", "mailer-1"]).contains("WARN slow"));
+    let of_trace = logs(&["--trace", TRACE, "--json"]);
+    let record: Value = serde_json::from_str(of_trace.trim()).expect("one record");
+    assert_eq!((&record["message"], &record["fields"]["left"]), (&"no stock".into(), &0.into()));
+    assert_eq!(logs(&["mailer", "--text", "NO STOCK", "--since", "1h"]).matches("no stock").count(), 1);
+    assert_eq!(logs(&["mailer", "--until", "1h"]), "");
+    assert!(logs(&["mailer", "--since", "1h"]).contains("are not in memory"));
+    assert!(logs(&["terrace"]).contains("every service is ready"));
+    let told = terrace.command(&["logs", "mailr"]).refused();
+    assert!(told.contains("there is no service `mailr`; did you mean `mailer`?"), "{told}");
+    let written = terrace.events().into_iter().find(|event| event["message"] == "no stock");
+    let written = written.expect("it is written");
+    assert_eq!((&written["level"], &written["fields"]["left"]), (&"error".into(), &0.into()));
 }
 
 #[test]
