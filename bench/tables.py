@@ -113,10 +113,10 @@ def section(result, titles):
     return "\n\n".join(part for part in [*parts, END] if part)
 
 
-def put_section(document, text):
+def put_section(document, text, marks=(BEGIN, END)):
     """The document with what stands between the marks replaced."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = document.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise ValueError(f"the document has no {BEGIN} … {END}")
+        raise ValueError(f"the document has no {marks[0]} … {marks[1]}")
     return before + text + after

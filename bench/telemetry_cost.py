@@ -236,19 +236,10 @@ def keep(asked, result):
     print(f"\nfigures of every round: {path}")
     if asked.write:
         with open(asked.write, encoding="utf-8") as file:
-            document = put_section(file.read(), section(result))
+            document = tables.put_section(file.read(), section(result), (BEGIN, END))
         with open(asked.write, "w", encoding="utf-8") as file:
             file.write(document)
         print(f"tables: {asked.write}")
-
-
-def put_section(document, text):
-    """The document with what stands between the marks replaced."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the document has no {BEGIN} … {END}")
-    return before + text + after
 
 
 if __name__ == "__main__":

@@ -140,16 +140,22 @@ impl Core {
         SystemTime::UNIX_EPOCH + (self.wall_at_start.get() + moment)
     }
 
-    /// Takes a hop that is over: its spans are handed over when it is kept, else it is remembered for a while.
+    /// Takes a hop that is over, as `write` tells it: its spans are handed over when it is kept, else it is remembered for
+    /// a while, written where it stays.
     #[inline]
-    pub(crate) fn landed(&self, flight: Flight, kept: Option<Kept>, names: &Names) {
-        match kept {
-            Some(why) => self.keep(&flight, why, names),
-            None => {
-                if self.recorder.borrow_mut().record(flight) {
-                    self.tell_late();
-                }
-            }
+    pub(crate) fn landed(&self, kept: Option<Kept>, names: &Names, write: impl FnOnce(&mut Flight)) {
+        if let Some(why) = kept {
+            let mut flight = Flight::blank();
+            write(&mut flight);
+            return self.keep(&flight, why, names);
+        }
+        let is_due = {
+            let mut recorder = self.recorder.borrow_mut();
+            write(recorder.place());
+            recorder.is_due()
+        };
+        if is_due {
+            self.tell_late();
         }
     }
 

@@ -15,11 +15,11 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use terrace_http::Version;
-use terrace_instruments::{Kept, TraceId};
+use terrace_instruments::{Kept, SpanId, TraceId};
 
 use crate::small::SmallText;
 use crate::trace::Place;
@@ -59,6 +59,39 @@ pub(crate) struct Flight {
     pub(crate) tries: Tries,
     /// The answer came from Terrace itself.
     pub(crate) is_own: bool,
+    /// Its spans were handed over; what is left is a place in the ring.
+    is_told: bool,
+}
+
+impl Flight {
+    /// What is there before anything is known.
+    pub(crate) fn blank() -> Self {
+        let nowhere =
+            Place { trace: TraceId(0), span: SpanId(0), parent: None, is_asked: false, is_in_sample: false };
+        Self {
+            place: nowhere,
+            names: 0,
+            listener: 0,
+            route: 0,
+            service: None,
+            client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            is_tls: false,
+            method: "",
+            version: Version::Http11,
+            path: SmallText::new(b""),
+            host: SmallText::new(b""),
+            status: 0,
+            outcome: Cow::Borrowed(""),
+            is_error: false,
+            bytes_in: 0,
+            bytes_out: 0,
+            began: Duration::ZERO,
+            ended: Duration::ZERO,
+            tries: Tries::default(),
+            is_own: false,
+            is_told: false,
+        }
+    }
 }
 
 /// One try at an endpoint.
@@ -118,7 +151,7 @@ impl Tries {
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     /// Room for all is asked for at once, with the first: a ring that grew would be copied as often as it doubles.
-    flights: Vec<Option<Flight>>,
+    flights: Vec<Flight>,
     is_full: bool,
     /// Where the next hop is written.
     next: usize,
@@ -130,28 +163,36 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Remembers a hop. Says whether it is time to look, lest hops are overwritten unseen.
+    /// The place for the next hop: that of the oldest, to be written over in full.
     #[inline]
-    pub(crate) fn record(&mut self, flight: Flight) -> bool {
-        match self.flights.get_mut(self.next) {
-            Some(oldest) if self.is_full => *oldest = Some(flight),
-            _ => self.grow(flight),
+    pub(crate) fn place(&mut self) -> &mut Flight {
+        if !self.is_full {
+            self.grow();
         }
+        let place = self.next;
         self.next = (self.next + 1) % FLIGHTS_MAX;
         self.unseen += 1;
+        let flight = &mut self.flights[place];
+        flight.is_told = false;
+        flight
+    }
+
+    /// Whether it is time to look, lest hops are overwritten unseen.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
         self.unseen >= FLIGHTS_MAX / 2
     }
 
-    fn grow(&mut self, flight: Flight) {
+    fn grow(&mut self) {
         if self.flights.is_empty() {
             self.flights.reserve_exact(FLIGHTS_MAX);
         }
-        self.flights.push(Some(flight));
+        self.flights.push(Flight::blank());
         self.is_full = self.flights.len() == FLIGHTS_MAX;
     }
 
-    /// Takes out the hops of traces that are kept late: of `fresh` ones all that are known, of those told before what came
-    /// since the last look.
+    /// The hops of traces that are kept late, each once: of `fresh` traces all that are known, of those told before what
+    /// came since the last look.
     pub(crate) fn look(&mut self, fresh: Vec<(TraceId, Kept)>, now: Duration) -> Vec<(Flight, Kept)> {
         let looked = if fresh.is_empty() { self.unseen } else { self.flights.len() };
         self.unseen = 0;
@@ -163,14 +204,15 @@ impl Recorder {
         let oldest = if self.is_full { self.next } else { 0 };
         let (before, after) = self.flights.split_at_mut(oldest);
         // In the order in which they were written.
-        let skipped = count - looked.min(count);
-        let wanted = after.iter_mut().chain(before).skip(skipped);
-        wanted
-            .filter_map(|slot| {
-                let why = late.get(&slot.as_ref()?.place.trace)?;
-                slot.take().map(|flight| (flight, *why))
-            })
-            .collect()
+        let recent = after.iter_mut().chain(before).skip(count - looked.min(count));
+        let mut found = Vec::new();
+        for flight in recent.filter(|flight| !flight.is_told) {
+            if let Some(why) = late.get(&flight.place.trace) {
+                found.push((flight.clone(), *why));
+                flight.is_told = true;
+            }
+        }
+        found
     }
 
     fn remember(&mut self, fresh: Vec<(TraceId, Kept)>, now: Duration) {
@@ -191,39 +233,30 @@ impl Recorder {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use terrace_instruments::SpanId;
-
     use super::*;
 
     pub(crate) fn flight(trace: u128) -> Flight {
-        let place = Place {
-            trace: TraceId(trace),
-            span: SpanId(7),
-            parent: None,
-            is_asked: false,
-            is_in_sample: false,
-        };
+        let place = Place { trace: TraceId(trace), span: SpanId(7), ..Flight::blank().place };
         Flight {
             place,
-            names: 0,
-            listener: 0,
-            route: 0,
             service: Some(0),
             client: [192, 0, 2, 7].into(),
-            is_tls: false,
             method: "GET",
-            version: Version::Http11,
             path: SmallText::cut("/orders/7"),
             host: SmallText::cut("shop.example"),
             status: 200,
             outcome: Cow::Borrowed("ok"),
-            is_error: false,
-            bytes_in: 0,
             bytes_out: 2,
             began: Duration::from_millis(100),
             ended: Duration::from_millis(130),
-            tries: Tries::default(),
-            is_own: false,
+            ..Flight::blank()
+        }
+    }
+
+    impl Recorder {
+        fn record(&mut self, flight: Flight) -> bool {
+            *self.place() = flight;
+            self.is_due()
         }
     }
 

@@ -265,9 +265,8 @@ impl<'a> Journal<'a> {
             self.log(head, duration);
         }
         if let Some(trace) = &self.trace {
-            let place = trace.place;
-            let flight = self.flight(place, head, ended);
-            self.way.core.landed(flight, kept, &self.way.snapshot.names);
+            let (place, way) = (trace.place, self.way);
+            way.core.landed(kept, &way.snapshot.names, |flight| self.tell_flight(flight, place, head, ended));
         }
     }
 
@@ -382,32 +381,29 @@ impl<'a> Journal<'a> {
         }
     }
 
+    /// Writes all of it: what stood there before was another request.
     #[inline]
-    fn flight(&mut self, place: Place, head: &RequestHead, ended: Duration) -> Flight {
-        let is_error = self.is_error();
-        let path = SmallText::cut(self.target(head).0);
-        Flight {
-            place,
-            names: self.way.snapshot.names.serial,
-            listener: self.way.listener.number,
-            route: self.route.map_or(u32::MAX, |route| route.number),
-            service: self.towards.as_ref().map(|to| to.number),
-            client: self.client,
-            is_tls: self.way.connected.is_tls,
-            method: method(&head.method),
-            version: head.version,
-            path,
-            host: SmallText::cut(head.host()),
-            status: self.status,
-            outcome: std::mem::take(&mut self.outcome),
-            is_error,
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
-            began: self.began,
-            ended,
-            tries: std::mem::take(&mut self.noted),
-            is_own: self.is_own,
-        }
+    fn tell_flight(&mut self, flight: &mut Flight, place: Place, head: &RequestHead, ended: Duration) {
+        flight.place = place;
+        flight.names = self.way.snapshot.names.serial;
+        flight.listener = self.way.listener.number;
+        flight.route = self.route.map_or(u32::MAX, |route| route.number);
+        flight.service = self.towards.as_ref().map(|to| to.number);
+        flight.client = self.client;
+        flight.is_tls = self.way.connected.is_tls;
+        flight.method = method(&head.method);
+        flight.version = head.version;
+        flight.path.set_cut(self.target(head).0);
+        flight.host.set_cut(head.host());
+        flight.status = self.status;
+        flight.is_error = self.is_error();
+        flight.is_own = self.is_own;
+        flight.outcome = std::mem::take(&mut self.outcome);
+        flight.bytes_in = self.bytes_in;
+        flight.bytes_out = self.bytes_out;
+        flight.began = self.began;
+        flight.ended = ended;
+        flight.tries = std::mem::take(&mut self.noted);
     }
 }
 

@@ -21,16 +21,24 @@ impl<const NEAR: usize> SmallText<NEAR> {
         small
     }
 
-    /// At most `NEAR` bytes of a text, whole characters: for what a client chose, and many of which are kept.
+    /// Becomes at most `NEAR` bytes of a text, whole characters: for what a client chose, and many of which are kept.
     #[inline]
+    pub(crate) fn set_cut(&mut self, text: &str) {
+        let end = match text.len() <= NEAR {
+            true => text.len(),
+            false => (0..=NEAR).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0),
+        };
+        self.near[..end].copy_from_slice(&text.as_bytes()[..end]);
+        self.bytes = end;
+        self.far = None;
+    }
+
+    /// The same as a new text.
+    #[cfg(test)]
     pub(crate) fn cut(text: &str) -> Self {
-        match text.len() <= NEAR {
-            true => Self::new(text.as_bytes()),
-            false => {
-                let end = (0..=NEAR).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-                Self::new(&text.as_bytes()[..end])
-            }
-        }
+        let mut small = Self::new(b"");
+        small.set_cut(text);
+        small
     }
 
     #[inline]
