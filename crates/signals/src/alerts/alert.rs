@@ -15,6 +15,8 @@ use super::{AlertState, Severity, Subject};
 const STALE_AFTER: Duration = Duration::from_secs(300);
 /// A firing alert that was brought over a restart cannot end sooner: the short window of a page has to fill first.
 const RESTORED_HOLD: Duration = Duration::from_secs(300);
+/// An alert without notes is looked at once more after that long.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(600);
 /// A resolved alert is shown that long.
 const RESOLVED_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Alerts kept at most, whatever the rules find; further ones are counted and not raised.
@@ -74,6 +76,8 @@ pub(crate) struct Alert {
     pub(crate) value: f64,
     pub(crate) summary: String,
     pub(crate) notes: Vec<String>,
+    /// Whether what is unusual was asked for anew after a while.
+    asked_again: bool,
 }
 
 /// What an alert did.
@@ -220,6 +224,7 @@ impl Alert {
             value: 0.0,
             summary: String::new(),
             notes: Vec::new(),
+            asked_again: false,
         }
     }
 
@@ -235,8 +240,15 @@ impl Alert {
             return None;
         }
         self.enter(AlertState::Firing, moment);
-        (self.starts_at, self.ended) = (moment.wall, None);
+        (self.starts_at, self.ended, self.asked_again) = (moment.wall, None, false);
         Some(Turn::Fired)
+    }
+
+    /// Whether it is time to ask once more what is unusual: what is judged by five-minute means was not to be seen when
+    /// the alert began. Says yes once.
+    pub(crate) fn is_to_be_asked_again(&mut self, at: Duration) -> bool {
+        let is_time = self.state == AlertState::Firing && at >= self.since.saturating_add(ASK_AGAIN_AFTER);
+        is_time && self.notes.is_empty() && !std::mem::replace(&mut self.asked_again, true)
     }
 
     fn resolve(&mut self, moment: Moment) -> Turn {

@@ -39,7 +39,7 @@ pub struct Sight<'a> {
     pub own: &'a [FamilySnapshot],
     /// Answers questions about series.
     pub ask: &'a dyn Fn(&Query) -> Chart,
-    /// What is unusual now, in sentences; asked when an alert begins to fire.
+    /// What is unusual now, in sentences; asked when an alert begins to fire, and ten minutes later.
     pub unusual: &'a dyn Fn() -> Vec<String>,
 }
 
@@ -162,7 +162,7 @@ impl Engine {
             turns.extend(self.judge_thresholds(moment, sight.ask));
         }
         turns.extend(self.withdraw(moment));
-        self.annotate(&turns, sight.unusual);
+        self.annotate(moment.at, &turns, sight.unusual);
         self.alerts.forget(moment.at);
         self.silences.forget(moment.at);
         let changes = turns.iter().filter_map(|(id, _)| self.alerts.all.get(id));
@@ -225,14 +225,22 @@ impl Engine {
         turns
     }
 
-    /// Adds what is unusual at the time to alerts that begin.
-    fn annotate(&mut self, turns: &[(String, Turn)], unusual: &dyn Fn() -> Vec<String>) {
-        if !turns.iter().any(|(_, turn)| *turn == Turn::Fired) {
+    /// Adds what is unusual at the time to alerts that begin, and once more to those that began ten minutes ago.
+    fn annotate(&mut self, at: Duration, turns: &[(String, Turn)], unusual: &dyn Fn() -> Vec<String>) {
+        let began = turns.iter().filter(|(_, turn)| *turn == Turn::Fired).map(|(id, _)| id.clone());
+        let mut asking: Vec<String> = began.collect();
+        let again = self
+            .alerts
+            .all
+            .values_mut()
+            .filter_map(|alert| alert.is_to_be_asked_again(at).then(|| alert.identity.id.clone()));
+        asking.extend(again);
+        if asking.is_empty() {
             return;
         }
         let notes: Vec<String> = unusual().into_iter().take(NOTES_MAX).collect();
-        for (id, _) in turns.iter().filter(|(_, turn)| *turn == Turn::Fired) {
-            if let Some(alert) = self.alerts.all.get_mut(id) {
+        for id in asking {
+            if let Some(alert) = self.alerts.all.get_mut(&id) {
                 alert.notes.clone_from(&notes);
             }
         }

@@ -69,6 +69,7 @@ struct World {
     delivers: bool,
     owed: f64,
     failed: f64,
+    unusual: Vec<String>,
 }
 
 impl World {
@@ -90,16 +91,13 @@ impl World {
             delivers: true,
             owed: 0.0,
             failed: 0.0,
+            unusual: vec!["connections to orders".to_owned()],
         }
     }
 
     fn tick(&mut self) -> Ticked {
         let (own, chart) = (self.meter.collect(), self.chart.clone());
-        let sight = Sight {
-            own: &own,
-            ask: &|_| chart.clone(),
-            unusual: &|| vec!["unusual at the time: connections to orders".to_owned()],
-        };
+        let sight = Sight { own: &own, ask: &|_| chart.clone(), unusual: &|| self.unusual.clone() };
         let ticked = self.engine.tick(seconds(self.now), self.wall, &sight);
         for change in &ticked.changes {
             let entry = (self.now, format!("{} {}", change.alert.name, change.alert.detail));
@@ -454,7 +452,21 @@ fn each_line_below_its_bound_is_an_alert_of_its_own() {
     assert_eq!(world.firing(), ["instance=orders-1"]);
     let told = &world.messages[0].1.alerts[0];
     assert_eq!(told.summary, "orders_placed_total: a rate each second of 0 over 5m is below 0.1");
-    assert_eq!(told.notes, ["unusual at the time: connections to orders"]);
+    assert_eq!(told.notes, ["connections to orders"]);
+}
+
+#[test]
+fn what_shows_as_unusual_only_later_is_noted_later() {
+    let mut world = watched(orders_below(0.1));
+    world.unusual.clear();
+    world.chart.lines = vec![line("orders-1", 0.0)];
+    world.play(5 * MINUTE, 5, 0.0, 0.0);
+    assert!(!world.firing().is_empty());
+    world.unusual = vec!["p99 of orders".to_owned()];
+    assert_eq!(world.engine.alerts(world.wall)[0].notes, [""; 0]);
+    world.play(10 * MINUTE, 5, 0.0, 0.0);
+    assert_eq!(world.engine.alerts(world.wall)[0].notes, ["p99 of orders"]);
+    assert_eq!(world.fired.len(), 1, "a note is no alert");
 }
 
 #[test]
