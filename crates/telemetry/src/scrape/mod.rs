@@ -158,13 +158,16 @@ fn next(now: Duration, target: &Target) -> Duration {
     if next < now + every / 2 { next + every } else { next }
 }
 
-/// A number below 1 that is another for each instance (FNV-1a).
+/// A number below 1 that is another for each instance: FNV-1a, whose last byte hardly reaches the high bits, through the
+/// finaliser of MurmurHash3, so that `orders-1` and `orders-2` are far apart.
 fn share((service, instance): &Of) -> f64 {
     let bytes = service.bytes().chain([0]).chain(instance.bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
-    f64::from((hash >> 32) as u32) / f64::from(u32::MAX).next_up()
+    let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    f64::from((mixed >> 32) as u32) / f64::from(u32::MAX).next_up()
 }
 
 #[cfg(test)]
