@@ -1,3 +1,4 @@
 //! Telemetry beside real peers: what it sends, and what they make of it.
 
 mod alerts;
+mod otlp;

@@ -24,7 +24,7 @@ fn python(script: &str) -> Command {
     let path = std::env::var_os("TERRACE_TEST_PYTHON").map_or(prepared, PathBuf::from);
     assert!(path.exists(), "{} is missing: run scripts/prepare.sh test", path.display());
     let mut command = Command::new(path);
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/otlp/").to_owned() + script);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/otlp/").to_owned() + script);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }
