@@ -395,3 +395,35 @@ fn a_shop_that_sells_nothing_at_noon_is_unusual_and_at_night_it_is_not() {
     );
     assert_eq!(sold_until(5 * DAY + 3 * HOUR), []);
 }
+
+#[test]
+fn an_apps_own_histogram_has_quantiles_and_a_mean() {
+    let mut store = store();
+    for second in 0..=60_u64 {
+        let total = second as f64 * 100.0;
+        let part = |name: &str, instance: &str, le: Option<&str>, value: f64| {
+            let mut labels = vec![("instance", instance)];
+            labels.extend(le.map(|le| ("le", le)));
+            sample(name, Kind::Counter, &labels, value)
+        };
+        let of = |instance: &'static str, fast: f64| {
+            [
+                part("took_seconds_bucket", instance, Some("0.1"), total * fast),
+                part("took_seconds_bucket", instance, Some("1"), total),
+                part("took_seconds_bucket", instance, Some("+Inf"), total),
+                part("took_seconds_sum", instance, None, total * 0.3),
+                part("took_seconds_count", instance, None, total),
+            ]
+        };
+        store.record(secs(second), &[], &[of("a", 1.0), of("b", 0.0)].concat());
+    }
+    let p50 = by(query("took_seconds", Measure::Quantile(Quantile::P50), 30), &["instance"]);
+    let lines = store.query(&p50).lines;
+    assert!(near(lines[0].points[20], 0.05) && near(lines[1].points[20], 0.55), "{lines:?}");
+    // Of both together, which is neither's.
+    let both = store.latest(&by(query("took_seconds", Measure::Quantile(Quantile::P90), 30), &[]));
+    assert!((both[0].1 - 0.82).abs() < 0.01, "{both:?}");
+    let mean = store.latest(&by(query("took_seconds", Measure::Mean, 30), &[]));
+    assert!((mean[0].1 - 0.3).abs() < 0.001, "{mean:?}");
+    assert_eq!(store.latest(&by(query("took_seconds_count", Measure::Rate, 30), &[]))[0].1, 200.0);
+}

@@ -5,6 +5,7 @@
 
 mod anomaly;
 mod distribution;
+mod foreign;
 mod labels;
 mod names;
 mod query;
@@ -57,6 +58,18 @@ pub enum Quantile {
     P99,
     /// 0.999.
     P999,
+}
+
+impl Quantile {
+    /// As a share of all.
+    pub fn share(self) -> f64 {
+        match self {
+            Self::P50 => 0.5,
+            Self::P90 => 0.9,
+            Self::P99 => 0.99,
+            Self::P999 => 0.999,
+        }
+    }
 }
 
 /// A question about the past.

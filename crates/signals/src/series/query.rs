@@ -8,7 +8,7 @@ use super::rings::{Resolution, Rings};
 use super::store::{Identity, SeriesStore};
 use super::{Chart, Line, Measure, Query, Selector};
 
-type Pairs = Vec<(String, String)>;
+pub(super) type Pairs = Vec<(String, String)>;
 
 /// Where the points of one series come from.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +21,7 @@ struct Source<'a> {
 
 /// Steps from one to the one before another, of a resolution.
 #[derive(Debug, Clone, Copy)]
-struct Span {
+pub(super) struct Span {
     resolution: Resolution,
     begin: u32,
     end: u32,
@@ -36,7 +36,7 @@ enum Fold {
 
 /// Points of one line while they are put together.
 #[derive(Debug)]
-struct Group {
+pub(super) struct Group {
     values: Vec<f64>,
     overs: Vec<f64>,
 }
@@ -80,7 +80,14 @@ impl SeriesStore {
             let group = groups.entry(labels).or_insert_with(|| Group::new(span));
             group.add(source, span, fold);
         }
-        groups
+        match query.measure {
+            // The app's own histograms are kept in parts.
+            Measure::Quantile(quantile) if groups.is_empty() => {
+                self.quantiles_from_buckets(query, quantile, span)
+            }
+            Measure::Mean if groups.is_empty() => self.means_from_parts(query, span),
+            _ => groups,
+        }
     }
 
     fn sources(&self, selector: &Selector, measure: Measure) -> Vec<Source<'_>> {
@@ -136,12 +143,25 @@ impl Span {
         (end > begin).then_some(Self { resolution, begin, end })
     }
 
+    pub(super) fn steps(self) -> std::ops::Range<u32> {
+        self.begin..self.end
+    }
+
+    pub(super) fn value(self, rings: &Rings, step: u32) -> f64 {
+        rings.get(self.resolution, step)
+    }
+
     fn points(self, rings: &Rings) -> impl Iterator<Item = f64> {
-        (self.begin..self.end).map(move |step| rings.get(self.resolution, step))
+        self.steps().map(move |step| self.value(rings, step))
     }
 }
 
 impl Group {
+    /// Of points that are there already.
+    pub(super) fn of(values: Vec<f64>) -> Self {
+        Self { values, overs: Vec::new() }
+    }
+
     fn new(span: Span) -> Self {
         Self { values: vec![f64::NAN; (span.end - span.begin) as usize], overs: Vec::new() }
     }
@@ -188,17 +208,17 @@ fn folded(sum: f64, value: f64, fold: Fold) -> f64 {
     }
 }
 
-fn ratio(value: f64, over: f64) -> f64 {
+pub(super) fn ratio(value: f64, over: f64) -> f64 {
     if over > 0.0 { value / over } else { f64::NAN }
 }
 
 /// A label that is asked to be empty may be missing.
-fn fits(identity: &Identity, selector: &Selector) -> bool {
+pub(super) fn fits(identity: &Identity, selector: &Selector) -> bool {
     selector.labels.iter().all(|(name, wanted)| identity.label(name).unwrap_or_default() == wanted)
 }
 
 /// The labels of the line that a series belongs to; a missing one is left out.
-fn shown(identity: &Identity, by: Option<&[String]>) -> Pairs {
+pub(super) fn shown(identity: &Identity, by: Option<&[String]>) -> Pairs {
     let Some(by) = by else {
         return identity.labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     };

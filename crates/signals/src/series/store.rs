@@ -467,6 +467,11 @@ impl SeriesStore {
         self.families.get(*index as usize)
     }
 
+    /// The family of exactly this name.
+    pub(crate) fn family_exactly(&self, name: &str) -> Option<&FamilyEntry> {
+        self.families.get(*self.by_name.get(name)? as usize)
+    }
+
     /// Which metrics there are, by name; those that were seen in the last ten minutes.
     pub fn names(&self) -> Vec<MetricName> {
         let mut names: Vec<MetricName> = self
