@@ -4,7 +4,8 @@
 // and their zoom. The server decides what a chart shows; here is only how it is drawn. Figures beside a chart are
 // kept up to date too, so that whoever reads them instead of the curves sees the same.
 
-import uPlot from "./uplot/uPlot.esm.js";
+// The page loads uplot/uPlot.iife.min.js before this: its authors minify no module.
+const uPlot = window.uPlot;
 
 const THIN = "\u202f";
 const UNKNOWN = "–";

@@ -31,7 +31,7 @@ const FILES: &[File] = &[
     ("map.js", include_bytes!("../../assets/map.js")),
     ("theme.js", include_bytes!("../../assets/theme.js")),
     ("uplot/LICENSE", include_bytes!("../../assets/uplot/LICENSE")),
-    ("uplot/uPlot.esm.js", include_bytes!("../../assets/uplot/uPlot.esm.js")),
+    ("uplot/uPlot.iife.min.js", include_bytes!("../../assets/uplot/uPlot.iife.min.js")),
     ("uplot/uPlot.min.css", include_bytes!("../../assets/uplot/uPlot.min.css")),
     ("waterfall.js", include_bytes!("../../assets/waterfall.js")),
 ];

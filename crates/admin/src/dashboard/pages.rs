@@ -75,6 +75,8 @@ async fn chart_data(
 pub(super) fn chart_files() -> Markup {
     html! {
         link rel="stylesheet" href=(assets::url("uplot/uPlot.min.css"));
+        // Not deferred, so that it is there when the module runs.
+        script src=(assets::url("uplot/uPlot.iife.min.js")) {}
         script type="module" src=(assets::url("charts.js")) {}
         script type="module" src=(assets::url("map.js")) {}
     }
