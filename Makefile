@@ -55,11 +55,12 @@ soak: prepare ## 1,000 mixed changes under load (SOAK_CHANGES=n for another numb
 	TERRACE_SOAK_CHANGES=$(SOAK_CHANGES) NEXTEST_PROFILE=soak \
 	 scripts/run-tests.sh -p terrace $(LOCKED) changes_under_load
 
-bench: prepare ## Measure against nginx and HAProxy and write the figures to docs/performance.md (about 20 minutes)
+bench: prepare ## Measure against nginx and HAProxy, and telemetry off and on; figures go to docs/performance.md (about 30 minutes)
 	$(call step,build (release))
 	$(CARGO) build $(LOCKED) --release -p terrace
 	$(call step,bench)
 	python3 bench/proxy_cost.py --mine $(TERRACE) --write docs/performance.md
+	python3 bench/telemetry_cost.py --mine $(TERRACE) --write docs/performance.md
 
 bench-quick: prepare ## The same with few rounds: a look, not a proof; writes nothing that is kept
 	$(call step,build (release))
