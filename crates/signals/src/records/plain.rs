@@ -153,6 +153,7 @@ mod tests {
             "",
             "error",
             "INFORMED SOURCES",
+            "ERROR_CODE 3",
             "a warning: look",
             "E11 x",
             "Errors: 3",
