@@ -160,6 +160,7 @@ async fn status(running: &Running) -> Value {
         "routes": in_force.resolved.routes.len(),
         "services": services,
         "probes": admin.and_then(|addresses| addresses.probes).map(|address| address.to_string()),
+        "dashboard": admin.and_then(|addresses| addresses.loopback).map(|address| format!("http://{address}/")),
         "not_ready": running.not_available(),
     })
 }

@@ -176,6 +176,10 @@ fn status(value: &Value, paint: Paint) -> String {
         let name = listener["name"].as_str().unwrap_or_default();
         let _infallible = writeln!(out, "  {name:<12} {}", paint.bold(&urls.join(" ")));
     }
+    if let Some(dashboard) = value["dashboard"].as_str() {
+        let hint = paint.faint("(terrace dashboard lets you in)");
+        let _infallible = writeln!(out, "  {:<12} {dashboard} {hint}", "dashboard");
+    }
     if let Some(probes) = value["probes"].as_str() {
         let _infallible = writeln!(out, "  {:<12} http://{probes}/metrics", "probes");
     }

@@ -107,11 +107,11 @@ fn push_objective(out: &mut String, objective: &Value, paint: Paint) {
         left if left < 0.0 => format!("overspent by {}", percent(-left)),
         left => format!("{} of the budget left", percent(left)),
     };
-    let _infallible = writeln!(
-        out,
-        "  {name:<16} {promise:<20} {bar} {spent}, {days:.0} days; {} of {} bad",
-        objective["bad"], objective["total"]
-    );
+    let counts = match objective["total"].as_u64() {
+        Some(0) => "no requests yet".to_owned(),
+        _ => format!("{} of {} bad", objective["bad"], objective["total"]),
+    };
+    let _infallible = writeln!(out, "  {name:<16} {promise:<20} {bar} {spent}, {days:.0} days; {counts}");
 }
 
 /// Full blocks for what is left.

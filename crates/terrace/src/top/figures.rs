@@ -68,7 +68,7 @@ pub(super) fn count(count: f64) -> String {
 }
 
 /// What stands where nothing is known.
-pub(super) const UNKNOWN: &str = "–";
+const UNKNOWN: &str = "–";
 
 /// The newest `width` points as bars of eight heights, the highest of all shown being full; a zero is a low line, so that
 /// silence can be told from nothing known.

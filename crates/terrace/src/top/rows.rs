@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use terrace_admin::map::{Figures, Instance, Listener, Map, Route, Service};
 
-use super::figures::{self, UNKNOWN};
+use super::figures;
 use super::state::{Sort, State};
 
 /// What a line is about. It stays the same while figures come and go.
@@ -239,10 +239,8 @@ fn instance_row(service: &str, instance: &Instance) -> Row {
     }
     detail.extend(instance.uptime_seconds.map(|seconds| format!("up {}", figures::age(seconds))));
     Row {
-        // What the balancer expects of it: the quantiles are the service's.
-        p50: instance
-            .latency
-            .map_or_else(|| UNKNOWN.to_owned(), |latency| format!("~{}", figures::seconds(Some(latency)))),
+        // The quantiles are the service's; what the balancer expects counts failures as slow, and would mislead here.
+        p50: String::new(),
         p99: String::new(),
         cpu: figures::percent(instance.cpu),
         memory: figures::bytes(instance.memory_bytes),

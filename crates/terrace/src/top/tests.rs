@@ -123,11 +123,11 @@ fn the_whole_way_of_requests_is_on_one_screen() {
      web  /* → web                                                       42.0      0 %   7.5 ms    30 ms       4                   ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
  SERVICES AND INSTANCES
  ▾ orders  run                                       3/3 running          100    2.0 %    50 ms   200 ms      10                   ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
-     orders-1  127.0.0.1:31001, up 5 min             ready               40.0      0 %   ~12 ms                4    25 %    61 MiB ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
-     orders-2  127.0.0.1:31001, up 5 min             drained             40.0      0 %   ~12 ms                4    25 %    61 MiB ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
-     orders-3  127.0.0.1:31001, restarted 2×, up 5 m ejected 10 s        40.0      0 %   ~12 ms                4    25 %    61 MiB ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
+     orders-1  127.0.0.1:31001, up 5 min             ready               40.0      0 %                         4    25 %    61 MiB ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
+     orders-2  127.0.0.1:31001, up 5 min             drained             40.0      0 %                         4    25 %    61 MiB ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
+     orders-3  127.0.0.1:31001, restarted 2×, up 5 m ejected 10 s        40.0      0 %                         4    25 %    61 MiB ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
  ▾ web  hosts                                        running             42.0      0 %   7.5 ms    30 ms       4                   ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
-     10.0.0.5:80  127.0.0.1:31001, up 5 min          healthy             40.0      0 %   ~12 ms                4    25 %    61 MiB ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
+     10.0.0.5:80  127.0.0.1:31001, up 5 min          healthy             40.0      0 %                         4    25 %    61 MiB ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
 
  ↑↓ move  ⏎ open  s scale  r restart  d drain  / filter  t sort: name  ? help  q quit";
     assert_eq!(shown(&map, &state, 150, 16).join("\n"), expected);

@@ -323,7 +323,7 @@ impl Screen {
             ("t", "sort by name, rate, errors or p99"),
             ("?", "this"),
             ("q", "quit"),
-            ("", "figures are of the last ten seconds; ~ is what the balancer expects of an instance"),
+            ("", "figures are of the last ten seconds"),
         ];
         let top = self.area.y + HEADER_LINES + 1;
         let bottom = self.area.bottom().saturating_sub(FOOTER_LINES);
