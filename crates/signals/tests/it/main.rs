@@ -2,3 +2,5 @@
 
 mod alerts;
 mod promtool;
+mod series;
+mod text;
