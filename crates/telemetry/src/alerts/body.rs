@@ -57,7 +57,7 @@ fn annotations(told: &Told) -> Map<String, Value> {
     let mut all = Map::new();
     all.insert("summary".to_owned(), told.summary.clone().into());
     all.insert("value".to_owned(), told.value.to_string().into());
-    for (name, text) in [("detail", told.detail.clone()), ("description", told.notes.join("\n"))] {
+    for (name, text) in [("detail", told.detail.clone()), ("description", unusual(told).join("\n"))] {
         if !text.is_empty() {
             all.insert(name.to_owned(), text.into());
         }
@@ -116,10 +116,14 @@ fn line(told: &Told) -> String {
     if let Some(ended) = told.ends_at {
         line.push_str(&format!(", over at {}", time(ended)));
     }
-    for note in &told.notes {
+    for note in unusual(told) {
         line.push_str(&format!("\n  {note}"));
     }
     line
+}
+
+fn unusual(told: &Told) -> Vec<String> {
+    told.notes.iter().map(|note| format!("unusual at the time: {note}")).collect()
 }
 
 /// The body that Slack, Mattermost and Discord's `/slack` take; `&`, `<` and `>` are their markup.
@@ -165,7 +169,7 @@ mod tests {
         second.severity = Severity::Page;
         second.labels[1].1 = "page".to_owned();
         second.summary = "1% <failed> & more".to_owned();
-        second.notes = vec!["unusual at the time: connections".to_owned()];
+        second.notes = vec!["connections".to_owned()];
         second.ends_at = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_060));
         message.alerts.push(second);
         message
