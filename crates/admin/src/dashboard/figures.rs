@@ -13,6 +13,8 @@ pub(super) const UNKNOWN: &str = "–";
 
 /// Three digits that matter, without trailing zeros after a point.
 fn digits(value: f64) -> String {
+    // An empty sum is -0.
+    let value = if value == 0.0 { 0.0 } else { value };
     let size = value.abs();
     let places = match size {
         _ if size >= 99.95 => 0,
@@ -210,6 +212,7 @@ mod tests {
     #[test]
     fn a_share_is_never_rounded_to_all_or_none() {
         check(&share(0.0), "0 %");
+        check(&share(-0.0), "0 %");
         check(&share(0.000_01), "<0.01 %");
         check(&share(0.0002), "0.02 %");
         check(&share(0.125), "12.5 %");

@@ -31,6 +31,8 @@ use super::{Dashboard, assets, pages};
 const PROBLEMS_MAX: usize = 6;
 /// Traces with an error, or slow ones, that are shown.
 const TROUBLE_MAX: usize = 6;
+/// The newest traces among which slow ones are looked for.
+const SLOW_SOUGHT_MAX: usize = 400;
 
 /// The reach of charts in a page's query.
 #[derive(Debug, Default, Deserialize)]
@@ -134,10 +136,14 @@ fn problems(map: &Map, alerts: &[AlertView]) -> Vec<Trouble> {
         link: "/logs?service=terrace".to_owned(),
     });
     all.extend(not_ready);
-    let is_subject = |name: &str| {
-        firing.iter().any(|alert| matches!(&alert.subject, Some(Subject::Route(route)) if route == name))
+    let is_subject = |route: &Route| {
+        firing.iter().any(|alert| match &alert.subject {
+            Some(Subject::Route(name)) => route.name == *name,
+            Some(Subject::Service(name)) => route.to.iter().any(|(to, _)| to == name),
+            None => false,
+        })
     };
-    let failing = map.routes.iter().filter(|route| !is_subject(&route.name)).filter_map(trouble_of_route);
+    let failing = map.routes.iter().filter(|route| !is_subject(route)).filter_map(trouble_of_route);
     all.extend(failing);
     all.extend(of_services.into_iter().flat_map(|(_, troubles)| troubles));
     all.sort_by_key(|trouble| std::cmp::Reverse(trouble.health));
@@ -285,13 +291,15 @@ fn tile(label: &str, big: &str, note: &str, points: &[f64], health: Health) -> M
 }
 
 fn host(map: &Map) -> Markup {
-    let health = |share: Option<f64>| match share {
-        Some(share) if share >= 0.95 => Health::Bad,
-        Some(share) if share >= 0.85 => Health::Warn,
+    // A busy CPU is worth its money and slows at worst; memory that runs out ends processes.
+    let health = |name: &str, share: Option<f64>| match (name, share) {
+        ("Memory", Some(share)) if share >= 0.95 => Health::Bad,
+        ("Memory", Some(share)) if share >= 0.85 => Health::Warn,
+        ("CPU", Some(share)) if share >= 0.95 => Health::Warn,
         _ => Health::Idle,
     };
     let rows = [("CPU", map.host_cpu), ("Memory", map.host_memory)];
-    let worst = rows.iter().map(|(_, share)| health(*share)).max().unwrap_or(Health::Idle);
+    let worst = rows.iter().map(|(name, share)| health(name, *share)).max().unwrap_or(Health::Idle);
     let class = if worst > Health::Ok { worst.class() } else { "" };
     html! {
         div class={ "tile " (class) } {
@@ -299,7 +307,7 @@ fn host(map: &Map) -> Markup {
             div class="meters" {
                 @for (name, value) in rows {
                     span { (name) }
-                    (bar(value.unwrap_or(0.0), health(value)))
+                    (bar(value.unwrap_or(0.0), health(name, value)))
                     b class="num" { (value.map_or_else(|| UNKNOWN.to_owned(), share)) }
                 }
             }
@@ -323,10 +331,7 @@ fn promises(view: &View<'_>) -> Markup {
 }
 
 fn trouble(view: &View<'_>) -> Markup {
-    let filter = TraceFilter { limit: 200, ..TraceFilter::default() };
-    let mut traces = view.past.traces(&filter);
-    traces.retain(is_trouble);
-    traces.truncate(TROUBLE_MAX);
+    let traces = failed_and_slow(view);
     html! {
         section class="panel" aria-labelledby="trouble" {
             header {
@@ -339,8 +344,18 @@ fn trouble(view: &View<'_>) -> Markup {
     }
 }
 
-fn is_trouble(trace: &TraceSummary) -> bool {
-    trace.is_error || trace.kept == "slow"
+/// The newest that failed or were slow. Failed ones can be asked for; slow ones are looked for among the newest.
+fn failed_and_slow(view: &View<'_>) -> Vec<TraceSummary> {
+    let failed = TraceFilter { errors_only: true, limit: TROUBLE_MAX, ..TraceFilter::default() };
+    let newest = TraceFilter { limit: SLOW_SOUGHT_MAX, ..TraceFilter::default() };
+    let mut traces = view.past.traces(&failed);
+    traces.retain(|trace| trace.is_error);
+    let mut slow = view.past.traces(&newest);
+    slow.retain(|trace| !trace.is_error && trace.kept == "slow");
+    traces.extend(slow);
+    traces.sort_by_key(|trace| std::cmp::Reverse(trace.start));
+    traces.truncate(TROUBLE_MAX);
+    traces
 }
 
 #[cfg(test)]

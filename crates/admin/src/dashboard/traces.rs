@@ -173,7 +173,7 @@ fn trace_content(view: &View<'_>, id: TraceId, spans: &[Span]) -> Markup {
                 }
                 (waterfall(spans, &laid))
             }
-            aside class="panel details" aria-label="Details of a span" {
+            aside class="panel details" aria-label="Details of a span" tabindex="0" {
                 @for (span, row) in spans.iter().zip(&laid.rows) { (detail(span, row, &laid)) }
             }
         }
