@@ -177,7 +177,7 @@ impl State {
             uptime_seconds: (!is_host && !crashes).then(|| 86_400 * 3 + clock::now().as_secs()),
             restarts: if crashes { 5 } else { 0 },
             cpu: (!is_host).then(|| share * 0.004 * load()),
-            memory_bytes: (!is_host).then(|| 9.2e7 + share * 4e5),
+            memory_bytes: (!is_host).then_some(9.2e7 + share * 4e5),
             latency: (kind != "worker").then_some(p99 * 0.3),
             figures: self.figures(&format!("instance {name}"), share, p99, errors),
             name,
