@@ -169,3 +169,55 @@ fn signal(signal: Signal) -> i32 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::{Imagined, load_from};
+
+    /// The variables about telemetry of the service in a file with this `env`.
+    fn told(env: &str, inherited: &[&str], otlp: Option<&str>) -> Vec<String> {
+        let file = format!("[service.orders]\nrun = \"orders\"\nenv = {{ {env} }}\n");
+        let mut world = Imagined::default();
+        world.files.insert("terrace.toml".into(), file.into_bytes());
+        let resolved = load_from("terrace.toml".as_ref(), None, &world).expect("a good file").resolved;
+        let neighbours = Neighbours {
+            internal: &BTreeMap::new(),
+            otlp: otlp.map(|address| address.parse().expect("an address")),
+            inherits: &|name| inherited.contains(&name),
+        };
+        let services = services(&resolved, &neighbours);
+        let env = services[0].env.iter().filter(|(name, _)| name.starts_with("OTEL_"));
+        env.map(|(name, value)| format!("{name}={value:?}")).collect()
+    }
+
+    const AT: Option<&str> = Some("127.0.0.1:4318");
+
+    #[test]
+    fn an_instance_is_told_where_telemetry_goes_and_as_whom() {
+        let expected = [
+            "OTEL_EXPORTER_OTLP_ENDPOINT=Plain(\"http://127.0.0.1:4318\")",
+            "OTEL_EXPORTER_OTLP_PROTOCOL=Plain(\"http/protobuf\")",
+            "OTEL_RESOURCE_ATTRIBUTES=OfInstance(\"service.instance.id=\")",
+            "OTEL_SERVICE_NAME=Plain(\"orders\")",
+        ];
+        assert_eq!(told("", &[], AT), expected);
+        assert!(told("", &[], None).is_empty(), "nothing is taken in, so nobody is told");
+    }
+
+    #[test]
+    fn who_names_a_collector_of_their_own_keeps_it_with_its_protocol() {
+        let own = told("OTEL_EXPORTER_OTLP_ENDPOINT = \"http://c:4317\"", &[], AT);
+        assert!(
+            own[0].contains("http://c:4317") && !own.iter().any(|line| line.contains("PROTOCOL")),
+            "{own:?}"
+        );
+        let inherited = told("", &["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_SERVICE_NAME"], AT);
+        assert_eq!(inherited, ["OTEL_RESOURCE_ATTRIBUTES=OfInstance(\"service.instance.id=\")"]);
+        let protocol = told("OTEL_EXPORTER_OTLP_PROTOCOL = \"grpc\"", &[], AT);
+        assert!(
+            protocol[0].contains("4318") && protocol[1].contains("grpc"),
+            "both are spoken there: {protocol:?}"
+        );
+    }
+}
