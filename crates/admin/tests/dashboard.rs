@@ -325,7 +325,7 @@ impl Stream {
     }
 
     /// Reads until it ends in good order, as chunked coding says (RFC 9112, section 7.1).
-    async fn to_end(mut self) -> String {
+    async fn into_end(mut self) -> String {
         let mut stream = self.stream.take().unwrap();
         let read = move || {
             let mut rest = String::new();
@@ -773,7 +773,7 @@ async fn the_stream_tells_the_map_and_what_is_said_and_ends_in_good_order() {
     live.until("event: log\n").await;
     live.until("event: map\n").await;
     door.drainer.request();
-    assert!(live.to_end().await.contains("event: end"));
+    assert!(live.into_end().await.contains("event: end"));
     door.close().await;
 }
 
