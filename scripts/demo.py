@@ -1,7 +1,7 @@
 """The demo: the example shop under Terrace, a short tour through it, and where to look.
 
-The tour buys something as a browser does, scales a service, breaks and changes the file, and kills an instance; the
-last three under load. It says what the load generator saw: every request is counted, and one that fails is never
+The tour buys something as a browser does, scales a service, breaks and changes the file, kills an instance, and makes
+a service fail until its objective calls; all but the first under load. It says what the load generator saw: every request is counted, and one that fails is never
 sent again. On a terminal the shop then stays up until Ctrl-C; without one the script ends: 0 when each step went
 well, 1 when one did not.
 
@@ -24,6 +24,7 @@ import socket
 import sys
 import time
 import urllib.parse
+import webbrowser
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -402,6 +403,25 @@ class Shop:
     async def instances(self, service):
         return (await self.fleet(service))["instances"]
 
+    async def dashboard(self):
+        """An address that lets its holder in once."""
+        code, out, err = await self.ask("dashboard", "--json")
+        if code != 0:
+            raise Failed(err.strip())
+        return json.loads(out)["url"]
+
+    async def alerts(self):
+        """The names of the objectives and alerts that fire."""
+        _, out, _ = await self.ask("alerts", "--json")
+        return {alert["name"] for alert in json.loads(out)["alerts"] if alert["state"] == "firing"}
+
+    async def switch(self, service, query):
+        """Makes every instance of a service misbehave, or behave."""
+        for entry in await self.instances(service):
+            answer = await Client(entry["port"]).send("POST", f"/switch{query}")
+            if answer.status != 200:
+                raise Failed(f"the switch of {entry['name']} answered {answer.status}")
+
     async def metrics(self, name):
         """The sum of a metric over all its labels, by label text."""
         answer = await Client(self.probes_port).send("GET", "/metrics")
@@ -418,13 +438,15 @@ class Shop:
                 f"DEMO_PORT={self.port + 1} make demo"
             )
         self.probes_port = 9901 if is_free(9901) else free_port()
+        self.admin_port = 9900 if is_free(9900) else free_port()
         shutil.rmtree(FOLDER, ignore_errors=True)
         FOLDER.mkdir(parents=True)
         text = (ROOT / "examples/shop/terrace.toml").read_text()
         text = re.sub(r'"\S*/target/\w+/shop (\w+)"', lambda found: f'["{self.shop}", "{found[1]}"]', text)
         text = text.replace("127.0.0.1:8080", f"127.0.0.1:{self.port}")
         text = text.replace('access = { to = "stdout" }', 'access = { to = "access.log" }')
-        self.file.write_text(f'{text}\n[admin]\nprobes = "127.0.0.1:{self.probes_port}"\n')
+        admin = f'address = "127.0.0.1:{self.admin_port}"\nprobes = "127.0.0.1:{self.probes_port}"'
+        self.file.write_text(f"{text}\n[admin]\n{admin}\n")
 
     async def clear_the_way(self):
         """Ends what a demo left behind that was killed."""
@@ -511,6 +533,7 @@ class Tour:
             ("More instances, under load", self.scale),
             ("Another file, under load", self.reload),
             ("An instance dies, under load", self.kill),
+            ("The catalog fails, and somebody is called", self.trouble),
         ]
         for number, (title, step) in enumerate(steps, 1):
             self.screen.title(number, title)
@@ -526,6 +549,10 @@ class Tour:
             f"{count(len(services), 'service')}, {count(instances, 'instance')}, all ready after {took:.1f} s"
         )
         self.screen.good(f"the shop is open at {self.screen.bold(self.shop.url)}: come in while the tour goes on")
+        url = await self.shop.dashboard()
+        self.screen.good(f"watch it: {self.screen.bold(url)}")
+        if self.screen.is_terminal and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            webbrowser.open(url)
 
     async def buy(self):
         browser = Browser(self.shop.port)
@@ -634,6 +661,28 @@ class Tour:
             self.screen.good(f"{count(rescued, 'request')} found it dead and went to another one; no client noticed")
         self.report(load)
 
+    async def trouble(self):
+        """What users suffer from is noticed by their objective, not by a threshold that somebody guessed."""
+        async with Load(self.shop.port) as load:
+            await self.settle(load)
+            await self.shop.switch("catalog", "?fail=60%25&for=120s")
+            self.screen.command("curl -X POST 'http://127.0.0.1:PORT/switch?fail=60%25&for=120s'    " + self.screen.faint("# each catalog"))
+            begun = time.monotonic()
+
+            async def is_called():
+                return "shopping" in await self.shop.alerts()
+
+            await until(is_called, "the objective's alert", self.screen, load.look)
+            took = time.monotonic() - begun
+            await self.shop.switch("catalog", "")
+            failed, load.failures = len(load.failures), []
+        self.screen.good(f"the objective “shopping” called after {took:.0f} s and {count(failed, 'failed request')}")
+        self.screen.command(self.shop.typed("alerts"))
+        _, out, _ = await self.shop.ask("alerts")
+        for line in out.rstrip().splitlines():
+            self.screen.line(f"      {line}")
+        self.screen.note("each failed request was kept as a trace: terrace traces --errors, or “Traces” on the dashboard")
+
     async def victim(self, load):
         """An instance of web, and one that holds a WebSocket, so that it hurts."""
         ready = [entry for entry in await self.shop.instances("web") if entry["state"] == "ready"]
@@ -688,6 +737,9 @@ def where_to_look(screen, shop):
     screen.line(screen.bold("Where to look"))
     rows = [
         ("the shop", shop.url),
+        ("the dashboard", f"{shop.typed('dashboard')}   (says where, and lets you in)"),
+        ("in the terminal", shop.typed("top")),
+        ("who is called", shop.typed("alerts")),
         ("metrics", f"http://127.0.0.1:{shop.probes_port}/metrics"),
         ("what runs", shop.typed("status")),
         ("what it prints", shop.typed("logs -f")),
@@ -702,10 +754,43 @@ def where_to_look(screen, shop):
         screen.command(text)
 
 
+async def shop_on(port):
+    """A few people who look around at leisure, and buy now and then, so that there is something to see."""
+
+    async def visit(chance):
+        paths = ["/", "/?page=2", "/?category=Light", "/?q=lantern", "/products/lavender", "/api/catalog/products?per=4"]
+        browser = Browser(port)
+        while True:
+            with contextlib.suppress(Cut, Failed):
+                await browser.go("GET", chance.choice(paths))
+            await asyncio.sleep(chance.uniform(0.05, 0.4))
+
+    async def buy(chance):
+        while True:
+            with contextlib.suppress(Cut, Failed, TypeError):
+                browser = Browser(port)
+                person = {"name": "Bob", "email": f"bob-{random.randrange(10**9)}@example.com", "password": "correct horse"}
+                await browser.go("POST", "/register", person)
+                await browser.go("POST", "/cart", {"product": chance.choice(["lavender", "string-lights", "olive-tree"])})
+                page = await browser.go("GET", "/checkout")
+                key = re.search(r'name="key" value="([^"]+)"', page.text)[1]
+                card = chance.choice(["4242 4242 4242 4242"] * 9 + ["4000 0000 0000 0119"])
+                form = {"key": key, "name": "Bob", "address": "12 Terrace Road, Sunnyville", "card": card}
+                await browser.go("POST", "/checkout", form)
+            await asyncio.sleep(chance.uniform(2, 6))
+
+    await asyncio.gather(*(visit(random.Random(number)) for number in range(6)), buy(random.Random(7)))
+
+
 async def stay(screen, shop):
     screen.line()
+    screen.line("A few people go on shopping, so that there is something to see.")
     screen.line(f"The shop stays open at {screen.bold(shop.url)}. {screen.bold('Ctrl-C')} closes it.")
-    code = await shop.process.wait()
+    shoppers = asyncio.create_task(shop_on(shop.port))
+    try:
+        code = await shop.process.wait()
+    finally:
+        shoppers.cancel()
     screen.line(f"Terrace ended with status {code}.")
     return code
 
