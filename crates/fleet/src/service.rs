@@ -176,16 +176,31 @@ impl Service {
             if self.is_over() {
                 return;
             }
-            let wake = self.next_start();
+            if !self.happen().await {
+                return;
+            }
+        }
+    }
+
+    /// Waits until something happens and takes it in; false when nobody can command any more. Being asked how it
+    /// stands is not something that happens: whoever asks at every change would be the cause of the next.
+    async fn happen(&mut self) -> bool {
+        let wake = self.next_start();
+        loop {
             tokio::select! {
                 command = self.commands.recv() => match command {
+                    Some(Command::Status(answer)) => {
+                        drop(answer.send(self.status()));
+                        continue;
+                    }
                     Some(command) => self.obey(command),
-                    None => return,
+                    None => return false,
                 },
                 Some((slot, happening)) = self.happenings.recv() => self.note(slot, happening),
                 Some((hash, result)) = self.released.recv() => self.note_release(&hash, result),
                 () = sleep_until(wake) => {}
             }
+            return true;
         }
     }
 

@@ -48,6 +48,24 @@ async fn how_it_stands_is_told_at_every_moment_of_an_end() {
 }
 
 #[tokio::test]
+async fn to_ask_how_it_stands_changes_nothing() {
+    let folder = Folder::new();
+    let world = World::start(folder.config());
+    world.apply(&[orders(1)]).await;
+    world.running().await;
+    let mut changes = world.handle.changes();
+    // What else happens at the start comes to an end; what asking causes would not.
+    let mut calm = false;
+    for _ in 0..1_000 {
+        changes.mark_unchanged();
+        world.handle.status().await;
+        calm |= !changes.has_changed().expect("the fleet runs");
+    }
+    assert!(calm, "each time somebody asked, something was said to have changed");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_killed_instance_is_out_of_rotation_and_started_again() {
     let folder = Folder::new();
     let world = World::start(folder.config());
