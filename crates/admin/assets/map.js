@@ -21,6 +21,8 @@ let nextAt = performance.now() + EVERY_MS;
 // The class names that a script sets, which the server's markup must not take away.
 const OWN_CLASSES = ["is-dim", "is-lit"];
 
+const FIELDS = "input:not([type=hidden]), select, textarea";
+
 function sameKind(a, b) {
   return a.nodeType === b.nodeType && a.nodeName === b.nodeName && keyOf(a) === keyOf(b);
 }
@@ -49,8 +51,9 @@ function bring(from, to) {
     if (from.nodeValue !== to.nodeValue) from.nodeValue = to.nodeValue;
     return;
   }
-  // A field that somebody may be filling, or what a script draws.
-  if ("keep" in from.dataset || from.matches("form, input, select, textarea")) return;
+  // What a script draws, a field that somebody may be filling, or a form that is under way.
+  if ("keep" in from.dataset || from.matches(FIELDS)) return;
+  if (from.nodeName === "FORM" && from.querySelector(`${FIELDS}, button:disabled`)) return;
   // Times were written in the reader's zone; they change only with their moment.
   if (from.nodeName === "TIME" && from.getAttribute("datetime") === to.getAttribute("datetime")) return;
   bringAttributes(from, to);

@@ -61,7 +61,7 @@ fn content(view: &View<'_>, service: &Service, instance: &Instance, actions: &Ma
                 }
                 p class="sub" { (rotation(instance)) }
             }
-            div class="actions" {
+            div class="actions" data-live="actions" {
                 (actions)
                 a class="button" href={ "/logs?service=" (segment(&service.name)) "&instance=" (segment(&instance.name)) } { "Log lines" }
             }
