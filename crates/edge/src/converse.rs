@@ -357,7 +357,6 @@ impl Conversation<'_> {
         journal: &mut Journal<'_>,
     ) -> Result<Ended, Broken> {
         let UpgradeParts { body, reply, mut sink, mut answer, response } = parts;
-        journal.streams();
         sink.flush().await.map_err(|error| self.endpoint_failed(&error))?;
         let mut upload = Upload::done();
         let awaited = self.await_head(&mut upload, &mut answer, method, response, reply, timer);
@@ -369,6 +368,7 @@ impl Conversation<'_> {
         self.judge(response, journal)?;
         self.dress(response, &Fields::new());
         journal.status = 101;
+        journal.streams();
         let begun = reply.begin(response, BodyLength::UntilClose, After::Close);
         let (mut to_client, _) = begun.map_err(|_| Broken::Gone(CLIENT_GONE))?;
         let (mut from_endpoint, _stream_count) = answer.into_body();

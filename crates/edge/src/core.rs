@@ -137,7 +137,13 @@ impl Core {
     /// The time of day at a moment, by the wall clock of the last second.
     #[inline]
     pub(crate) fn wall_at(&self, moment: Duration) -> SystemTime {
-        SystemTime::UNIX_EPOCH + (self.wall_at_start.get() + moment)
+        SystemTime::UNIX_EPOCH + self.wall_since_1970(moment)
+    }
+
+    /// The same as the time since 1970, which is what a line is made of.
+    #[inline]
+    pub(crate) fn wall_since_1970(&self, moment: Duration) -> Duration {
+        self.wall_at_start.get() + moment
     }
 
     /// Takes a hop that is over, as `write` tells it: its spans are handed over when it is kept, else it is remembered for

@@ -211,6 +211,13 @@ impl Edge {
         state.open.iter().find(|((name, _), _)| name == listener).map(|(_, open)| open.address)
     }
 
+    /// Where a listener really listens for one of its configured addresses: the same place, but for port 0, which lets the
+    /// system choose. `None`: it does not listen.
+    #[must_use]
+    pub fn bound(&self, listener: &str, configured: SocketAddr) -> Option<SocketAddr> {
+        self.state().open.get(&(listener.to_owned(), configured)).map(|open| open.address)
+    }
+
     /// Stops accepting, asks every connection to end after its request, and resolves when all have, or after `within`.
     pub async fn drain(&self, within: Duration) {
         self.let_go(&[]);

@@ -15,11 +15,13 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use terrace_http::Version;
 use terrace_instruments::{Kept, SpanId, TraceId};
+use terrace_upstream::Sign;
 
 use crate::small::SmallText;
 use crate::trace::Place;
@@ -99,8 +101,8 @@ impl Flight {
 pub(crate) struct Try {
     /// Its number, from 1; its span's id is made of it.
     pub(crate) number: u32,
-    pub(crate) instance: SmallText<40>,
-    pub(crate) peer: SocketAddr,
+    /// The endpoint, which may be gone when this is read.
+    pub(crate) sign: Arc<Sign>,
     pub(crate) began: Duration,
     /// From when to when a connection was dialled for it; none on one that was there.
     pub(crate) dialled: Option<(Duration, Duration)>,
@@ -327,8 +329,7 @@ pub(crate) mod tests {
         for number in 1..100 {
             tries.push(Try {
                 number,
-                instance: SmallText::new(b"orders-1"),
-                peer: ([127, 0, 0, 1], 1).into(),
+                sign: Arc::new(Sign::new("orders-1".into(), ([127, 0, 0, 1], 1).into())),
                 began: NOW,
                 dialled: None,
                 sent: None,

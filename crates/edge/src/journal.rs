@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use terrace_http::{Fields, Method, RequestHead, Version};
@@ -17,7 +18,6 @@ use crate::client::{self, Digits};
 use crate::flight::{Flight, Tries, Try};
 use crate::metrics::{Class, RouteMetrics};
 use crate::problem::{Fault, Problem};
-use crate::small::SmallText;
 use crate::snapshot::Route;
 use crate::spans::OTHER_METHOD;
 use crate::trace::Place;
@@ -44,8 +44,8 @@ pub(crate) struct Journal<'a> {
     in_flight: Option<InFlight<'a>>,
     tries: u32,
     noted: Tries,
-    /// The answer goes on for as long as somebody listens, so that how long that was says nothing.
-    is_stream: bool,
+    /// When an answer's head had come that goes on for as long as somebody listens: how long that is says nothing.
+    streams_since: Option<Duration>,
     is_own: bool,
     is_fault: bool,
     pub(crate) status: u16,
@@ -101,7 +101,7 @@ impl<'a> Journal<'a> {
             in_flight: None,
             tries: 0,
             noted: Tries::default(),
-            is_stream: false,
+            streams_since: None,
             is_own: false,
             is_fault: false,
             status: 0,
@@ -176,8 +176,7 @@ impl<'a> Journal<'a> {
         if self.is_noted() {
             self.noted.push(Try {
                 number: self.tries,
-                instance: SmallText::new(endpoint.name().as_bytes()),
-                peer: endpoint.address(),
+                sign: Arc::clone(endpoint.sign()),
                 began: now,
                 dialled: None,
                 sent: None,
@@ -228,9 +227,9 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// The answer's end is not Terrace's nor the service's to hurry.
+    /// The answer's head came, and its end is not Terrace's nor the service's to hurry.
     pub(crate) fn streams(&mut self) {
-        self.is_stream = true;
+        self.streams_since = Some(clock::now());
     }
 
     /// Terrace answers itself.
@@ -259,8 +258,9 @@ impl<'a> Journal<'a> {
     pub(crate) fn close(mut self, head: &RequestHead) {
         let ended = clock::now();
         let duration = ended.saturating_sub(self.began);
-        let kept = self.kept(duration);
-        self.count(duration, kept);
+        let waited = self.waited(duration);
+        let kept = self.kept(waited);
+        self.count(waited, kept);
         if self.is_logged {
             self.log(head, duration);
         }
@@ -276,7 +276,7 @@ impl<'a> Journal<'a> {
 
     /// Whether the request's trace is kept, as far as this hop of it knows, and why.
     #[inline]
-    fn kept(&self, duration: Duration) -> Option<Kept> {
+    fn kept(&self, waited: Duration) -> Option<Kept> {
         let place = &self.trace.as_ref()?.place;
         if place.is_in_sample {
             Some(Kept::Sampled)
@@ -284,47 +284,43 @@ impl<'a> Journal<'a> {
             Some(Kept::Asked)
         } else if self.is_error() {
             Some(Kept::Error)
-        } else if self.way.core.tracer.is_slow(self.waited(duration)) {
+        } else if self.way.core.tracer.is_slow(waited) {
             Some(Kept::Slow)
         } else {
             None
         }
     }
 
-    /// What counts as slow: the whole, or for a stream the time to its head.
+    /// How long the client had to wait: for the whole answer, or for the head of a stream. A WebSocket that is open for
+    /// an hour took no hour to be answered.
     fn waited(&self, duration: Duration) -> Duration {
-        match self.noted.last() {
-            Some(last) if self.is_stream => {
-                last.head.map_or(duration, |(at, _)| at.saturating_sub(self.began))
-            }
-            _ => duration,
-        }
+        self.streams_since.map_or(duration, |at| at.saturating_sub(self.began))
     }
 
-    fn count(&self, duration: Duration, kept: Option<Kept>) {
+    fn count(&self, waited: Duration, kept: Option<Kept>) {
         let class = Class::of(self.status);
         if let Some(metrics) = self.metrics {
             metrics.answered(class);
-            metrics.duration.record(duration);
+            metrics.duration.record(waited);
         }
         if let Some(to) = &self.towards {
             to.metrics.answered(class);
-            to.metrics.duration.record(duration);
+            to.metrics.duration.record(waited);
         }
         if let (Some(_), Some(trace)) = (kept, &self.trace) {
-            self.exemplify(trace, duration);
+            self.exemplify(trace, waited);
         }
     }
 
     /// Makes the request the example of its durations.
     #[cold]
-    fn exemplify(&self, trace: &Trace, duration: Duration) {
-        let at = self.way.core.wall_at(self.began + duration);
+    fn exemplify(&self, trace: &Trace, waited: Duration) {
+        let at = self.way.core.wall_at(self.began + waited);
         if let Some(metrics) = self.metrics {
-            metrics.duration.exemplify(duration, trace.place.trace, at);
+            metrics.duration.exemplify(waited, trace.place.trace, at);
         }
         if let Some(to) = &self.towards {
-            to.metrics.duration.exemplify(duration, trace.place.trace, at);
+            to.metrics.duration.exemplify(waited, trace.place.trace, at);
         }
     }
 
@@ -339,7 +335,7 @@ impl<'a> Journal<'a> {
             (None, None) => &self.way.snapshot.no_route.plate,
         };
         core.log.access(&AccessRecord {
-            time: core.wall_at(self.began),
+            time: core.wall_since_1970(self.began),
             connection,
             client: claimed.as_ref(),
             method: head.method.as_str(),
@@ -352,7 +348,7 @@ impl<'a> Journal<'a> {
             bytes_out: self.bytes_out,
             duration,
             way,
-            instance: self.noted.last().map_or(b"", |last| last.instance.as_bytes()),
+            instance: self.noted.last().map(|last| last.sign.plate()),
             tries: self.tries,
             request_id: match &self.request_id {
                 Id::Ours(digits) => RequestId::Digits(digits),

@@ -11,7 +11,7 @@ static REQUESTS: Family = Family {
 };
 static DURATION: Family = Family {
     name: "terrace_request_duration",
-    help: "From a request's head to the last byte of its answer.",
+    help: "From a request's head to the last byte of its answer; of WebSockets, event streams and gRPC to the answer's head.",
     unit: "seconds",
     labels: &["route"],
     kind: Kind::Histogram,
@@ -62,7 +62,7 @@ static SERVICE_REQUESTS: Family = Family {
 };
 static SERVICE_DURATION: Family = Family {
     name: "terrace_service_request_duration",
-    help: "From a request's head to the last byte of its answer, by the service it went to, all tries included.",
+    help: "From a request's head to the last byte of its answer, by the service it went to, all tries included; of WebSockets, event streams and gRPC to the answer's head.",
     unit: "seconds",
     labels: &["service"],
     kind: Kind::Histogram,

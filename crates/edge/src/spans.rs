@@ -193,10 +193,10 @@ impl<W: Fn(Duration) -> SystemTime> Maker<'_, W> {
         span.status = status(error.is_some());
         let attributes = &mut span.attributes;
         put(attributes, "http.request.method", flight.method);
-        put(attributes, "server.address", attempt.peer.ip());
-        put(attributes, "server.port", attempt.peer.port());
-        put(attributes, "network.peer.address", attempt.peer.ip());
-        put(attributes, "network.peer.port", attempt.peer.port());
+        put(attributes, "server.address", attempt.sign.address().ip());
+        put(attributes, "server.port", attempt.sign.address().port());
+        put(attributes, "network.peer.address", attempt.sign.address().ip());
+        put(attributes, "network.peer.port", attempt.sign.address().port());
         if let Some((_, status)) = attempt.head {
             put(attributes, "http.response.status_code", status);
         }
@@ -209,7 +209,7 @@ impl<W: Fn(Duration) -> SystemTime> Maker<'_, W> {
         if let Some(service) = flight.service {
             put(attributes, "terrace.service", self.names.service(service));
         }
-        put(attributes, "terrace.instance", attempt.instance.to_text());
+        put(attributes, "terrace.instance", attempt.sign.name().to_string());
         put(attributes, "terrace.connection_reused", attempt.dialled.is_none());
         span
     }
@@ -243,7 +243,8 @@ fn version(version: Version) -> &'static str {
 mod tests {
     use super::*;
     use crate::flight::tests::flight;
-    use crate::small::SmallText;
+    use terrace_upstream::Sign;
+
     use crate::snapshot::RouteName;
 
     fn ms(millis: u64) -> Duration {
@@ -253,8 +254,7 @@ mod tests {
     fn attempt(number: u32, began: u64) -> Try {
         Try {
             number,
-            instance: SmallText::new(format!("orders-{number}").as_bytes()),
-            peer: ([127, 0, 0, 1], 4000).into(),
+            sign: Arc::new(Sign::new(format!("orders-{number}").into(), ([127, 0, 0, 1], 4000).into())),
             began: ms(began),
             dialled: None,
             sent: None,

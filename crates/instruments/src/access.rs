@@ -5,7 +5,7 @@
 //! copy of each string more and saves nothing in sum. What the same names always give is encoded before
 //! ([`Plate`], [`AddressText`]). What a line costs is in `docs/performance.md`.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::json::{push_escaped, push_json_string, push_seconds, push_u64, six, three};
 use crate::plate::{AddressText, Plate};
@@ -15,8 +15,8 @@ use crate::trace::TraceId;
 /// What is known of a request when its answer is through. Empty texts are left out of the line.
 #[derive(Debug, Clone, Copy)]
 pub struct AccessRecord<'a> {
-    /// When its head was complete.
-    pub time: SystemTime,
+    /// When its head was complete, since 1970.
+    pub time: Duration,
     /// The keys of the connection: `listener`, and `client` where nobody claims another.
     pub connection: &'a Plate,
     /// Who asked, where a trusted proxy says so; else it is the connection's.
@@ -41,8 +41,8 @@ pub struct AccessRecord<'a> {
     pub duration: Duration,
     /// The keys `route`, the one that matched, and `service`, where it went to.
     pub way: &'a Plate,
-    /// The instance that answered last, in UTF-8.
-    pub instance: &'a [u8],
+    /// The key `instance`, of the one that answered last.
+    pub instance: Option<&'a Plate>,
     /// Attempts made towards the service; 0 when it answered from Terrace itself.
     pub tries: u32,
     /// The request id.
@@ -175,14 +175,11 @@ impl AccessRecord<'_> {
     #[inline]
     fn encode_way(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.way.bytes());
-        let went_well = self.tries == 1 && self.outcome == "ok";
-        if !self.instance.is_empty() {
-            out.extend_from_slice(b",\"instance\":\"");
-            push_escaped(out, self.instance);
-            if went_well {
-                return out.extend_from_slice(b"\",\"tries\":1,\"outcome\":\"ok\"}\n");
-            }
-            out.push(b'"');
+        if let Some(instance) = self.instance {
+            out.extend_from_slice(instance.bytes());
+        }
+        if self.tries == 1 && self.outcome == "ok" {
+            return out.extend_from_slice(b",\"tries\":1,\"outcome\":\"ok\"}\n");
         }
         out.extend_from_slice(b",\"tries\":");
         push_u64(out, u64::from(self.tries));
@@ -247,6 +244,7 @@ mod tests {
     struct World {
         connection: Plate,
         way: Plate,
+        instance: Plate,
     }
 
     impl World {
@@ -254,12 +252,13 @@ mod tests {
             Self {
                 connection: Plate::new(&[("client", "192.0.2.7"), ("listener", "public")]),
                 way: Plate::new(&[("route", "orders"), ("service", "orders")]),
+                instance: Plate::new(&[("instance", "orders-1")]),
             }
         }
 
         fn record(&self) -> AccessRecord<'_> {
             AccessRecord {
-                time: SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001),
+                time: Duration::from_micros(1_700_000_000_000_001),
                 connection: &self.connection,
                 client: None,
                 method: "GET",
@@ -272,7 +271,7 @@ mod tests {
                 bytes_out: 1_234,
                 duration: Duration::from_micros(1_500),
                 way: &self.way,
-                instance: b"orders-1",
+                instance: Some(&self.instance),
                 tries: 1,
                 request_id: RequestId::Text("018f"),
                 trace: Some(b"0af7651916cd43dd8448eb211c80319c"),
@@ -318,7 +317,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_left_out() {
         let world = World::new();
-        let bare = AccessRecord { trace: None, query: None, instance: b"", tries: 0, ..world.record() };
+        let bare = AccessRecord { trace: None, query: None, instance: None, tries: 0, ..world.record() };
         let parsed = parsed(&bare, QueryValues::Sensitive);
         assert_eq!((&parsed["path"], &parsed["tries"]), (&"/orders/7".into(), &0.into()));
         assert!(parsed.get("trace_id").is_none() && parsed.get("instance").is_none());
@@ -355,6 +354,7 @@ mod tests {
             outcome in prop_oneof![Just("ok"), Just("client.gone")],
         ) {
             let (world, digits) = (World::new(), b"00112233445566778899aabbccddeeff");
+            let plate = Plate::new(&[("instance", instance)]);
             let record = AccessRecord {
                 status,
                 duration: Duration::from_micros(micros),
@@ -365,7 +365,7 @@ mod tests {
                 request_id: if is_ours { RequestId::Digits(digits) } else { RequestId::Text("given") },
                 method: if is_common { "GET" } else { "PUT" },
                 protocol: if is_common { "HTTP/1.1" } else { "HTTP/2" },
-                instance: instance.as_bytes(),
+                instance: Some(&plate),
                 outcome,
                 ..world.record()
             };
@@ -395,14 +395,14 @@ mod tests {
             id in any::<String>(),
             outcome in any::<String>(),
         ) {
-            let world = World::new();
+            let (world, plate) = (World::new(), Plate::new(&[("instance", &id)]));
             let forged = AccessRecord {
                 method: &method,
                 host: &host,
                 path: &target,
                 query: Some(&asked),
                 protocol: &outcome,
-                instance: id.as_bytes(),
+                instance: Some(&plate),
                 request_id: RequestId::Text(&id),
                 outcome: &outcome,
                 ..world.record()

@@ -343,7 +343,7 @@ mod tests {
     fn access(log: &Log, status: u16) {
         let plate = Plate::default();
         log.access(&AccessRecord {
-            time: SystemTime::UNIX_EPOCH,
+            time: Duration::ZERO,
             connection: &plate,
             client: None,
             method: "GET",
@@ -356,7 +356,7 @@ mod tests {
             bytes_out: 0,
             duration: Duration::ZERO,
             way: &plate,
-            instance: b"",
+            instance: None,
             tries: 0,
             request_id: RequestId::Text(""),
             trace: None,

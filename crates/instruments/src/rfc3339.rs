@@ -27,16 +27,13 @@ impl Timestamp {
     /// The text for `time`, with microseconds. Times before 1970 read as 1970, and years after 9999 keep their last
     /// four digits.
     pub fn format(&mut self, time: SystemTime) -> &str {
-        std::str::from_utf8(self.bytes(time)).expect("a timestamp is ASCII digits in an ASCII template")
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        std::str::from_utf8(self.bytes(since)).expect("a timestamp is ASCII digits in an ASCII template")
     }
 
-    /// The same as bytes.
+    /// The same as bytes, of a time since 1970.
     #[inline]
-    pub(crate) fn bytes(&mut self, time: SystemTime) -> &[u8; Self::BYTES] {
-        let since = match time.duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(since) => since,
-            Err(_) => Duration::ZERO,
-        };
+    pub(crate) fn bytes(&mut self, since: Duration) -> &[u8; Self::BYTES] {
         if since.as_secs() != self.second {
             self.write_second(since.as_secs());
         }

@@ -56,7 +56,7 @@ fn emit(log: &Log, number: u64) {
 fn request(log: &Log, path: &str) {
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     log.access(&AccessRecord {
-        time: SystemTime::UNIX_EPOCH,
+        time: Duration::ZERO,
         connection: &Plate::new(&[("client", "127.0.0.1"), ("listener", "public")]),
         client: None,
         method: "GET",
@@ -69,7 +69,7 @@ fn request(log: &Log, path: &str) {
         bytes_out: 2,
         duration: Duration::from_millis(1),
         way: &Plate::new(&[("route", "web"), ("service", "web")]),
-        instance: b"web-1",
+        instance: Some(&Plate::new(&[("instance", "web-1")])),
         tries: 1,
         request_id: RequestId::Text("r1"),
         trace: None,

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use terrace_instruments::Plate;
 use terrace_policy::{Ejection, Evidence};
 use tokio::sync::Notify;
 
@@ -32,9 +33,8 @@ const REQUESTS_MASK: u64 = STREAM - 1;
 #[derive(Debug)]
 pub struct Endpoint {
     id: EndpointId,
-    name: Arc<str>,
+    sign: Arc<Sign>,
     host: Option<Arc<str>>,
-    address: SocketAddr,
     upstream: Weak<Upstream>,
     limits: Limits,
     standing: Standing,
@@ -45,6 +45,37 @@ pub struct Endpoint {
     waiters: AtomicU32,
     ended: Notify,
     pub(crate) metrics: EndpointMetrics,
+}
+
+/// What an endpoint is known by, to be remembered for longer than the endpoint is there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sign {
+    name: Arc<str>,
+    address: SocketAddr,
+    plate: Plate,
+}
+
+impl Sign {
+    /// Of an instance of that name, or a host as it was configured, at that address.
+    pub fn new(name: Arc<str>, address: SocketAddr) -> Self {
+        let plate = Plate::new(&[("instance", &name)]);
+        Self { name, address, plate }
+    }
+
+    /// The name of the instance, or the address as it was configured.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Where to connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The name as a line of the access log has it.
+    pub fn plate(&self) -> &Plate {
+        &self.plate
+    }
 }
 
 /// Parameters that a reload may change, as the request's way reads them.
@@ -116,9 +147,8 @@ impl Endpoint {
     pub(crate) fn new(identity: Identity, metrics: EndpointMetrics, upstream: Weak<Upstream>) -> Self {
         Self {
             id: identity.id,
-            name: identity.name,
+            sign: Arc::new(Sign::new(identity.name, identity.address)),
             host: identity.host,
-            address: identity.address,
             upstream,
             limits: Limits {
                 connections_max: AtomicU32::new(0),
@@ -148,7 +178,12 @@ impl Endpoint {
 
     /// The name of the instance, or the address as it was configured.
     pub fn name(&self) -> &Arc<str> {
-        &self.name
+        &self.sign.name
+    }
+
+    /// What it is known by.
+    pub fn sign(&self) -> &Arc<Sign> {
+        &self.sign
     }
 
     /// The host name under which the endpoint was found, if there was one.
@@ -158,7 +193,7 @@ impl Endpoint {
 
     /// Where to connect to.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.sign.address
     }
 
     /// Requests in flight.

@@ -42,7 +42,7 @@ pub use config::{
 };
 pub use connect::{ConnectError, Proxied};
 pub use discovery::{Discovery, Host, Names, Source};
-pub use endpoint::{ConnectionPermit, Endpoint, Health};
+pub use endpoint::{ConnectionPermit, Endpoint, Health, Sign};
 pub use error::{BuildError, NoEndpoint};
 pub use health::check;
 pub use id::{EndpointId, IdentityKey};

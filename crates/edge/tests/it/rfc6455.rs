@@ -1,6 +1,11 @@
 //! Upgrades, of which WebSocket is the one in use (RFC 6455, RFC 9110 section 7.8): two directions that end each by
 //! itself, and what two servers could disagree about.
 
+use std::time::Duration;
+
+use terrace_instruments::{HistogramSnapshot, SeriesValue};
+use terrace_runtime::clock;
+
 use crate::rig::{Peer, Rig};
 
 const ASK: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
@@ -36,6 +41,52 @@ fn bytes_go_both_ways_as_they_are() {
     assert_eq!(client.exactly(256), all);
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(origin.until("\r\n\r\n"), "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "not read as a request");
+}
+
+/// The durations of the one request there was, once it is over.
+fn durations(rig: &Rig, family: &str) -> HistogramSnapshot {
+    loop {
+        for found in rig.meter.collect().iter().filter(|found| found.family.name == family) {
+            for series in &found.series {
+                match &series.value {
+                    SeriesValue::Histogram(durations) if durations.count() > 0 => return durations.clone(),
+                    _ => {}
+                }
+            }
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Lets at least as much time pass again as it took to open.
+fn linger(took: Duration) {
+    let until = clock::now() + took;
+    while clock::now() <= until {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_goes_on_for_hours_took_no_longer_than_its_opening() {
+    let events = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+    for (ask, answer) in [(ASK, ACCEPT), ("GET /events HTTP/1.1\r\nHost: a\r\n\r\n", events)] {
+        let rig = Rig::new();
+        let began = clock::now();
+        let mut client = rig.client_that_sent(ask);
+        let mut origin = rig.origin.accept();
+        origin.request();
+        origin.send(answer);
+        client.head();
+        let opened = clock::now() - began;
+        linger(opened);
+        origin.send("data: last\n\n");
+        drop(origin);
+        drop(client);
+        for family in ["terrace_request_duration", "terrace_service_request_duration"] {
+            let waited = durations(&rig, family).sum();
+            assert!(waited <= opened, "{family}: {waited:?}, opened after {opened:?}");
+        }
+    }
 }
 
 #[test]

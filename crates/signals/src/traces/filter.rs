@@ -19,7 +19,12 @@ impl<'a> Wanted<'a> {
         Self { filter, text }
     }
 
-    pub(super) fn fits(&self, summary: &TraceSummary, pieces: &Trigrams, spans: &[Span]) -> bool {
+    pub(super) fn fits<'t>(
+        &self,
+        summary: &TraceSummary,
+        pieces: impl FnOnce() -> &'t Trigrams,
+        spans: &[Span],
+    ) -> bool {
         let filter = self.filter;
         let service = filter.service.as_ref().is_none_or(|service| summary.services.contains(service));
         let route = filter.route.as_ref().is_none_or(|route| summary.route == *route);
@@ -28,6 +33,6 @@ impl<'a> Wanted<'a> {
             return false;
         }
         let Some(text) = &self.text else { return true };
-        pieces.may_hold(text.as_bytes()) && view::holds(summary.trace, spans, text)
+        pieces().may_hold(text.as_bytes()) && view::holds(summary.trace, spans, text)
     }
 }

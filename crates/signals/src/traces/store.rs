@@ -1,5 +1,6 @@
 //! The store: what is kept, what waits, and what gives way.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -71,7 +72,8 @@ struct Trace {
     bytes: usize,
     left_out: u64,
     summary: TraceSummary,
-    pieces: Trigrams,
+    /// Made when somebody looks for a text: it costs more than all else that keeping a trace does.
+    pieces: OnceCell<Trigrams>,
 }
 
 /// In whose account a trace is.
@@ -140,7 +142,7 @@ impl TraceStore {
     pub fn recent(&self, filter: &TraceFilter) -> Vec<TraceSummary> {
         let wanted = Wanted::new(filter);
         let newest = self.arrivals.values().rev().filter_map(|trace| self.traces.get(trace));
-        let fits = newest.filter(|trace| wanted.fits(&trace.summary, &trace.pieces, &trace.spans));
+        let fits = newest.filter(|trace| wanted.fits(&trace.summary, || trace.pieces(), &trace.spans));
         fits.take(filter.limit).map(|trace| trace.summary.clone()).collect()
     }
 
@@ -194,7 +196,7 @@ impl TraceStore {
             bytes: 0,
             left_out: 0,
             summary: view::summary(trace, &[], 0),
-            pieces: Trigrams::new(),
+            pieces: OnceCell::new(),
         }
     }
 
@@ -272,10 +274,14 @@ impl Trace {
         }
     }
 
+    fn pieces(&self) -> &Trigrams {
+        self.pieces.get_or_init(|| view::trigrams(self.summary.trace, &self.spans))
+    }
+
     /// Makes what is shown of it fit its spans again.
     fn renew(&mut self, id: TraceId) {
         self.summary = view::summary(id, &self.spans, self.left_out);
-        self.pieces = view::trigrams(id, &self.spans);
+        self.pieces = OnceCell::new();
         let spare = (self.spans.capacity() - self.spans.len()) * size_of::<Span>();
         let names: usize = self.summary.services.iter().map(|name| name.capacity() + 2 * BLOCK_BYTES).sum();
         let summary = self.summary.root.capacity() + self.summary.route.capacity() + names;
