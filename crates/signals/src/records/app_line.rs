@@ -23,7 +23,7 @@ const FIELDS_MAX: usize = 128;
 const NAME_BYTES_MAX: usize = 128;
 /// An app's own time is believed when it is this close to when the line came; a clock that is further off would hide
 /// its records from whoever looks at the last hour.
-const TIME_OFF_MAX: Duration = Duration::from_secs(86_400);
+pub const TIME_OFF_MAX: Duration = Duration::from_secs(86_400);
 
 /// What a line says.
 #[derive(Debug, Clone, PartialEq)]

@@ -18,7 +18,7 @@ use std::time::SystemTime;
 use terrace_instruments::{Level, TraceId};
 
 // The public interface is:
-pub use app_line::{AppLine, LINE_BYTES_MAX, read_line};
+pub use app_line::{AppLine, LINE_BYTES_MAX, TIME_OFF_MAX, read_line};
 pub use clean::clean;
 pub use filter::LogFilter;
 pub use levels::level_of;

@@ -12,6 +12,7 @@ use terrace_runtime::clock;
 use super::numbers::Numbers;
 use super::records;
 use super::request::{Refusal, Wanted, Wire};
+use super::senders::Senders;
 use crate::observatory::Observatory;
 use crate::records::RecordBook;
 
@@ -35,15 +36,13 @@ static ITEMS: Family = Family {
 const OUTCOMES: [&str; 8] =
     ["ok", "malformed", "too-large", "busy", "slow", "forbidden", "unknown", "failed"];
 
-/// Whose name nobody else may bear.
-const TERRACE: &str = "terrace";
-
 /// Takes items in.
 #[derive(Debug)]
 pub(super) struct Intake {
     observatory: Arc<Observatory>,
     book: Arc<RecordBook>,
     numbers: Mutex<Numbers>,
+    senders: Senders,
     requests: [Counter; OUTCOMES.len()],
     /// Accepted and refused, by signal.
     items: [[Counter; 2]; 3],
@@ -58,6 +57,7 @@ impl Intake {
             observatory,
             book,
             numbers: Mutex::default(),
+            senders: Senders::default(),
             requests: OUTCOMES.map(|outcome| meter.counter(&REQUESTS, &[outcome])),
             items: Signal::ALL.map(items),
         }
@@ -91,10 +91,7 @@ impl Intake {
     fn traces(&self, request: &[u8]) -> Result<(u64, Partial), DecodeError> {
         let mut received = read_traces(request)?;
         for span in &mut received.items {
-            if &*span.service == TERRACE {
-                // What bears that name is believed to be ours.
-                span.service = Arc::from("terrace (app)");
-            }
+            span.service = self.sender(&span.service);
         }
         let partial = partial(&received);
         let accepted = received.items.len() as u64;
@@ -116,12 +113,23 @@ impl Intake {
         Ok((read.accepted, partial))
     }
 
+    fn sender(&self, said: &str) -> Arc<str> {
+        let is_ours = |name: &str| self.observatory.instances().iter().any(|known| *known.service == *name);
+        self.senders.name(said, is_ours)
+    }
+
     fn logs(&self, request: &[u8]) -> Result<(u64, Partial), DecodeError> {
         let received = read_logs(request)?;
         let partial = partial(&received);
         let accepted = received.items.len() as u64;
         let now = clock::wall();
-        self.book.keep(received.items.into_iter().map(|record| records::record(record, now)));
+        let records = received.items.into_iter().map(|mut record| {
+            record.service = self.sender(&record.service);
+            records::record(record, now)
+        });
+        // Before anybody waits for the book.
+        let records: Vec<_> = records.collect();
+        self.book.keep(records);
         Ok((accepted, partial))
     }
 }

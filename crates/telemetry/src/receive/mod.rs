@@ -12,6 +12,7 @@ mod names;
 mod numbers;
 mod records;
 mod request;
+mod senders;
 mod serve;
 
 use std::io;

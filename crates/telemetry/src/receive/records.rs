@@ -3,36 +3,44 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use terrace_instruments::{Level, Value, push_json_value};
-use terrace_signals::records::{APP_OUTPUT, LogRecord, clean, level_of};
+use terrace_instruments::{Level, Timestamp, Value, push_json_value};
+use terrace_signals::records::{APP_OUTPUT, LogRecord, TIME_OFF_MAX, clean, level_of};
 
-/// `now` is for records that do not say when.
+use super::senders::readable;
+
+/// `now` is for records that do not say when. A time that is too far off becomes a field `app_time`, as in lines.
 pub(super) fn record(record: terrace_otlp::LogRecord, now: SystemTime) -> LogRecord {
-    let time = if record.time == SystemTime::UNIX_EPOCH { now } else { record.time };
+    let is_said = record.time != SystemTime::UNIX_EPOCH;
+    let (time, far) = match is_said && is_near(record.time, now) {
+        true => (record.time, None),
+        false => (now, is_said.then(|| Timestamp::default().format(record.time).to_owned())),
+    };
     let event = if record.event.is_empty() { APP_OUTPUT } else { &record.event };
     let request_id = record.attributes.iter().find_map(|(name, value)| match (&**name, value) {
         ("request_id" | "request.id" | "http.request.id", Value::Text(id)) => Some(clean(id).into_owned()),
         _ => None,
     });
+    let app_time = |time: String| ("app_time".to_owned(), json(&Value::from(time)));
     let field = |(name, value): &(Cow<'static, str>, Value)| (clean(name).into_owned(), json(value));
     LogRecord {
-        service: service(&record.service),
+        service: readable(&record.service),
         instance: clean(&record.instance).into_owned(),
         request_id: request_id.unwrap_or_default(),
         trace: record.trace,
         message: message(record.body.as_ref()),
-        fields: record.attributes.iter().map(field).collect(),
+        fields: record.attributes.iter().map(field).chain(far.map(app_time)).collect(),
         is_app: true,
         ..LogRecord::new(time, level(&record), clean(event))
     }
 }
 
-/// Empty and `terrace` mean Terrace itself, who says nothing this way.
-fn service(name: &str) -> String {
-    match name {
-        "terrace" => "terrace (app)".to_owned(),
-        name => clean(name).into_owned(),
-    }
+/// Whether a time can be believed: one that is far off would stand among the last lines for ever, or hide what came today.
+fn is_near(said: SystemTime, now: SystemTime) -> bool {
+    let off = match said.duration_since(now) {
+        Ok(ahead) => ahead,
+        Err(behind) => behind.duration(),
+    };
+    off <= TIME_OFF_MAX
 }
 
 /// By the number (logs data model, "Field: SeverityNumber"); without one by the sender's own word.
@@ -111,5 +119,29 @@ mod tests {
         assert_eq!(levels, [Debug, Debug, Info, Warn, Error, Error]);
         let forged = terrace_otlp::LogRecord { service: Arc::from("terrace"), ..sent() };
         assert_eq!(record(forged, SystemTime::UNIX_EPOCH).owner(), "terrace (app)");
+    }
+
+    #[test]
+    fn a_name_that_looks_like_terraces_once_it_is_clean_is_not_terraces() {
+        for (name, owner) in [
+            ("terr\u{0}ace", "terrace (app)"),
+            ("\u{1b}[1mterrace", "terrace (app)"),
+            (" terrace\n", "terrace (app)"),
+            ("\u{1b}[0m", "unknown_service"),
+        ] {
+            let forged = terrace_otlp::LogRecord { service: Arc::from(name), ..sent() };
+            assert_eq!(record(forged, SystemTime::UNIX_EPOCH).owner(), owner, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_a_century_off_does_not_hide_what_is_said_today() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let day = Duration::from_secs(86_400);
+        let at = |time| record(terrace_otlp::LogRecord { time, ..sent() }, now);
+        assert_eq!((at(now + day).time, at(now - day).time), (now + day, now - day));
+        assert_eq!((at(now + 36_500 * day).time, at(now - 2 * day).time), (now, now));
+        let said = ("app_time".to_owned(), "\"2027-01-13T08:00:00.000000Z\"".to_owned());
+        assert_eq!(at(now - 2 * day).fields.last(), Some(&said));
     }
 }
