@@ -13,11 +13,14 @@ use terrace_otlp::{Attributes, Data, ExponentialPoint, HistogramPoint, Metric, S
 use terrace_signals::series::Sample;
 
 use super::names;
+use crate::foreign::label_bytes;
 
 /// Samples of one request; a histogram takes one for each bucket.
 const SAMPLES_MAX: usize = 16_384;
 /// Series that are added up.
 const TOTALS_MAX: usize = 20_000;
+/// Bytes of their names and labels, estimated.
+const TOTALS_BYTES_MAX: usize = 16 << 20;
 /// Labels of one series, those of service and instance included; further ones are left out.
 const LABELS_MAX: usize = 32;
 /// Bytes of a label's value; the rest is cut off.
@@ -33,6 +36,8 @@ type Labels = Arc<[(Arc<str>, Arc<str>)]>;
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     totals: FxHashMap<(Arc<str>, Labels), Total>,
+    /// Of the keys.
+    bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -90,14 +95,23 @@ impl Numbers {
     }
 
     fn forget(&mut self, now: Duration) {
-        self.totals.retain(|_, total| now.saturating_sub(total.heard) < FORGET_AFTER);
+        let bytes = &mut self.bytes;
+        self.totals.retain(|(name, labels), total| {
+            let is_heard = now.saturating_sub(total.heard) < FORGET_AFTER;
+            *bytes -= if is_heard { 0 } else { label_bytes(name, labels) };
+            is_heard
+        });
     }
 
     /// The sum of all points so far; none when there is no room for another series.
     fn total(&mut self, now: Duration, sample: &Sample, time: u64) -> Option<f64> {
         let key = (Arc::clone(&sample.name), Arc::clone(&sample.labels));
-        if self.totals.len() >= TOTALS_MAX && !self.totals.contains_key(&key) {
-            return None;
+        if !self.totals.contains_key(&key) {
+            let bytes = self.bytes + label_bytes(&sample.name, &sample.labels);
+            if self.totals.len() >= TOTALS_MAX || bytes > TOTALS_BYTES_MAX {
+                return None;
+            }
+            self.bytes = bytes;
         }
         let total = self.totals.entry(key).or_default();
         if time == 0 || time > total.time {
@@ -154,7 +168,7 @@ impl Reading<'_> {
         let mut below = 0;
         let mut samples = Vec::with_capacity(point.counts.len() + 3);
         for (bound, count) in point.bounds.iter().zip(&point.counts) {
-            below += count;
+            below = count.saturating_add(below);
             samples.push(("_bucket", Some(("le", bound.to_string())), Kind::Counter, below as f64));
         }
         self.distribution(&of, samples, point.count, point.sum);
@@ -162,11 +176,10 @@ impl Reading<'_> {
 
     fn exponential(&mut self, point: &ExponentialPoint) {
         let of = Point { attributes: &point.attributes, time: point.time };
-        let not_above_zero = point.zero_count + point.negative.counts.iter().sum::<u64>();
-        let mut below = not_above_zero;
+        let mut below = point.negative.counts.iter().copied().fold(point.zero_count, u64::saturating_add);
         let mut samples = vec![("_bucket", Some(("le", "0".to_owned())), Kind::Counter, below as f64)];
         for (exponent, count) in octaves(point) {
-            below += count;
+            below = below.saturating_add(count);
             let bound = 2_f64.powi(exponent);
             samples.push(("_bucket", Some(("le", bound.to_string())), Kind::Counter, below as f64));
         }
@@ -258,14 +271,14 @@ fn octaves(point: &ExponentialPoint) -> Vec<(i32, u64)> {
         let index = i64::from(point.positive.offset) + place as i64;
         let exponent = upper_exponent(index, point.scale);
         match octaves.last_mut() {
-            Some((last, held)) if *last == exponent => *held += count,
+            Some((last, held)) if *last == exponent => *held = held.saturating_add(*count),
             _ => octaves.push((exponent, *count)),
         }
     }
     let spare = octaves.len().saturating_sub(OCTAVES_MAX);
-    let low: u64 = octaves.drain(..spare).map(|(_, count)| count).sum();
+    let low = octaves.drain(..spare).fold(0, |low: u64, (_, count)| low.saturating_add(count));
     if let Some((_, held)) = octaves.first_mut() {
-        *held += low;
+        *held = held.saturating_add(low);
     }
     octaves
 }
@@ -435,5 +448,50 @@ mod tests {
         let read = Numbers::default().read(NOW, &[metric("x", "", Data::Gauge(vec![wide]))]);
         assert!(read.samples[0].labels.len() <= LABELS_MAX);
         assert!(read.samples[0].labels.iter().all(|(_, value)| value.len() <= VALUE_BYTES_MAX));
+    }
+
+    #[test]
+    fn counts_beyond_all_measure_do_no_harm() {
+        let point = HistogramPoint {
+            count: u64::MAX,
+            bounds: vec![0.5, 1.0],
+            counts: vec![u64::MAX; 3],
+            ..HistogramPoint::default()
+        };
+        let plain = Data::Histogram { temporality: Temporality::Cumulative, points: vec![point] };
+        let counts = || Buckets { offset: -3, counts: vec![u64::MAX; 1_000] };
+        let point = ExponentialPoint {
+            zero_count: u64::MAX,
+            positive: counts(),
+            negative: counts(),
+            scale: 3,
+            ..ExponentialPoint::default()
+        };
+        let exponential = Data::Exponential { temporality: Temporality::Cumulative, points: vec![point] };
+        for data in [plain, exponential] {
+            let read = Numbers::default().read(NOW, &[metric("wait", "s", data)]);
+            assert_eq!(read.accepted, 1);
+        }
+    }
+
+    #[test]
+    fn series_of_long_labels_that_are_added_up_are_bounded_by_their_bytes_and_make_room_when_they_go() {
+        let mut numbers = Numbers::default();
+        let mut send = |now, from: usize| {
+            let point = |number: usize| NumberPoint {
+                attributes: (0..8)
+                    .map(|label| {
+                        (Cow::Owned(format!("label_{label}")), Value::from(format!("{number:0>250}")))
+                    })
+                    .collect(),
+                ..point(1.0, 1)
+            };
+            let points = (from..from + 16_000).map(point).collect();
+            numbers.read(now, &[metric("x", "", sum(Temporality::Delta, true, points))]).accepted
+        };
+        let taken = send(NOW, 0);
+        assert!(taken > 1_000 && (taken as usize) < TOTALS_BYTES_MAX / 2_000, "{taken}");
+        assert_eq!(send(NOW, 20_000), 0);
+        assert_eq!(send(NOW + FORGET_AFTER, 20_000), taken);
     }
 }
