@@ -15,7 +15,7 @@ use std::time::Duration;
 use terrace_instruments::{Event, Level, Log};
 use terrace_runtime::clock;
 use terrace_runtime::drain::Drain;
-use terrace_signals::series::text::TextBounds;
+use terrace_signals::series::text::{Text, TextBounds};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -124,6 +124,7 @@ async fn fetched(target: Target) -> Fetched {
     let took = clock::now().saturating_sub(began);
     match read {
         Ok(mut text) => {
+            leave_out_ours(&mut text);
             let (service, instance) = &target.of;
             let added =
                 [(Arc::from("instance"), Arc::clone(instance)), (Arc::from("service"), Arc::clone(service))];
@@ -132,6 +133,13 @@ async fn fetched(target: Target) -> Fetched {
         }
         Err(error) => (target, Outcome { text: None, took }, Some(error.to_string())),
     }
+}
+
+/// What begins as our own metrics do is not the app's to say: it would be charted, and judged, as ours.
+fn leave_out_ours(text: &mut Text) {
+    let before = text.samples();
+    text.families.retain(|family| !family.name.starts_with("terrace_"));
+    text.dropped += before - text.samples();
 }
 
 /// Each instance of each service whose metrics are wanted.
@@ -173,6 +181,7 @@ fn share((service, instance): &Of) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use terrace_signals::series::text::{Dialect, parse};
 
     fn target(instance: &str, every_secs: u64) -> Target {
         let address = SocketAddr::from(([127, 0, 0, 1], 9));
@@ -195,6 +204,15 @@ mod tests {
         moments.sort_unstable();
         moments.dedup();
         assert!(moments.len() > 7, "spread over {moments:?}");
+    }
+
+    #[test]
+    fn an_app_cannot_speak_in_terraces_name() {
+        let body = b"terrace_requests_total{route=\"checkout\",class=\"5xx\"} 9000\norders_placed_total 3\n";
+        let mut text = parse(body, Dialect::Prometheus, &TextBounds::default()).unwrap();
+        leave_out_ours(&mut text);
+        let names: Vec<_> = text.to_samples().iter().map(|sample| sample.name.to_string()).collect();
+        assert_eq!((names, text.dropped), (vec!["orders_placed_total".to_owned()], 1));
     }
 
     #[test]
