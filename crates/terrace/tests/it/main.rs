@@ -3,6 +3,7 @@
 //!
 //! The app that Terrace runs here is this very program again, told by its environment to be one ([`app`]).
 
+mod alerting;
 mod answers;
 mod audit;
 mod balancing;
@@ -17,6 +18,7 @@ mod secure;
 mod seeing;
 mod starting;
 mod streaming;
+mod tracing;
 
 use std::net::SocketAddr;
 
