@@ -21,6 +21,7 @@
 //! | `/ws` | a WebSocket that sends texts back |
 //! | `/print?line=L` | prints it |
 //! | `/env?name=N` | tells a variable |
+//! | `/call?url=N&path=P` | asks for P at the URL that the variable N has, and answers as that did, or with the status `else` |
 //! | `/exit?code=N` | ends the process |
 //!
 //! While a file `failing` or `failing-NAME` is in the folder, everything but `/health` is answered with 500. `APP_MODE` in
@@ -29,7 +30,7 @@
 mod answers;
 mod serve;
 mod sha1;
-mod wire;
+pub(crate) mod wire;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -4,6 +4,7 @@ use std::process::{Child, ExitStatus};
 
 use serde_json::Value;
 
+use crate::http::get;
 use crate::processes::{Signal, signal};
 use crate::wait::until;
 use crate::world::World;
@@ -136,6 +137,41 @@ impl<'w> Terrace<'w> {
     pub fn status(&self) -> Value {
         let text = self.command(&["status", "--json"]).ok();
         serde_json::from_str(&text).expect("the status is JSON")
+    }
+
+    /// What the admin API answers to `GET` of this path, over the socket in the state folder.
+    ///
+    /// # Panics
+    /// When it is no JSON.
+    #[track_caller]
+    #[must_use]
+    pub fn ask(&self, path: &str) -> Value {
+        let url = format!("http://localhost{path}");
+        let told = self.world.run("curl", &["-sSg", "--unix-socket", ".terrace/admin.sock", &url]).ok();
+        match serde_json::from_str(&told) {
+            Ok(value) => value,
+            Err(error) => panic!("{path} is no JSON ({error}): {told}"),
+        }
+    }
+
+    /// Its metrics as Prometheus reads them.
+    ///
+    /// # Panics
+    /// When probes are off.
+    #[track_caller]
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let probes = self.status()["probes"].as_str().and_then(|text| text.parse().ok());
+        get(probes.expect("probes are on"), "/metrics").text()
+    }
+
+    /// The sum of its samples whose line begins so; of a counter, what it has counted. None is 0.
+    #[track_caller]
+    #[must_use]
+    pub fn counted(&self, series: &str) -> f64 {
+        let text = self.metrics();
+        let lines = text.lines().filter(|line| line.starts_with(series));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     }
 
     /// One service of the status.

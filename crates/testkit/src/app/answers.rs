@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::wire::{self, Asked, Wire};
 use super::{Shared, sha1};
+use crate::http::Request;
 use crate::wait::until_true;
 
 /// A connection, whose turn it is to be answered.
@@ -52,6 +53,10 @@ pub(crate) fn answer(turn: &mut Turn<'_>, asked: &Asked) -> Usable {
         "/env" => {
             let value = std::env::var(query.get("name").unwrap_or(&"")).unwrap_or_default();
             turn.send(200, "text/plain", value.as_bytes())
+        }
+        "/call" => {
+            let path = query.get("path").unwrap_or(&"/");
+            turn.call(asked, query.get("url").unwrap_or(&""), path, number("else") as u16)
         }
         "/exit" => std::process::exit(number("code") as i32),
         _ => turn.greet(asked),
@@ -113,6 +118,20 @@ impl Turn<'_> {
             "proxy": self.proxy,
         });
         self.send(200, "application/json", seen.to_string().as_bytes())
+    }
+
+    /// Asks a neighbour, and tells it to which trace that belongs, as an app does that knows of traces.
+    fn call(&mut self, asked: &Asked, variable: &str, path: &str, status: u16) -> Usable {
+        let url = std::env::var(variable).unwrap_or_default();
+        let address = url.trim_start_matches("http://").parse().map_err(io::Error::other)?;
+        let mut request = Request::get(path);
+        for name in ["traceparent", "tracestate"] {
+            if let Some(value) = asked.field(name) {
+                request = request.with(name, value);
+            }
+        }
+        let answer = request.try_send(address)?;
+        self.send(if status == 0 { answer.status } else { status }, "text/plain", &answer.body)
     }
 
     fn upload(&mut self) -> Usable {
