@@ -26,22 +26,24 @@ pub(crate) struct Finding {
 /// What the answer says of each line.
 pub(crate) fn judge(threshold: &Threshold, chart: &Chart) -> Vec<Finding> {
     let lines = chart.lines.iter().take(LINES_MAX);
-    let mut findings: Vec<Finding> = lines.map(|line| of_line(threshold, line)).collect();
+    let mut findings: Vec<Finding> = lines.map(|line| of_line(threshold, chart, line)).collect();
     if threshold.below.is_some() {
         findings.push(absence(threshold, findings.iter().all(|finding| finding.value.is_none())));
     }
     findings
 }
 
-fn of_line(threshold: &Threshold, line: &Line) -> Finding {
+fn of_line(threshold: &Threshold, chart: &Chart, line: &Line) -> Finding {
     let value = mean(&line.points);
     let verdict = match value {
         None => Verdict::Unknown,
         Some(value) if threshold.above.is_some_and(|bound| value > bound) => Verdict::Holds,
-        Some(value) if threshold.below.is_some_and(|bound| value < bound) => match is_known_long(line) {
-            true => Verdict::Holds,
-            false => Verdict::Unknown,
-        },
+        Some(value) if threshold.below.is_some_and(|bound| value < bound) => {
+            match known_for(chart, line) >= threshold.query.last / 2 {
+                true => Verdict::Holds,
+                false => Verdict::Unknown,
+            }
+        }
         Some(_) => Verdict::Clear,
     };
     let labels = line.labels.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
@@ -65,10 +67,13 @@ fn mean(points: &[f64]) -> Option<f64> {
     (count > 0).then(|| sum / f64::from(count))
 }
 
-/// Whether a line is known since the first half of the time looked at: a counter that was first read a second ago has
-/// no rate of five minutes yet, and above all not one that is too low.
-fn is_known_long(line: &Line) -> bool {
-    line.points.iter().position(|point| point.is_finite()).is_some_and(|first| first <= line.points.len() / 2)
+/// How long ago the first thing is that is known of a line: a counter that was first read a second ago has no rate of
+/// five minutes yet, and above all not one that is too low. Just after a start the answer itself is as short as what is
+/// known, so its length says nothing.
+fn known_for(chart: &Chart, line: &Line) -> Duration {
+    let Some(first) = line.points.iter().position(|point| point.is_finite()) else { return Duration::ZERO };
+    let later = chart.step.saturating_mul(u32::try_from(first).unwrap_or(u32::MAX));
+    (chart.first_ago + chart.step).saturating_sub(later)
 }
 
 /// What tells a finding's alert from others.
@@ -168,7 +173,11 @@ mod tests {
             labels: vec![("service".to_owned(), number.to_string())],
             points: points.to_vec(),
         };
-        Chart { lines: lines.iter().enumerate().map(line).collect(), ..Chart::default() }
+        let lines: Vec<Line> = lines.iter().enumerate().map(line).collect();
+        // Of the five minutes asked for, all.
+        let points = lines.iter().map(|line| line.points.len()).max().unwrap_or_default().max(1) as u32;
+        let step = Duration::from_secs(300) / points;
+        Chart { first_ago: step * (points - 1), step, lines }
     }
 
     fn verdicts(threshold: &Threshold, lines: &[&[f64]]) -> Vec<Verdict> {
@@ -195,6 +204,19 @@ mod tests {
             [Verdict::Holds, Verdict::Unknown, Verdict::Clear, Verdict::Clear],
             "the last is the absence"
         );
+    }
+
+    #[test]
+    fn just_after_a_start_nothing_is_too_little_yet() {
+        let below = threshold(None, Some(1.0));
+        let known_secs = |secs: u32| {
+            let line = Line { labels: Vec::new(), points: vec![0.0; secs as usize] };
+            let step = Duration::from_secs(1);
+            let chart = Chart { first_ago: step * (secs - 1), step, lines: vec![line] };
+            judge(&below, &chart)[0].verdict
+        };
+        assert_eq!([known_secs(6), known_secs(149)], [Verdict::Unknown; 2]);
+        assert_eq!(known_secs(150), Verdict::Holds);
     }
 
     #[test]
