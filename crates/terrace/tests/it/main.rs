@@ -8,6 +8,7 @@ mod answers;
 mod audit;
 mod balancing;
 mod bounds;
+mod dashboard;
 mod heavy;
 mod metrics;
 mod outliving;
