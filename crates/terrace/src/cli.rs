@@ -85,7 +85,7 @@ pub enum Command {
     Alerts(Alerts),
     /// List kept traces, or show the way of one request
     Traces(Traces),
-    /// Show what instances print
+    /// Show what instances print and what Terrace says, by level, trace, text and time
     Logs(Logs),
     /// Stop the running Terrace and everything it runs, and wait for it; requests under way finish
     #[command(after_help = examples::STOP)]

@@ -79,7 +79,7 @@ Examples:
   terrace dashboard --open                 Open it in a browser
   terrace dashboard --role viewer          To look only
 
-From another machine: ssh -L 9900:127.0.0.1:9900 HOST, then open the address here.";
+From another machine: ssh -L 9900:127.0.0.1:9900 HOST, with the port of the address at both ends.";
 
 pub(super) const ALERTS: &str = "\
 Examples:
