@@ -20,6 +20,7 @@ mod gate;
 mod logs;
 pub mod map;
 mod observe;
+mod patience;
 mod probes;
 mod problem;
 mod serve;

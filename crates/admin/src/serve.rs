@@ -26,6 +26,7 @@ use crate::config::Loopback;
 use crate::control::ControlError;
 use crate::dashboard::{self, Sessions};
 use crate::gate::{self, Caller};
+use crate::patience::{BODY_TIMEOUT, Patient, Timely, WRITE_TIMEOUT};
 
 /// Connections that one face serves at a time; further ones wait in the listen queue.
 const CONNECTIONS_MAX: usize = 128;
@@ -129,6 +130,8 @@ impl Visitor {
             };
             match accepted {
                 Ok((stream, from)) => {
+                    // On the Unix socket whoever reads a log may stop at a page for as long as they like.
+                    let stream = Patient::new(stream, WRITE_TIMEOUT);
                     tokio::spawn(self.clone().connection(stream, Caller::Tcp { from }, slot));
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -183,7 +186,8 @@ impl Visitor {
             Gate::Loopback { pages, .. } if !gate::is_api(&parts) => pages.clone(),
             _ => self.router.clone(),
         };
-        let request = axum::http::Request::from_parts(parts, Body::new(body));
+        let body = Body::new(Timely::new(body, BODY_TIMEOUT));
+        let request = axum::http::Request::from_parts(parts, body);
         match hyper::service::Service::call(&TowerToHyperService::new(router), request).await {
             Ok(response) => response,
             Err(never) => match never {},
