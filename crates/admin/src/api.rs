@@ -42,7 +42,7 @@ pub(crate) fn router(
     telemetry: Telemetry,
 ) -> Router {
     let seen = observe::router(Arc::clone(&control), telemetry.clone(), audit.clone());
-    let said = Logs { control: Arc::clone(&control), telemetry };
+    let said = Logs::new(Arc::clone(&control), telemetry);
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/config", get(config))

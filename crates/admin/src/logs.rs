@@ -22,15 +22,19 @@ use terrace_runtime::clock;
 use terrace_runtime::drain::Drain;
 use terrace_signals::records::{LogFilter, Records, TERRACE, level_of, rfc3339};
 use terrace_telemetry::{Destination, Followed, Handle, RecordStream, record_json};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::api::{bad_request, service_name};
 use crate::control::{Control, ControlError};
+use crate::gate::Caller;
 
 const LINES_DEFAULT: usize = 100;
 /// The most records of the past that can be asked for.
 const LINES_MAX: usize = 10_000;
 const TEXT_BYTES_MAX: usize = 1_024;
+/// Logs that are followed at a time over the loopback face, of its 128 connections: what is left is for pages. Whoever
+/// speaks to the Unix socket has that to themselves.
+const FOLLOWED_MAX: usize = 32;
 /// Lines on their way to a reader; what comes while it is slower waits in memory as all records do.
 const LINES_WAITING_MAX: usize = 64;
 
@@ -39,6 +43,8 @@ const LINES_WAITING_MAX: usize = 64;
 pub(crate) struct Logs {
     pub(crate) control: Arc<dyn Control>,
     pub(crate) telemetry: Handle,
+    /// For those who follow.
+    places: Arc<Semaphore>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,9 +65,11 @@ pub(crate) struct Parameters {
 pub(crate) async fn logs(
     State(logs): State<Logs>,
     Extension(closing): Extension<Drain>,
+    Extension(caller): Extension<Caller>,
     parameters: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, ControlError> {
     let Query(parameters) = parameters.map_err(|rejection| bad_request(rejection.body_text()))?;
+    let place = if parameters.follow { logs.place(caller)? } else { None };
     let (last, follow) = (parameters.lines.unwrap_or(LINES_DEFAULT).min(LINES_MAX), parameters.follow);
     let filter = parameters.filter(clock::wall())?;
     logs.check_service(filter.service.as_deref()).await?;
@@ -71,7 +79,10 @@ pub(crate) async fn logs(
     let (recent, stream) = searched.map_err(|_| ControlError::failed("Terrace is ending"))?;
     let note = if recent.len() < last { logs.note(&filter) } else { None };
     let (lines, body) = mpsc::channel(LINES_WAITING_MAX);
-    tokio::spawn(send(lines, closing, note, recent, follow.then_some(stream)));
+    tokio::spawn(async move {
+        send(lines, closing, note, recent, follow.then_some(stream)).await;
+        drop(place);
+    });
     let mut response = Body::new(Ndjson(body)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
@@ -144,6 +155,24 @@ fn span(text: &str) -> Option<Duration> {
 }
 
 impl Logs {
+    pub(crate) fn new(control: Arc<dyn Control>, telemetry: Handle) -> Self {
+        Self { control, telemetry, places: Arc::new(Semaphore::new(FOLLOWED_MAX)) }
+    }
+
+    /// A place among those who follow; the Unix socket's need none.
+    fn place(&self, caller: Caller) -> Result<Option<OwnedSemaphorePermit>, ControlError> {
+        if matches!(caller, Caller::Peer { .. }) {
+            return Ok(None);
+        }
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => Ok(Some(place)),
+            Err(_) => {
+                let detail = format!("{FOLLOWED_MAX} logs are being followed already; end one first");
+                Err(ControlError::new(503, "Too many streams", detail, true))
+            }
+        }
+    }
+
     /// A service that is in the file, or was when it said something that is still known.
     async fn check_service(&self, wanted: Option<&str>) -> Result<(), ControlError> {
         let Some(wanted) = wanted.filter(|name| *name != TERRACE) else { return Ok(()) };

@@ -378,6 +378,31 @@ async fn a_log_can_be_followed_to_its_end() {
 }
 
 #[tokio::test]
+async fn whoever_follows_logs_over_loopback_leaves_room_for_others() {
+    let door = Door::open();
+    let loopback = door.handle.addresses().loopback.unwrap();
+    let follow = move || {
+        let mut stream = TcpStream::connect(loopback).unwrap();
+        let head = format!(
+            "GET /v1/logs?follow=true HTTP/1.1\r\nHost: {loopback}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        (stream, String::from_utf8_lossy(&status[9..]).into_owned())
+    };
+    let many = move || (0..33).map(|_| follow()).collect::<Vec<_>>();
+    let followed = tokio::task::spawn_blocking(many).await.unwrap();
+    assert!(followed[..32].iter().all(|(_, status)| status == "200"));
+    assert_eq!(followed[32].1, "503");
+    let mut live = door.logs("follow=true").await;
+    door.print("hello");
+    assert!(live.next().await.unwrap().unwrap().contains("hello"), "the socket's own are not counted");
+    drop(live);
+    door.close().await;
+}
+
+#[tokio::test]
 async fn the_loopback_face_wants_token_host_and_no_foreign_page() {
     let door = Door::open();
     let address = door.handle.addresses().loopback.unwrap();
