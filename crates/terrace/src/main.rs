@@ -5,6 +5,7 @@
 
 mod compile;
 mod control;
+mod figures;
 mod map;
 mod notify;
 mod remote;

@@ -10,12 +10,15 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 use terrace_admin::client::{self, ClientError};
+use terrace_instruments::Timestamp;
 use terrace_telemetry::for_terminal;
 
 use crate::cli::{Alerts, Dashboard, Drain, Global, Logs, Traces};
+use crate::figures::age;
 use crate::file;
 
 /// What is asked of a running Terrace.
@@ -168,7 +171,7 @@ fn drained(drain: &Drain, value: &Value) -> String {
 /// Status as a table.
 fn status(value: &Value, paint: Paint) -> String {
     let mut out = String::new();
-    let uptime = duration(value["uptime_seconds"].as_u64().unwrap_or_default());
+    let uptime = age(value["uptime_seconds"].as_u64().unwrap_or_default());
     let version = value["version"].as_str().unwrap_or_default();
     let _infallible = writeln!(out, "Terrace {version}, pid {}, up {uptime}", value["pid"]);
     for listener in values(&value["listeners"]) {
@@ -219,7 +222,7 @@ fn push_service(out: &mut String, service: &Value, paint: Paint) {
 fn push_instance(out: &mut String, instance: &Value, endpoint: Option<&Value>, paint: Paint) {
     let name = instance["name"].as_str().unwrap_or_default();
     let state = paint.state(&format!("{:<9}", shown_state(instance, endpoint)));
-    let uptime = duration(instance["uptime_seconds"].as_u64().unwrap_or_default());
+    let uptime = age(instance["uptime_seconds"].as_u64().unwrap_or_default());
     let pid = instance["pid"].as_u64().map_or_else(String::new, |pid| format!("pid {pid}"));
     let port = instance["port"].as_u64().map_or_else(String::new, |port| format!("port {port}"));
     let load = endpoint.map(load).unwrap_or_default();
@@ -273,13 +276,19 @@ fn values(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn duration(seconds: u64) -> String {
-    match seconds {
-        0..=119 => format!("{seconds} s"),
-        120..=7_199 => format!("{} min", seconds / 60),
-        7_200..=172_799 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
+/// A moment, written as RFC 3339 in UTC: the time of day, behind the day unless that is today.
+fn moment(time: &str, now: SystemTime) -> String {
+    let plain = for_terminal(time.trim_end_matches('Z'), false);
+    let today = Timestamp::default().format(now)[..10].to_owned();
+    match plain.split_once('T') {
+        Some((day, of_day)) if day == today => of_day.to_owned(),
+        _ => plain.replace('T', " "),
     }
+}
+
+/// [`moment`] without the parts of a second.
+fn second(time: &str, now: SystemTime) -> String {
+    moment(time.get(.."2026-01-31T12:00:00".len()).unwrap_or(time), now)
 }
 
 /// Colours, where they are wanted.

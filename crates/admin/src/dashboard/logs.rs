@@ -30,6 +30,9 @@ const ROWS_MAX: usize = 200;
 /// Between two events of the live log.
 const FLUSH_EVERY: Duration = Duration::from_millis(250);
 const TEXT_BYTES_MAX: usize = 200;
+/// Fields that stand on a row's line, and characters of each: a row is read at a glance, the details have the rest.
+const GLANCED_AT_MAX: usize = 12;
+const VALUE_CHARS_MAX: usize = 120;
 
 pub(super) fn router() -> Router<Dashboard> {
     Router::new().route("/logs", get(show))
@@ -222,11 +225,14 @@ pub(crate) fn row(record: &LogRecord) -> Markup {
             td { (level_sign(record.level)) }
             td.from { (origin(record)) }
             td.message {
-                @if !record.message.is_empty() { span.text { (record.message) } }
-                @if record.message.is_empty() { span.event { (record.event) } }
-                @if record.is_cut { " " span.hint { "(the line was longer)" } }
-                @if let Some(trace) = record.trace { " " a.id href={ "/traces/" (trace) } { "trace " (short(trace)) } }
-                (details(record))
+                div.line {
+                    @if !record.message.is_empty() { span.text { (record.message) } }
+                    @if record.message.is_empty() { span.event { (record.event) } }
+                    @if record.is_cut { " " span.hint { "(the line was longer)" } }
+                    (glance(record))
+                    @if let Some(trace) = record.trace { " " a.id href={ "/traces/" (trace) } { "trace " (short(trace)) } }
+                    (details(record))
+                }
             }
         }
     }
@@ -258,6 +264,31 @@ fn origin(record: &LogRecord) -> Markup {
             a href={ "/services/" (record.service) "/instances/" (layout::escape_query(&record.instance)) } { (record.instance) }
         }
     }
+}
+
+/// The fields as far as they fit on the line, the most telling first; all of them are among the details.
+fn glance(record: &LogRecord) -> Markup {
+    let mut fields = record.telling_fields();
+    fields.truncate(GLANCED_AT_MAX);
+    html! {
+        @if !fields.is_empty() {
+            " " span.glance {
+                @for (name, value) in fields { span.key { (name) "=" } (head(bare(value))) " " }
+            }
+        }
+    }
+}
+
+/// A word without the quotes that JSON has it in; what would not be told from its neighbours keeps them.
+fn bare(json: &str) -> &str {
+    let word = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    word.filter(|word| !word.is_empty() && !word.contains(['"', '\\', ' ', '='])).unwrap_or(json)
+}
+
+/// The beginning of a value.
+fn head(value: &str) -> &str {
+    let end = value.char_indices().nth(VALUE_CHARS_MAX).map_or(value.len(), |(at, _)| at);
+    &value[..end]
 }
 
 fn details(record: &LogRecord) -> Markup {
@@ -361,4 +392,41 @@ impl Tail {
 /// A row that says that others are missing.
 fn gap(text: &str) -> Markup {
     html! { tr.gap { td colspan="4" { (text) } } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(fields: &[(&str, &str)]) -> LogRecord {
+        let mut record = LogRecord::new(SystemTime::UNIX_EPOCH, Level::Info, "request");
+        record.fields = fields.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        record
+    }
+
+    #[test]
+    fn a_request_in_the_log_is_read_at_a_glance() {
+        let record = record(&[
+            ("at", "\"2026\""),
+            ("method", "\"GET\""),
+            ("note", "\"a <b>\""),
+            ("path", "\"/products\""),
+            ("status", "200"),
+            ("took_ms", "4"),
+        ]);
+        let text = glance(&record).into_string().replace("<span class=\"key\">", "").replace("</span>", "");
+        let told = "method=GET path=/products status=200 took_ms=4 note=&quot;a &lt;b&gt;&quot; at=2026 ";
+        assert_eq!(text, format!(" <span class=\"glance\">{told}"));
+    }
+
+    #[test]
+    fn a_line_of_many_and_long_fields_stays_a_line() {
+        let long = format!("\"{}\"", "é".repeat(10_000));
+        let names: Vec<String> = (0..100).map(|index| format!("field-{index}")).collect();
+        let fields: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), long.as_str())).collect();
+        let record = record(&fields);
+        assert!(glance(&record).into_string().len() < 5_000);
+        assert!(row(&record).into_string().len() > 2_000_000, "the details have all of it");
+        assert_eq!(glance(&self::record(&[])).into_string(), "");
+    }
 }

@@ -11,6 +11,7 @@ mod levels;
 mod moment;
 mod plain;
 mod store;
+mod telling;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -24,6 +25,7 @@ pub use filter::LogFilter;
 pub use levels::level_of;
 pub use moment::rfc3339;
 pub use store::{Cursor, RecordStore};
+pub use telling::telling_rank;
 
 /// The name under which Terrace's own records are found.
 pub const TERRACE: &str = "terrace";

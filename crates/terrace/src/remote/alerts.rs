@@ -2,13 +2,16 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 use terrace_admin::client::{self, ClientError};
+use terrace_runtime::clock;
 use terrace_telemetry::for_terminal;
 
-use super::{Paint, encoded, print, values};
+use super::{Paint, encoded, print, second, values};
 use crate::cli::{Alerts, AlertsAction, Global};
+use crate::figures::{percent, seconds};
 
 /// Characters of a budget's bar.
 const BAR_WIDTH: usize = 20;
@@ -31,11 +34,11 @@ pub(super) async fn run(socket: &Path, alerts: &Alerts, global: &Global) -> Resu
         }
     };
     print(global, &value, |paint| match &alerts.action {
-        None => list(&value, paint),
+        None => list(&value, clock::wall(), paint),
         Some(AlertsAction::Test { .. }) => tested(&value, paint),
         Some(AlertsAction::Silence { target, .. }) => format!(
-            "nobody is told about {target} until {}; terrace alerts unsilence {} ends that\n",
-            text(&value, "until"),
+            "nobody is told about {target} until {} UTC; terrace alerts unsilence {} ends that\n",
+            second(text(&value, "until"), clock::wall()),
             text(&value, "id")
         ),
         Some(AlertsAction::Unsilence { id, .. }) => format!("silence {id} is over\n"),
@@ -56,11 +59,13 @@ fn tested(value: &Value, paint: Paint) -> String {
 }
 
 /// Objectives, alerts and silences, each under its heading.
-fn list(value: &Value, paint: Paint) -> String {
+fn list(value: &Value, now: SystemTime, paint: Paint) -> String {
     let mut out = String::new();
-    section(&mut out, "Objectives", &value["objectives"], paint, push_objective);
-    section(&mut out, "Alerts", &value["alerts"], paint, push_alert);
-    section(&mut out, "Silences", &value["silences"], paint, push_silence);
+    let alert = |out: &mut String, alert: &Value| push_alert(out, alert, now, paint);
+    let silence = |out: &mut String, silence: &Value| push_silence(out, silence, now, paint);
+    section(&mut out, "Objectives", &value["objectives"], paint, |out, one| push_objective(out, one, paint));
+    section(&mut out, "Alerts", &value["alerts"], paint, alert);
+    section(&mut out, "Silences", &value["silences"], paint, silence);
     if out.is_empty() {
         out.push_str(
             "no objective is set and nothing fires; see [objective.NAME] in `terrace schema --markdown`\n",
@@ -69,13 +74,7 @@ fn list(value: &Value, paint: Paint) -> String {
     out
 }
 
-fn section(
-    out: &mut String,
-    heading: &str,
-    list: &Value,
-    paint: Paint,
-    push: fn(&mut String, &Value, Paint),
-) {
+fn section(out: &mut String, heading: &str, list: &Value, paint: Paint, push: impl Fn(&mut String, &Value)) {
     let mut items = values(list).peekable();
     if items.peek().is_none() {
         return;
@@ -84,15 +83,15 @@ fn section(
         out.push('\n');
     }
     let _infallible = writeln!(out, "{}", paint.bold(heading));
-    items.for_each(|item| push(out, item, paint));
+    items.for_each(|item| push(out, item));
 }
 
 /// `checkout  success 99.9%   [███████████████·····] 74 % of the budget left, 30 d; 12 of 48,211 bad`
 fn push_objective(out: &mut String, objective: &Value, paint: Paint) {
     let left = objective["budget_left"].as_f64().unwrap_or(1.0);
-    let goal = percent(objective["goal"].as_f64().unwrap_or_default());
+    let goal = goal(objective["goal"].as_f64().unwrap_or_default());
     let promise = match objective["under_seconds"].as_f64() {
-        Some(seconds) => format!("{goal} within {}", time(seconds)),
+        Some(under) => format!("{goal} within {}", seconds(Some(under))),
         None => format!("{goal} well"),
     };
     let bar = bar(left);
@@ -104,8 +103,8 @@ fn push_objective(out: &mut String, objective: &Value, paint: Paint) {
     let days = objective["window_seconds"].as_f64().unwrap_or_default() / 86_400.0;
     let name = for_terminal(text(objective, "name"), false);
     let spent = match left {
-        left if left < 0.0 => format!("overspent by {}", percent(-left)),
-        left => format!("{} of the budget left", percent(left)),
+        left if left < 0.0 => format!("{:.1} times the budget was spent", 1.0 - left),
+        left => format!("{} of the budget left", percent(Some(left))),
     };
     let counts = match objective["total"].as_u64() {
         Some(0) => "no requests yet".to_owned(),
@@ -120,7 +119,7 @@ fn bar(left: f64) -> String {
     format!("{}{}", "█".repeat(full), "░".repeat(BAR_WIDTH - full))
 }
 
-fn push_alert(out: &mut String, alert: &Value, paint: Paint) {
+fn push_alert(out: &mut String, alert: &Value, now: SystemTime, paint: Paint) {
     let (state, severity) = (text(alert, "state"), text(alert, "severity"));
     let shown = format!("{state:<9} {severity:<7}");
     let shown = match (state, severity) {
@@ -130,21 +129,21 @@ fn push_alert(out: &mut String, alert: &Value, paint: Paint) {
     };
     let name = for_terminal(text(alert, "name"), false);
     let summary = for_terminal(text(alert, "summary"), false);
-    let since = text(alert, "since");
+    let since = second(text(alert, "since"), now);
     let _infallible = writeln!(out, "  {shown} {} {summary}", paint.bold(&name));
     let detail = for_terminal(text(alert, "detail"), false);
     let silenced = match alert["silenced_until"].as_str() {
-        Some(until) => format!(", silent until {until}"),
+        Some(until) => format!(", silent until {} UTC", second(until, now)),
         None => String::new(),
     };
-    let about = format!("    {detail}, since {since}{silenced}, id {}", text(alert, "id"));
+    let about = format!("    {detail}, since {since} UTC{silenced}, id {}", text(alert, "id"));
     let _infallible = writeln!(out, "{}", paint.faint(&about));
     for note in values(&alert["notes"]).filter_map(Value::as_str) {
         let _infallible = writeln!(out, "{}", paint.faint(&format!("    {}", for_terminal(note, false))));
     }
 }
 
-fn push_silence(out: &mut String, silence: &Value, paint: Paint) {
+fn push_silence(out: &mut String, silence: &Value, now: SystemTime, paint: Paint) {
     let of = |key| for_terminal(text(silence, key), false);
     let comment = match of("comment").as_str() {
         "" => String::new(),
@@ -152,9 +151,9 @@ fn push_silence(out: &mut String, silence: &Value, paint: Paint) {
     };
     let _infallible = writeln!(
         out,
-        "  {} until {}, by {}{comment} {}",
+        "  {} until {} UTC, by {}{comment} {}",
         paint.bold(&of("target")),
-        of("until"),
+        second(text(silence, "until"), now),
         of("by"),
         paint.faint(&format!("id {}", of("id")))
     );
@@ -164,19 +163,22 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
-/// `99.95 %` without needless zeros.
-fn percent(share: f64) -> String {
-    let hundredths = (share * 1e5).round() / 1e3;
-    format!("{hundredths} %")
-}
-
-fn time(seconds: f64) -> String {
-    if seconds < 1.0 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds} s") }
+/// With all its nines, since each of them is a promise: `99.95 %`.
+fn goal(share: f64) -> String {
+    let thousandths = (share * 1e5).round() / 1e3;
+    format!("{thousandths} %")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    /// On 31 January 2026.
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_769_860_800)
+    }
 
     #[test]
     fn objectives_stand_with_what_is_left_of_their_budget() {
@@ -187,13 +189,13 @@ mod tests {
             })
         };
         let value = json!({
-            "objectives": [objective(0.742, None), objective(-0.5, Some(0.3))], "alerts": [], "silences": [],
+            "objectives": [objective(0.742, None), objective(-27.67, Some(0.3))], "alerts": [], "silences": [],
         });
         assert_eq!(
-            list(&value, Paint(false)),
+            list(&value, now(), Paint(false)),
             "Objectives\n\
-             \x20 checkout         99.9 % well          ███████████████░░░░░ 74.2 % of the budget left, 30 days; 12 of 48211 bad\n\
-             \x20 checkout         99.9 % within 300 ms ░░░░░░░░░░░░░░░░░░░░ overspent by 50 %, 30 days; 12 of 48211 bad\n"
+             \x20 checkout         99.9 % well          ███████████████░░░░░ 74 % of the budget left, 30 days; 12 of 48211 bad\n\
+             \x20 checkout         99.9 % within 300 ms ░░░░░░░░░░░░░░░░░░░░ 28.7 times the budget was spent, 30 days; 12 of 48211 bad\n"
         );
     }
 
@@ -203,21 +205,21 @@ mod tests {
             "objectives": [],
             "alerts": [{
                 "id": "a1", "name": "checkout", "detail": "burn 14.4x over 1h and 5m", "severity": "page",
-                "state": "firing", "since": "2026-01-31T12:00:00Z", "summary": "1.6 % of requests fail\u{1b}[2J",
+                "state": "firing", "since": "2026-01-30T12:00:00.123456Z", "summary": "1.6 % of requests fail\u{1b}[2J",
                 "notes": ["orders-2 is slow"], "silenced_until": null,
             }],
-            "silences": [{ "id": "s1", "target": "checkout", "until": "2026-01-31T14:00:00Z", "comment": "known", "by": "uid 0" }],
+            "silences": [{ "id": "s1", "target": "checkout", "until": "2026-01-31T14:00:00.5Z", "comment": "known", "by": "uid 0" }],
         });
         assert_eq!(
-            list(&value, Paint(false)),
+            list(&value, now(), Paint(false)),
             "Alerts\n\
              \x20 firing    page    checkout 1.6 % of requests fail[2J\n\
-             \x20   burn 14.4x over 1h and 5m, since 2026-01-31T12:00:00Z, id a1\n\
+             \x20   burn 14.4x over 1h and 5m, since 2026-01-30 12:00:00 UTC, id a1\n\
              \x20   orders-2 is slow\n\
              \n\
              Silences\n\
-             \x20 checkout until 2026-01-31T14:00:00Z, by uid 0: known id s1\n"
+             \x20 checkout until 14:00:00 UTC, by uid 0: known id s1\n"
         );
-        assert!(list(&json!({}), Paint(false)).starts_with("no objective is set"));
+        assert!(list(&json!({}), now(), Paint(false)).starts_with("no objective is set"));
     }
 }

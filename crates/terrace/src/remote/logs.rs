@@ -8,11 +8,11 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 use terrace_admin::client::{self, ClientError};
-use terrace_instruments::Timestamp;
 use terrace_runtime::clock;
+use terrace_signals::records::telling_rank;
 use terrace_telemetry::for_terminal;
 
-use super::{Paint, encoded, say};
+use super::{Paint, encoded, moment, say};
 use crate::cli::{Global, Logs};
 
 /// Columns for the name of the instance.
@@ -64,17 +64,7 @@ fn shown(record: &Value, now: SystemTime, paint: Paint) -> String {
     let who = if text("instance").is_empty() { text("service") } else { text("instance") };
     let who = paint.name(text("service"), &format!("{:WHO_WIDTH$}", for_terminal(who, false)));
     let level = paint.level(text("level"));
-    format!("{} {level} {who} {}", paint.faint(&time(text("time"), now)), what(record, paint))
-}
-
-/// The time of day, behind the day unless that is today.
-fn time(time: &str, now: SystemTime) -> String {
-    let plain = for_terminal(time.trim_end_matches('Z'), false);
-    let today = Timestamp::default().format(now)[..10].to_owned();
-    match plain.split_once('T') {
-        Some((day, of_day)) if day == today => of_day.to_owned(),
-        _ => plain.replace('T', " "),
-    }
+    format!("{} {level} {who} {}", paint.faint(&moment(text("time"), now)), what(record, paint))
 }
 
 fn what(record: &Value, paint: Paint) -> String {
@@ -88,7 +78,13 @@ fn what(record: &Value, paint: Paint) -> String {
     };
     let ids = ["request_id", "trace_id"].iter().filter_map(|key| Some((*key, record.get(key)?)));
     let fields = record["fields"].as_object().into_iter().flatten();
-    for (name, value) in fields.map(|(name, value)| (name.as_str(), value)).chain(ids) {
+    let mut fields: Vec<(&str, &Value)> = fields.map(|(name, value)| (name.as_str(), value)).collect();
+    // What only says again whose line it is would be told twice.
+    fields.retain(|(name, value)| {
+        !(matches!(*name, "service" | "instance") && record.get(name) == Some(value))
+    });
+    fields.sort_by_key(|(name, _)| telling_rank(name));
+    for (name, value) in fields.into_iter().chain(ids) {
         out.push_str(&format!(
             " {}{}",
             paint.faint(&format!("{}=", for_terminal(name, false))),
@@ -131,6 +127,19 @@ mod tests {
         assert_eq!(
             shown(&record, now(), Paint(false)),
             "12:03:04.512 warn  orders-1       slow ms=740 to=\"a b\" who=eve trace_id=4bf9"
+        );
+    }
+
+    #[test]
+    fn what_became_of_a_request_stands_first() {
+        let record = json!({
+            "time": "2024-01-01T12:00:00.000Z", "level": "info", "service": "catalog", "instance": "catalog-1", "event": "request",
+            "fields": { "at": "x", "instance": "catalog-1", "items": 3, "method": "GET", "path": "/products", "status": 200, "took_ms": 4 },
+        });
+        let line = shown(&record, now(), Paint(false));
+        assert!(
+            line.ends_with(" request method=GET path=/products status=200 took_ms=4 items=3 at=x"),
+            "{line}"
         );
     }
 

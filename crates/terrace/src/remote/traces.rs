@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde_json::Value;
 use terrace_admin::client::{self, ClientError};
+use terrace_runtime::clock;
 use terrace_telemetry::for_terminal;
 
-use super::{Paint, encoded, print, values};
+use super::{Paint, encoded, print, second, values};
 use crate::cli::{Global, Traces};
 
 /// Characters of the waterfall's bars.
@@ -27,7 +29,7 @@ pub(super) async fn run(socket: &Path, traces: &Traces, global: &Global) -> Resu
     let value = client::request(socket, "GET", &path, None).await?;
     print(global, &value, |paint| match traces.id {
         Some(_) => waterfall(&value, paint),
-        None => list(&value, paint),
+        None => list(&value, clock::wall(), paint),
     });
     Ok(())
 }
@@ -45,7 +47,7 @@ fn list_path(traces: &Traces) -> String {
     path
 }
 
-fn list(value: &Value, paint: Paint) -> String {
+fn list(value: &Value, now: SystemTime, paint: Paint) -> String {
     let mut out = String::new();
     for trace in values(&value["traces"]) {
         let failed = trace["is_error"] == true;
@@ -56,7 +58,7 @@ fn list(value: &Value, paint: Paint) -> String {
         let _infallible = writeln!(
             out,
             "{} {} {status} {:>8} {} {} {}",
-            paint.faint(text(trace, "start").get(..19).unwrap_or_default()),
+            paint.faint(&second(text(trace, "start"), now)),
             text(trace, "trace_id"),
             time(trace["duration_seconds"].as_f64()),
             paint.bold(&shown(text(trace, "root"))),
@@ -237,10 +239,13 @@ mod tests {
             "status": 502, "kept": "error",
         });
         assert_eq!(
-            list(&json!({ "traces": [trace] }), Paint(false)),
-            "2026-01-31T12:00:00 4bf92f3577b34da6a3ce929d0e0e4736 502   1.25 s GET /orders/* orders → stock (7 spans, error)\n"
+            list(&json!({ "traces": [trace] }), SystemTime::UNIX_EPOCH, Paint(false)),
+            "2026-01-31 12:00:00 4bf92f3577b34da6a3ce929d0e0e4736 502   1.25 s GET /orders/* orders → stock (7 spans, error)\n"
         );
-        assert!(list(&json!({ "traces": [] }), Paint(false)).starts_with("no trace is kept"));
+        assert!(
+            list(&json!({ "traces": [] }), SystemTime::UNIX_EPOCH, Paint(false))
+                .starts_with("no trace is kept")
+        );
     }
 
     #[test]

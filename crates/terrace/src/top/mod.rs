@@ -3,7 +3,6 @@
 //! What is shown and what a key means is decided by pure code ([`view`], [`state`]); here are the terminal, the keyboard and
 //! the socket. Whatever ends it, a key, a signal or a panic, the terminal is given back as it was.
 
-mod figures;
 mod rows;
 mod state;
 mod view;

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use terrace_admin::map::{Figures, Instance, Listener, Map, Route, Service};
 
-use super::figures;
 use super::state::{Sort, State};
+use crate::figures;
 
 /// What a line is about. It stays the same while figures come and go.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

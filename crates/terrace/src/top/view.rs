@@ -6,9 +6,9 @@ use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
 use terrace_admin::map::Map;
 
-use super::figures;
 use super::rows::{Line, Mood, Row, lines};
 use super::state::{Mode, State};
+use crate::figures;
 
 /// Whether there are colours; shapes and words say the same.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! Numbers as they fit into a column: two or three digits that mean something, and the unit.
 
 /// Requests a second: `0`, `0.4`, `12.3`, `142`, `1.2k`.
-pub(super) fn rate(rate: f64) -> String {
+pub(crate) fn rate(rate: f64) -> String {
     match rate {
         rate if !rate.is_finite() => UNKNOWN.to_owned(),
         rate if rate < 0.05 => "0".to_owned(),
@@ -14,7 +14,7 @@ pub(super) fn rate(rate: f64) -> String {
 }
 
 /// A share as percent: `0 %`, `0.02 %`, `12 %`.
-pub(super) fn percent(share: Option<f64>) -> String {
+pub(crate) fn percent(share: Option<f64>) -> String {
     match share.map(|share| share * 100.0) {
         Some(0.0) => "0 %".to_owned(),
         Some(percent) if percent < 0.01 => "<0.01 %".to_owned(),
@@ -26,7 +26,7 @@ pub(super) fn percent(share: Option<f64>) -> String {
 }
 
 /// A span of time: `850 µs`, `12 ms`, `1.2 s`.
-pub(super) fn seconds(seconds: Option<f64>) -> String {
+pub(crate) fn seconds(seconds: Option<f64>) -> String {
     match seconds {
         Some(seconds) if seconds < 0.000_999_5 => format!("{:.0} µs", seconds * 1e6),
         Some(seconds) if seconds < 0.009_95 => format!("{:.1} ms", seconds * 1e3),
@@ -38,7 +38,7 @@ pub(super) fn seconds(seconds: Option<f64>) -> String {
 }
 
 /// Bytes: `34 MiB`.
-pub(super) fn bytes(bytes: Option<f64>) -> String {
+pub(crate) fn bytes(bytes: Option<f64>) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let Some(mut number) = bytes.filter(|bytes| bytes.is_finite()) else { return UNKNOWN.to_owned() };
     let mut unit = "B";
@@ -53,7 +53,7 @@ pub(super) fn bytes(bytes: Option<f64>) -> String {
 }
 
 /// How long something has been: `12 s`, `5 min`, `3 h`, `4 d`.
-pub(super) fn age(seconds: u64) -> String {
+pub(crate) fn age(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7_199 => format!("{} min", seconds / 60),
@@ -63,7 +63,7 @@ pub(super) fn age(seconds: u64) -> String {
 }
 
 /// A count that may be a mean.
-pub(super) fn count(count: f64) -> String {
+pub(crate) fn count(count: f64) -> String {
     if count.is_finite() { format!("{count:.0}") } else { UNKNOWN.to_owned() }
 }
 
@@ -72,7 +72,7 @@ const UNKNOWN: &str = "–";
 
 /// The newest `width` points as bars of eight heights, the highest of all shown being full; a zero is a low line, so that
 /// silence can be told from nothing known.
-pub(super) fn spark(points: &[f32], width: usize) -> String {
+pub(crate) fn spark(points: &[f32], width: usize) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let shown = &points[points.len().saturating_sub(width)..];
     let highest = shown.iter().copied().filter(|point| point.is_finite()).fold(0.0_f32, f32::max);
