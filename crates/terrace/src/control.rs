@@ -9,8 +9,8 @@ use terrace_fleet::Error as FleetError;
 use terrace_runtime::clock;
 use terrace_upstream::EndpointReport;
 
-use crate::file::{self, Source, Tls};
-use crate::running::{Origin, Running, UpError};
+use crate::file::{self, Source};
+use crate::running::{InForce, Origin, Running, UpError};
 
 /// A running Terrace as the admin API sees it.
 pub(crate) struct Remote(pub(crate) Arc<Running>);
@@ -21,14 +21,7 @@ impl Control for Remote {
     }
 
     fn config(&self) -> Answer<'_, Value> {
-        Box::pin(async {
-            match &self.0.origin {
-                Origin::File(path, env) => file::load_here(path, env.as_deref())
-                    .map(|loaded| loaded.to_json())
-                    .map_err(|problems| refused(UpError::File(problems))),
-                Origin::Command(command) => Ok(json!({ "command": command })),
-            }
-        })
+        Box::pin(async { Ok(config(&self.0).await) })
     }
 
     fn reload(&self) -> Answer<'_, Value> {
@@ -131,6 +124,33 @@ async fn settled(running: &Running, service: &str) -> Result<Value, ControlError
     }
 }
 
+/// What is in force, each value with where it was written, and how the file has moved away from it since.
+async fn config(running: &Running) -> Value {
+    let in_force = running.in_force();
+    let mut shown = (*in_force.written).clone();
+    match &running.origin {
+        Origin::Command(command) => shown["command"] = json!(command),
+        Origin::File(path, env) => {
+            shown["file"] = json!({ "path": path, "env": env });
+            shown["on_disk"] = on_disk(running.origin.clone(), in_force).await;
+        }
+    }
+    shown
+}
+
+/// What a reload would change, or why there would be none. Reading files is not for the control plane's thread.
+async fn on_disk(origin: Origin, in_force: Arc<InForce>) -> Value {
+    let compare = move || match origin.read() {
+        Ok(loaded) => {
+            let changes = file::diff(&in_force.resolved, &loaded.resolved);
+            json!({ "changes": changes.iter().map(ToString::to_string).collect::<Vec<_>>(), "problem": null })
+        }
+        Err(UpError::File(problems)) => json!({ "changes": [], "problem": problems.render(false) }),
+        Err(error) => json!({ "changes": [], "problem": error.to_string() }),
+    };
+    tokio::task::spawn_blocking(compare).await.unwrap_or_default()
+}
+
 async fn status(running: &Running) -> Value {
     let in_force = running.in_force();
     let fleet = running.fleet.status().await;
@@ -156,7 +176,7 @@ async fn status(running: &Running) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "uptime_seconds": clock::now().saturating_sub(running.started_at).as_secs(),
-        "listeners": in_force.resolved.listeners.values().map(listener).collect::<Vec<_>>(),
+        "listeners": in_force.resolved.listeners.values().map(|found| listener(running, found)).collect::<Vec<_>>(),
         "routes": in_force.resolved.routes.len(),
         "services": services,
         "probes": admin.and_then(|addresses| addresses.probes).map(|address| address.to_string()),
@@ -174,11 +194,8 @@ pub(crate) fn kind(source: &Source) -> &'static str {
     }
 }
 
-fn listener(listener: &file::Listener) -> Value {
-    let scheme = if listener.tls == Tls::Off { "http" } else { "https" };
-    let urls: Vec<String> =
-        listener.addresses.iter().map(|address| format!("{scheme}://{address}")).collect();
-    json!({ "name": listener.name, "urls": urls })
+fn listener(running: &Running, listener: &file::Listener) -> Value {
+    json!({ "name": listener.name, "urls": running.urls(listener) })
 }
 
 fn endpoint(report: &EndpointReport) -> Value {

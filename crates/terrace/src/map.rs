@@ -9,12 +9,12 @@ use terrace_admin::map::{Figures, Instance, Listener, Map, Route, Service};
 use terrace_fleet::{FleetStatus, InstanceStatus, ServiceStatus};
 use terrace_runtime::clock;
 use terrace_signals::alerts::{AlertState, Severity};
-use terrace_signals::series::{Line, Measure, Quantile, Query, Selector};
+use terrace_signals::series::{Measure, Quantile, Query, Selector};
 use terrace_telemetry::Handle as Telemetry;
 use terrace_upstream::EndpointReport;
 
 use crate::control::kind;
-use crate::file::{self, Action, Resolved, Source, Tls};
+use crate::file::{self, Action, Resolved, Source};
 use crate::running::{InForce, Running};
 
 /// A map younger than this is shown again.
@@ -58,7 +58,7 @@ impl Running {
             uptime_seconds: now.saturating_sub(self.started_at).as_secs(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             total: total(&routes, &numbers),
-            listeners: listeners(&in_force, &numbers),
+            listeners: self.map_listeners(&in_force, &numbers),
             services: self.map_services(&in_force.resolved, fleet, &numbers, now),
             routes,
             alerts_firing: self.firing(),
@@ -75,6 +75,17 @@ impl Running {
             firing.filter(|alert| alert.severity == severity).count() as u32
         };
         [of(Severity::Page), of(Severity::Ticket)]
+    }
+
+    fn map_listeners(&self, in_force: &InForce, numbers: &Numbers) -> Vec<Listener> {
+        let listener = |found: &file::Listener| Listener {
+            name: found.name.clone(),
+            urls: self.urls(found),
+            connections: numbers.connections.get(&found.name).copied().unwrap_or_default(),
+            accepted_rate: numbers.accepted.get(&found.name).copied().unwrap_or_default(),
+            routes: routes_of(&in_force.resolved, &found.name),
+        };
+        in_force.resolved.listeners.values().map(listener).collect()
     }
 
     fn map_services(
@@ -138,25 +149,12 @@ fn route(found: &file::Route, numbers: &Numbers) -> Route {
     }
 }
 
-fn listeners(in_force: &InForce, numbers: &Numbers) -> Vec<Listener> {
-    let routes_of = |listener: &str| {
-        let routes = in_force.resolved.routes.values();
-        let reachable = routes.filter(|route| {
-            route.listeners.is_empty() || route.listeners.iter().any(|name| name == listener)
-        });
-        reachable.map(|route| route.name.clone()).collect()
+/// The routes that can be reached through a listener.
+fn routes_of(resolved: &Resolved, listener: &str) -> Vec<String> {
+    let is_reachable = |route: &&file::Route| {
+        route.listeners.is_empty() || route.listeners.iter().any(|name| name == listener)
     };
-    let listener = |found: &file::Listener| {
-        let scheme = if found.tls == Tls::Off { "http" } else { "https" };
-        Listener {
-            name: found.name.clone(),
-            urls: found.addresses.iter().map(|address| format!("{scheme}://{address}")).collect(),
-            connections: numbers.connections.get(&found.name).copied().unwrap_or_default(),
-            accepted_rate: numbers.accepted.get(&found.name).copied().unwrap_or_default(),
-            routes: routes_of(&found.name),
-        }
-    };
-    in_force.resolved.listeners.values().map(listener).collect()
+    resolved.routes.values().filter(is_reachable).map(|route| route.name.clone()).collect()
 }
 
 fn managed(
@@ -238,10 +236,11 @@ impl Numbers {
         let available = ask.single("terrace_host_memory_available_bytes", Measure::Value);
         let memory = ask.single("terrace_host_memory_total_bytes", Measure::Value);
         let outside = |quantile| ask.single(OUTSIDE, Measure::Quantile(quantile));
+        let endpoints = ask.endpoints();
         Self {
             routes: ask.routes(),
-            services: ask.services(),
-            endpoints: ask.endpoints(),
+            services: with_sparks_of(&endpoints, ask.services()),
+            endpoints,
             cpu: of_instances("terrace_instance_cpu_seconds_total", Measure::Rate),
             memory: of_instances("terrace_instance_memory_bytes", Measure::Value),
             connections: ask.by_one("terrace_connections", Measure::Value, "listener"),
@@ -285,8 +284,22 @@ impl Numbers {
     }
 }
 
+/// A service's past is that of its endpoints together: asked for once, it serves both.
+fn with_sparks_of(
+    endpoints: &BTreeMap<(String, String), Figures>,
+    mut services: BTreeMap<String, Figures>,
+) -> BTreeMap<String, Figures> {
+    for (name, figures) in &mut services {
+        let own = endpoints.iter().filter(|((service, _), _)| service == name);
+        figures.spark = add_up(own.map(|(_, figures)| figures.spark.as_slice()));
+    }
+    services
+}
+
 /// All requests from outside as one distribution.
 const OUTSIDE: &str = "terrace_outside_request_duration_seconds";
+/// Attempts by service, endpoint and outcome.
+const UPSTREAM: &str = "terrace_upstream_requests_total";
 
 /// Questions to telemetry about the last seconds.
 struct Ask<'a>(&'a Telemetry);
@@ -315,10 +328,10 @@ impl Ask<'_> {
         self.recent(name, measure, &[]).into_iter().next().map(|(_, value)| value)
     }
 
-    fn sparks(&self, name: &str, by: &str) -> BTreeMap<String, Vec<f32>> {
-        let chart = self.0.query(&question(name, Measure::Rate, &[by], SPARK));
-        let name = |line: &Line| values(&line.labels, &[by]).pop().unwrap_or_default();
-        chart.lines.iter().map(|line| (name(line), spark(&line.points))).collect()
+    /// By the values of those labels.
+    fn sparks(&self, name: &str, by: &[&str]) -> Vec<(Vec<String>, Vec<f32>)> {
+        let chart = self.0.query(&question(name, Measure::Rate, by, SPARK));
+        chart.lines.iter().map(|line| (values(&line.labels, by), spark(&line.points))).collect()
     }
 
     fn routes(&self) -> BTreeMap<String, Figures> {
@@ -330,34 +343,34 @@ impl Ask<'_> {
         for (route, in_flight) in self.by_one("terrace_requests_in_flight", Measure::Value, "route") {
             figures.entry(route).or_default().in_flight = in_flight;
         }
-        for (route, spark) in self.sparks("terrace_requests_total", "route") {
-            figures.entry(route).or_default().spark = spark;
+        for (route, spark) in self.sparks("terrace_requests_total", &["route"]) {
+            figures.entry(route.concat()).or_default().spark = spark;
         }
         figures
     }
 
     fn services(&self) -> BTreeMap<String, Figures> {
-        let outcomes = self.by("terrace_upstream_requests_total", Measure::Rate, ["service", "outcome"]);
+        let outcomes = self.by(UPSTREAM, Measure::Rate, ["service", "outcome"]);
         let counted = self.counted(&outcomes, |outcome| outcome != "success");
         let mut figures = self.timed(counted, "terrace_upstream_first_byte_seconds", "service");
         for (service, in_flight) in self.by_one("terrace_upstream_in_flight", Measure::Value, "service") {
             figures.entry(service).or_default().in_flight = in_flight;
         }
-        for (service, spark) in self.sparks("terrace_upstream_requests_total", "service") {
-            figures.entry(service).or_default().spark = spark;
-        }
         figures
     }
 
     fn endpoints(&self) -> BTreeMap<(String, String), Figures> {
-        let name = "terrace_upstream_requests_total";
         let mut figures: BTreeMap<(String, String), Figures> = BTreeMap::new();
-        for (labels, rate) in self.recent(name, Measure::Rate, &["service", "endpoint", "outcome"]) {
+        for (labels, rate) in self.recent(UPSTREAM, Measure::Rate, &["service", "endpoint", "outcome"]) {
             let [service, endpoint, outcome] = labels.as_slice() else { continue };
             let figures = figures.entry((service.clone(), endpoint.clone())).or_default();
             add(figures, rate, outcome != "success");
         }
         figures.values_mut().for_each(to_share);
+        for (labels, spark) in self.sparks(UPSTREAM, &["service", "endpoint"]) {
+            let [service, endpoint] = labels.as_slice() else { continue };
+            figures.entry((service.clone(), endpoint.clone())).or_default().spark = spark;
+        }
         figures
     }
 

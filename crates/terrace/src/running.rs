@@ -18,7 +18,7 @@ use terrace_telemetry::{Instance, Style, Telemetry, for_terminal, record_json};
 
 use crate::compile::{self, edge::Parts, fleet::Neighbours};
 use crate::control::Remote;
-use crate::file::{self, Resolved, Tls};
+use crate::file::{self, Loaded, Resolved, Tls};
 use crate::rotation::Upstreams;
 use crate::services::Services;
 use crate::state::State;
@@ -63,10 +63,10 @@ pub(crate) enum UpError {
 
 impl Origin {
     /// Reads the configuration anew.
-    pub(crate) fn read(&self) -> Result<Resolved, UpError> {
+    pub(crate) fn read(&self) -> Result<Loaded, UpError> {
         let read = match self {
-            Self::File(path, env) => file::load_here(path, env.as_deref()).map(|loaded| loaded.resolved),
-            Self::Command(command) => Resolved::for_command(command),
+            Self::File(path, env) => file::load_here(path, env.as_deref()),
+            Self::Command(command) => Loaded::for_command(command),
         };
         read.map_err(UpError::File)
     }
@@ -96,6 +96,8 @@ pub(crate) struct Running {
 /// The configuration that is served, and what was chosen for it.
 pub(crate) struct InForce {
     pub(crate) resolved: Resolved,
+    /// The same, each value with where it was written, to be shown: the file may say something else by now.
+    pub(crate) written: Arc<serde_json::Value>,
     pub(crate) internal: BTreeMap<String, SocketAddr>,
     /// Where the app's own telemetry is taken in, if anywhere.
     pub(crate) otlp: Option<SocketAddr>,
@@ -143,23 +145,24 @@ pub(crate) async fn start(
     style: Style,
     stop: Drainer,
 ) -> Result<(Arc<Running>, Tasks), UpError> {
-    let resolved = origin.read()?;
+    let loaded = origin.read()?;
+    let resolved = &loaded.resolved;
     let folder = &resolved.terrace.state_folder;
     let refused = |error| UpError::State { folder: folder.clone(), error };
     let state = State::open(folder).map_err(refused)?;
     let identity_key = state.identity_key().map_err(refused)?;
-    let otlp = otlp_address(&resolved, &state, None).map_err(refused)?;
+    let otlp = otlp_address(resolved, &state, None).map_err(refused)?;
 
     let threads = resolved.terrace.threads.map_or_else(threads::available_cores, |count| count as usize);
     let meter = Meter::new(threads);
-    let config = compile::telemetry::config(&resolved, style, otlp, state.folder());
+    let config = compile::telemetry::config(resolved, style, otlp, state.folder());
     let telemetry = Telemetry::build(config, meter.clone())?;
     let log = telemetry.log();
     let cores = threads::Cores::start(threads).map_err(UpError::Threads)?;
     let edge = Edge::build(cores, meter.clone(), &log, &telemetry.tracer());
     let services = Arc::new(Services::new(meter.clone(), log.clone(), identity_key));
     let rotation = Arc::new(Upstreams { services: Arc::clone(&services), edge: edge.clone() });
-    let (fleet, fleet_handle) = build_fleet(&resolved, &state, rotation, &meter, &log)?;
+    let (fleet, fleet_handle) = build_fleet(resolved, &state, rotation, &meter, &log)?;
 
     let running = Arc::new(Running {
         origin,
@@ -174,6 +177,7 @@ pub(crate) async fn start(
         last_map: crate::map::Last::default(),
         in_force: Mutex::new(Arc::new(InForce {
             resolved: resolved.clone(),
+            written: Arc::default(),
             internal: BTreeMap::new(),
             otlp,
         })),
@@ -182,11 +186,11 @@ pub(crate) async fn start(
         changing: tokio::sync::Mutex::default(),
         certificates: Mutex::default(),
     });
-    let admin = running.build_admin(&resolved, &telemetry, &log)?;
-    running.serve(resolved.clone(), otlp).await?;
+    let admin = running.build_admin(resolved, &telemetry, &log)?;
+    running.serve(&loaded, otlp).await?;
     let tasks = Tasks::spawn(telemetry, fleet, admin);
     tokio::spawn(tell_instances(running.fleet.clone(), running.telemetry.clone()));
-    running.fleet.apply(running.fleet_services(&resolved)).await?;
+    running.fleet.apply(running.fleet_services(resolved)).await?;
     Ok((running, tasks))
 }
 
@@ -237,16 +241,18 @@ impl Running {
         Arc::clone(&self.in_force.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Serves requests as `resolved` says: all that can be refused is tried first, then everything changes.
-    async fn serve(&self, resolved: Resolved, otlp: Option<SocketAddr>) -> Result<(), UpError> {
+    /// Serves requests as `loaded` says: all that can be refused is tried first, then everything changes.
+    async fn serve(&self, loaded: &Loaded, otlp: Option<SocketAddr>) -> Result<(), UpError> {
+        let resolved = &loaded.resolved;
         let refused = |error| UpError::State { folder: self.state.folder().to_owned(), error };
         let before = self.in_force();
         let internal =
             self.state.internal_addresses(&resolved.services, &before.internal).map_err(refused)?;
-        let in_force = Arc::new(InForce { resolved: resolved.clone(), internal, otlp });
-        self.fleet.check(&compile::fleet::services(&resolved, &in_force.neighbours()))?;
-        let prepared = self.services.prepare(&resolved)?;
-        let certified = self.certified(&resolved)?;
+        let written = Arc::new(loaded.to_json());
+        let in_force = Arc::new(InForce { resolved: resolved.clone(), written, internal, otlp });
+        self.fleet.check(&compile::fleet::services(resolved, &in_force.neighbours()))?;
+        let prepared = self.services.prepare(resolved)?;
+        let certified = self.certified(resolved)?;
         let shared =
             |certified: &Certified| (certified.listener.clone(), Arc::clone(&certified.certificates));
         let certificates = certified.iter().map(shared).collect();
@@ -255,9 +261,9 @@ impl Running {
             certificates: &certificates,
             internal: &in_force.internal,
         };
-        self.edge.apply(compile::edge::config(&resolved, &parts)).await?;
+        self.edge.apply(compile::edge::config(resolved, &parts)).await?;
         self.keep_certificates(certified);
-        self.services.commit(&resolved, prepared)?;
+        self.services.commit(resolved, prepared)?;
         *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) = in_force;
         Ok(())
     }
@@ -269,21 +275,22 @@ impl Running {
     /// Reads the configuration anew and takes it into use, whole or not at all; says what changed.
     pub(crate) async fn reload(&self) -> Result<Vec<file::Change>, UpError> {
         let _one_at_a_time = self.changing.lock().await;
-        let resolved = self.origin.read()?;
-        let changes = file::diff(&self.in_force().resolved, &resolved);
-        self.warn_of_what_needs_a_restart(&resolved);
+        let loaded = self.origin.read()?;
+        let resolved = &loaded.resolved;
+        let changes = file::diff(&self.in_force().resolved, resolved);
+        self.warn_of_what_needs_a_restart(resolved);
         let before = self.in_force();
         let refused = |error| UpError::State { folder: self.state.folder().to_owned(), error };
-        let otlp = otlp_address(&resolved, &self.state, before.otlp).map_err(refused)?;
-        self.apply_around(&resolved, otlp)?;
-        if let Err(error) = self.serve(resolved.clone(), otlp).await {
+        let otlp = otlp_address(resolved, &self.state, before.otlp).map_err(refused)?;
+        self.apply_around(resolved, otlp)?;
+        if let Err(error) = self.serve(&loaded, otlp).await {
             if let Err(more) = self.apply_around(&before.resolved, before.otlp) {
                 let event = Event::new(Level::Error, "reload.not_undone").field("problem", more.to_string());
                 self.log.emit(event.message("[log] and [admin] are as the refused file wants them"));
             }
             return Err(error);
         }
-        self.fleet.apply(self.fleet_services(&resolved)).await?;
+        self.fleet.apply(self.fleet_services(resolved)).await?;
         self.log.emit(Event::new(Level::Info, "reload.done").message(file::summary(&changes)));
         Ok(changes)
     }
@@ -426,14 +433,24 @@ impl Running {
             .collect()
     }
 
+    /// Where clients of a listener can connect: with the true port where the file leaves it to the system.
+    pub(crate) fn urls(&self, listener: &file::Listener) -> Vec<String> {
+        let scheme = if listener.tls == Tls::Off { "http" } else { "https" };
+        let bound = |address| self.edge.bound(&listener.name, address).unwrap_or(address);
+        listener.addresses.iter().map(|address| format!("{scheme}://{}", bound(*address))).collect()
+    }
+
     /// Says where clients can connect.
     pub(crate) fn announce(&self) {
         for listener in self.in_force().resolved.listeners.values() {
-            let scheme = if listener.tls == Tls::Off { "http" } else { "https" };
-            for address in &listener.addresses {
+            for url in self.urls(listener) {
                 let event = Event::new(Level::Info, "listening").field("listener", listener.name.as_str());
-                self.log.emit(event.message(format!("{scheme}://{address}")));
+                self.log.emit(event.message(url));
             }
+        }
+        if let Some(address) = self.admin.get().and_then(|admin| admin.addresses().loopback) {
+            let event = Event::new(Level::Info, "dashboard").field("address", address.to_string());
+            self.log.emit(event.message("`terrace dashboard` opens it"));
         }
         self.log.emit(Event::new(Level::Info, "ready").message("every service is ready"));
     }

@@ -125,6 +125,14 @@ impl Loaded {
     pub fn to_json(&self) -> serde_json::Value {
         print::to_json(&self.tree, &self.sources)
     }
+
+    /// The configuration of `terrace up -- COMMAND`: one instance of it at port 8080. Its text is no file's.
+    ///
+    /// # Errors
+    /// When the command is empty.
+    pub fn for_command(command: &[String]) -> Result<Self, Problems> {
+        command::for_command(command)
+    }
 }
 
 /// Reads the configuration at `path`, with the overlay of `env_name` where one is asked for.
@@ -196,11 +204,11 @@ fn check_around_syntax(tree: &Node, reader: &mut Reader<'_>) {
 }
 
 impl Resolved {
-    /// The configuration of `terrace up -- COMMAND`: one instance of it at port 8080.
+    /// That of [`Loaded::for_command`].
     ///
     /// # Errors
     /// When the command is empty.
     pub fn for_command(command: &[String]) -> Result<Self, Problems> {
-        command::for_command(command)
+        command::for_command(command).map(|loaded| loaded.resolved)
     }
 }

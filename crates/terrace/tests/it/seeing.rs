@@ -170,6 +170,54 @@ fn the_admin_api_lets_nobody_in_who_is_not_meant() {
 }
 
 #[test]
+fn the_configuration_shown_is_the_one_in_force_whatever_the_file_says_by_now() {
+    let world = world();
+    let (_port, _, file) = shop(&world, 1);
+    let api = Port::reserve();
+    world.folder.write("token", TOKEN);
+    let file = format!("{file}[admin]\naddress = \"{api}\"\ntoken = {{ file = \"token\" }}\n");
+    let terrace = world.up(&file);
+    let config = || -> Value {
+        let request = Request::get("/v1/config").with("Host", &api.to_string());
+        let answer = request.with("Authorization", &format!("Bearer {TOKEN}")).send(api.address());
+        serde_json::from_str(&answer.text()).expect("it is JSON")
+    };
+    let instances = |config: &Value| {
+        let values = config["values"].as_array().expect("there are values").iter();
+        let mut found = values.filter(|value| value["name"] == "web" && value["key"] == "instances");
+        found.next().map(|value| (value["value"].clone(), value["written"]["line"].is_u64()))
+    };
+    let in_force = Some((Value::from("1"), true));
+    let same = config();
+    assert_eq!((instances(&same), &same["on_disk"]["problem"]), (in_force.clone(), &Value::Null));
+    assert_eq!(same["on_disk"]["changes"], Value::Array(Vec::new()));
+    world.write(&file.replace("instances = 1", "instances = 2"));
+    let changed = config();
+    assert_eq!(instances(&changed), in_force);
+    assert_eq!(changed["on_disk"]["changes"][0], "service web: instances 1 → 2");
+    world.write("[service.web]\nrum = \"x\"\n");
+    let broken = config();
+    assert_eq!(instances(&broken), in_force);
+    let problem = broken["on_disk"]["problem"].as_str().expect("the file is wrong");
+    assert!(problem.contains("rum"), "{problem}");
+    terrace.reload_with(&file.replace("instances = 1", "instances = 2")).ok();
+    assert_eq!(instances(&config()), Some((Value::from("2"), true)));
+}
+
+#[test]
+fn a_port_that_the_system_chose_is_told() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 1);
+    let terrace = world.up(&file.replace(&address.to_string(), "127.0.0.1:0"));
+    let url = terrace.status()["listeners"][0]["urls"][0].as_str().map(str::to_owned).expect("it listens");
+    let told: SocketAddr =
+        url.strip_prefix("http://").and_then(|text| text.parse().ok()).expect("an address");
+    assert_ne!(told.port(), 0);
+    assert_eq!(get(told, "/").status, 200);
+    assert_eq!(terrace.event("listening")["message"], url.as_str());
+}
+
+#[test]
 fn who_changed_what_is_on_record() {
     let world = world();
     let (_port, _, file) = shop(&world, 1);
