@@ -4,6 +4,12 @@
 //! spent the budget when the window ends; at rate 14.4 an hour costs 2 % of thirty days' budget. Each rule looks at two
 //! windows: the long one says that it matters, the short one that it still goes on, so that an alert ends soon after
 //! its cause. (The Site Reliability Workbook, chapter 5, "Multiwindow, Multi-Burn-Rate Alerts".)
+//!
+//! The Workbook's windows are full. Just after a start they are not, and six failures of the first hundred requests
+//! would be sixty times the budget "of the last three days". A page may come from what little is known: whoever fails in
+//! the first minute fails users now. A ticket says that the budget wears away over days, which no first minute can show;
+//! so the part of a window of days that nobody counted is taken to have been as busy and without a failure. Then a ticket
+//! needs as long after a start as it needs after a calm month: rate × long window × (1 − goal) / share that fails.
 
 use std::time::Duration;
 
@@ -84,9 +90,11 @@ pub(crate) fn budget_left(counts: Counts, goal: f64) -> f64 {
 }
 
 impl BurnRule {
-    /// Whether it fires, given what was counted in both windows.
-    pub(crate) fn holds(&self, long: Counts, short: Counts, goal: f64) -> bool {
-        long.bad >= BAD_MIN && burn_rate(long, goal) > self.rate && burn_rate(short, goal) > self.rate
+    /// Whether it fires, given what was counted in both windows, and the share of the long one in which there was
+    /// counting at all.
+    pub(crate) fn holds(&self, (long, covered): (Counts, f64), short: Counts, goal: f64) -> bool {
+        let rate = burn_rate(long, goal) * covered;
+        long.bad >= BAD_MIN && rate > self.rate && burn_rate(short, goal) > self.rate
     }
 
     /// `burn 14.4x over 1h and 5m`.
@@ -133,17 +141,17 @@ mod tests {
     fn one_failure_at_low_traffic_fires_nothing_and_five_do() {
         let rule = BURN_RULES[0];
         let few = |bad| Counts { total: 100, bad };
-        assert!(!rule.holds(few(4), few(4), 0.999));
-        assert!(rule.holds(few(5), few(5), 0.999));
+        assert!(!rule.holds((few(4), 1.0), few(4), 0.999));
+        assert!(rule.holds((few(5), 1.0), few(5), 0.999));
     }
 
     #[test]
     fn a_rate_of_exactly_the_rules_does_not_fire() {
         let rule = BURN_RULES[1];
         let counts = |bad| Counts { total: 1_000_000, bad };
-        assert!(!rule.holds(counts(6_000), counts(6_000), 0.999));
-        assert!(rule.holds(counts(6_001), counts(6_001), 0.999));
-        assert!(!rule.holds(counts(6_001), counts(6_000), 0.999), "it no longer goes on");
+        assert!(!rule.holds((counts(6_000), 1.0), counts(6_000), 0.999));
+        assert!(rule.holds((counts(6_001), 1.0), counts(6_001), 0.999));
+        assert!(!rule.holds((counts(6_001), 1.0), counts(6_000), 0.999), "it no longer goes on");
     }
 
     #[test]

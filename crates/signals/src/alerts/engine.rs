@@ -466,7 +466,11 @@ impl Tracked {
 
     fn judge(&self, at: Duration, rule: &BurnRule) -> Verdict {
         let (long, short) = (self.ledger.window(at, rule.long), self.ledger.window(at, rule.short));
-        if rule.holds(long, short, self.goal) { Verdict::Holds } else { Verdict::Clear }
+        if rule.holds((long, self.ledger.covered(at, rule.long)), short, self.goal) {
+            Verdict::Holds
+        } else {
+            Verdict::Clear
+        }
     }
 
     fn identity(&self, rule: &BurnRule) -> Identity {
@@ -501,19 +505,22 @@ impl Tracked {
             Promise::Success => "failed".to_owned(),
             Promise::Latency(goal) => format!("took longer than {}", span(goal.under)),
         };
-        let left = budget_left(self.ledger.window(at, self.window), self.goal);
         let summary = format!(
-            "{}% of requests {what} in the last {} ({} of {}), {} times what {}% allows; {}% of the budget of {} is left",
+            "{}% of requests {what} in the last {} ({} of {}), {} times what {}% allows; {}",
             figure(share(long) * 100.0),
             span(rule.long),
             long.bad,
             long.total,
             figure(rate),
             figure(self.goal * 100.0),
-            figure((left * 100.0).floor()),
-            span(self.window),
+            budget_words(budget_left(self.ledger.window(at, self.window), self.goal), self.window),
         );
         (rate, summary)
+    }
+
+    /// How many times faster than allowed the budget was spent over a window, as the rules judge it.
+    fn burn(&self, at: Duration, window: Duration) -> f64 {
+        burn_rate(self.ledger.window(at, window), self.goal) * self.ledger.covered(at, window)
     }
 
     fn view(&self, at: Duration) -> ObjectiveView {
@@ -538,11 +545,20 @@ impl Tracked {
             total: whole.total,
             bad: whole.bad,
             budget_left: budget_left(whole, self.goal),
-            burn: BURN_WINDOWS
-                .map(|window| (window, burn_rate(self.ledger.window(at, window), self.goal)))
-                .to_vec(),
+            burn: BURN_WINDOWS.map(|window| (window, self.burn(at, window))).to_vec(),
             history: history.into_iter().map(left).collect(),
         }
+    }
+}
+
+/// What is left of a budget as people say it: nobody has less than nothing left of something.
+fn budget_words(left: f64, window: Duration) -> String {
+    let (percent, window) = ((left * 100.0).floor(), span(window));
+    match left {
+        left if left > 0.0 => format!("{}% of the budget of {window} is left", figure(percent)),
+        left if left > -0.01 => format!("the budget of {window} is spent"),
+        left if left > -1.0 => format!("the budget of {window} is spent, and {}% more", figure(-percent)),
+        left => format!("the budget of {window} is spent {} times", figure(1.0 - left)),
     }
 }
 
@@ -550,5 +566,19 @@ fn share(counts: Counts) -> f64 {
     match counts.total {
         0 => 0.0,
         total => counts.bad as f64 / total as f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_told_as_people_say_it() {
+        let told = |left| budget_words(left, Duration::from_secs(30 * 86_400));
+        assert_eq!(told(0.874), "87% of the budget of 30d is left");
+        assert_eq!(told(0.0), "the budget of 30d is spent");
+        assert_eq!(told(-0.25), "the budget of 30d is spent, and 25% more");
+        assert_eq!(told(-27.67), "the budget of 30d is spent 28.7 times");
     }
 }

@@ -193,6 +193,16 @@ impl Ledger {
         self.sum.since(self.sum_at(at.saturating_sub(window), window))
     }
 
+    /// Share of the last `window` in which there was counting. 1 for windows of up to six hours: what they say of the
+    /// first minutes is true of users now. A longer one speaks of days, and so of those that nobody counted too, which
+    /// are taken to have been as busy and without a failure.
+    pub(crate) fn covered(&self, at: Duration, window: Duration) -> f64 {
+        match window <= FINE_REACH {
+            true => 1.0,
+            false => (at.saturating_sub(self.began).as_secs_f64() / window.as_secs_f64()).min(1.0),
+        }
+    }
+
     fn sum_at(&self, from: Duration, window: Duration) -> Counts {
         let ring = if window <= FINE_REACH { &self.fine } else { &self.coarse };
         ring.sum_at(from)

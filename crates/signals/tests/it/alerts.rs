@@ -217,6 +217,24 @@ fn one_failure_of_a_quiet_service_calls_nobody() {
 }
 
 #[test]
+fn the_first_minute_may_call_somebody_and_says_nothing_of_days() {
+    let mut world = World::new(rules(checkout(0.999)));
+    world.play(20, 1, 5.0, 0.06);
+    let pages =
+        |alerts: &[String]| alerts.iter().all(|alert| alert.contains("14.4x") || alert.contains("6x"));
+    assert!(world.firing().len() == 2 && pages(&world.firing()), "{:?}", world.firing());
+    let summary = &world.engine.alerts(world.wall)[0].summary;
+    assert!(summary.ends_with("the budget of 30d is spent 52.6 times"), "{summary}");
+    // Who goes on like this has spent a tenth of a month's budget after 72 minutes, and not after 20 seconds.
+    world.play(2 * HOUR, 1, 5.0, 0.06);
+    let of = |wanted: &str| world.fired.iter().find(|(_, alert)| alert.contains(wanted)).map(|(at, _)| *at);
+    for wanted in ["burn 3x", "burn 1x"] {
+        let at = of(wanted).expect("it is found in the end");
+        assert!(at.abs_diff(72 * MINUTE) < 2 * MINUTE, "{wanted} after {at} s");
+    }
+}
+
+#[test]
 fn a_budget_is_spent_by_failures_and_comes_back_when_they_leave_the_window() {
     let mut world = World::new(rules(checkout(0.99)));
     world.play(DAY, 60, 10.0, 0.0);
@@ -581,14 +599,18 @@ fn saved_json() -> Vec<u8> {
 }
 
 /// What a rule should say, from all that ever happened.
+/// Of a window of days, what came before everything counts as calm.
 fn naive(events: &[(u64, u64, u64)], now: u64, rate: f64, (long, short): (u64, u64)) -> bool {
     let over = |window: u64| {
         let recent = events.iter().rev().take_while(|(at, _, _)| *at >= now.saturating_sub(window));
         recent.fold((0, 0), |(total, bad), (_, more, worse)| (total + more, bad + worse))
     };
-    let burns = |(total, bad): (u64, u64)| total > 0 && bad as f64 / total as f64 / 0.001 > rate;
+    let burns = |(total, bad): (u64, u64), covered: f64| {
+        total > 0 && bad as f64 / total as f64 / 0.001 * covered > rate
+    };
+    let covered = if long < DAY { 1.0 } else { (now as f64 / long as f64).min(1.0) };
     let of_long = over(long);
-    of_long.1 >= 5 && burns(of_long) && burns(over(short))
+    of_long.1 >= 5 && burns(of_long, covered) && burns(over(short), 1.0)
 }
 
 proptest! {
