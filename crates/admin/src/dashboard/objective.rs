@@ -176,7 +176,7 @@ fn burn_row(severity: Severity, limit: f64, long: (u64, Option<f64>), short: (u6
             th scope="row" { (severity.as_str()) }
             td class="num" { (times(Some(limit))) }
             @for (window, rate) in [long, short] {
-                td { span class="burn" { (bar(rate.unwrap_or(0.0) / limit, if is_over(rate) { health.max(Health::Warn) } else { Health::Idle })) b { (times(rate)) } span class="muted" { "over " (words(Duration::from_secs(window))) } } }
+                td { span class="burn" { (bar(rate.unwrap_or(0.0) / limit, if is_over(rate) { health.max(Health::Warn) } else { Health::Idle })) b { (times(rate)) } span class="muted" { (words(Duration::from_secs(window))) } } }
             }
             td { (badge(health, if health == Health::Ok { "quiet" } else { "over" })) }
         }
