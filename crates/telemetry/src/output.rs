@@ -230,7 +230,7 @@ impl LogFile {
         PathBuf::from(name)
     }
 
-    /// Renames from the oldest to the newest; the oldest is overwritten.
+    /// Renames from the oldest to the newest; the oldest is overwritten, and what is left of times when more were kept goes.
     fn set_aside(&self) -> io::Result<()> {
         for number in (1..self.rotation.files_kept_max).rev() {
             match fs::rename(self.older(number), self.older(number + 1)) {
@@ -238,7 +238,10 @@ impl LogFile {
                 _ => {}
             }
         }
-        fs::rename(&self.path, self.older(1))
+        fs::rename(&self.path, self.older(1))?;
+        let mut surplus = self.rotation.files_kept_max.saturating_add(1)..;
+        while surplus.next().is_some_and(|number| fs::remove_file(self.older(number)).is_ok()) {}
+        Ok(())
     }
 }
 

@@ -107,7 +107,8 @@ impl Telemetry {
             lost: Arc::clone(&lost),
             book: Arc::clone(&book),
             stamp: Timestamp::default(),
-            told: 0,
+            told: (0, 0),
+            told_at: None,
         };
         std::thread::Builder::new().name("terrace-log".to_owned()).spawn(|| writer.run())?;
         let (tracer, spans) = Tracer::channel(SPANS_WAITING_MAX);

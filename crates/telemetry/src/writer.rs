@@ -21,6 +21,8 @@ const LINGER: Duration = Duration::from_millis(50);
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// A buffer that grew beyond this is given back.
 const BUFFER_KEPT_BYTES_MAX: usize = 1 << 20;
+/// How often losses are told of while nothing else happens.
+const TELL_LOSSES_EVERY: Duration = Duration::from_secs(10);
 
 /// What the writer is told.
 #[derive(Debug)]
@@ -60,8 +62,10 @@ pub(crate) struct Writer {
     /// Where what was said is kept, whether or not it is written.
     pub(crate) book: Arc<RecordBook>,
     pub(crate) stamp: Timestamp,
-    /// Losses told of so far.
-    pub(crate) told: u64,
+    /// Lines told to be lost so far: events, and of the access log.
+    pub(crate) told: (u64, u64),
+    /// When they were.
+    pub(crate) told_at: Option<Duration>,
 }
 
 /// What was taken and is not yet written.
@@ -152,7 +156,7 @@ impl Writer {
     }
 
     fn write_events(&mut self, batch: &mut Batch) {
-        if batch.events.is_empty() {
+        if batch.events.is_empty() && !self.owes_word_of_losses() {
             return;
         }
         batch.events.extend(self.losses());
@@ -194,17 +198,29 @@ impl Writer {
         }
     }
 
-    /// Tells, with the next event, what was lost since it was last told.
-    fn losses(&mut self) -> Option<Event> {
+    /// Whatever happens brings word of losses along. Where nothing else does, those of the access log are told by themselves,
+    /// and seldom; those of events are not, for the word itself may be lost where events are.
+    fn owes_word_of_losses(&self) -> bool {
+        let is_time =
+            self.told_at.is_none_or(|at| clock::now() >= at.saturating_add(TELL_LOSSES_EVERY));
+        is_time && self.lost_so_far().1 != self.told.1
+    }
+
+    fn lost_so_far(&self) -> (u64, u64) {
         let dropped = self.receiver.dropped();
         let events = dropped.events + self.lost.events.load(Relaxed);
-        let access = dropped.access + self.lost.access.load(Relaxed);
-        if events + access == self.told {
+        (events, dropped.access + self.lost.access.load(Relaxed))
+    }
+
+    /// Tells what was lost since it was last told.
+    fn losses(&mut self) -> Option<Event> {
+        let (events, access) = self.lost_so_far();
+        if (events, access) == self.told {
             return None;
         }
-        self.told = events + access;
+        (self.told, self.told_at) = ((events, access), Some(clock::now()));
         let mut event = Event::new(Level::Warn, "telemetry.log.lines_lost")
-            .message("log lines were lost: the log was written to faster than it could be kept")
+            .message("log lines were lost: they came faster than they could be written, or there is no room for them")
             .field("events_total", events)
             .field("access_total", access);
         event.time = clock::wall();
