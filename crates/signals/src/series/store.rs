@@ -260,7 +260,7 @@ impl SeriesStore {
             self.scalars.get(*slot).is_some_and(|known| known.identity.is(family, pairs.clone()))
         };
         let found = self.scalar_index.find(hash, is_it).copied();
-        let Some(slot) = found.or_else(|| self.add_scalar(family, hash, pairs)) else { return };
+        let Some(slot) = found.or_else(|| self.add_scalar(family, hash, pairs, seen.is_own)) else { return };
         let is_born = found.is_none() && !self.is_first;
         if let Some((scalar, rings)) = self.scalars.both_mut(slot) {
             scalar.see(rings, self.second, seen, is_born);
@@ -318,8 +318,9 @@ impl SeriesStore {
         family: u32,
         hash: u64,
         pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+        is_own: bool,
     ) -> Option<u32> {
-        if !self.has_room(pairs.clone()) {
+        if !self.has_room(pairs.clone(), is_own) {
             self.refuse(family, pairs);
             return None;
         }
@@ -370,15 +371,33 @@ impl SeriesStore {
         }
     }
 
-    /// Whether one more scalar series fits, after others have given way if need be.
-    fn has_room<'a>(&mut self, pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> bool {
+    /// Whether one more scalar series fits, after others have given way if need be. For one of our own those of the app
+    /// give way: however many it shows, what Terrace says of a route or an instance that is new is not missing.
+    fn has_room<'a>(
+        &mut self,
+        pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+        is_own: bool,
+    ) -> bool {
         let fits =
             |store: &Self| store.scalars.len() < store.bounds.scalars_max && store.texts_fit(pairs.clone());
         if !fits(self) && !self.made_room {
             self.made_room = true;
             self.make_room();
         }
+        while is_own && !fits(self) && self.take_room() {}
         fits(self)
+    }
+
+    /// Takes room from the foreign family that has most; says whether there was one.
+    fn take_room(&mut self) -> bool {
+        let foreign = self.families.iter().filter(|family| !family.is_own);
+        let Some(largest) = foreign.max_by_key(|family| family.scalars.len()) else { return false };
+        let newest: Vec<u32> = largest.scalars.iter().rev().take(MAKE_ROOM_MIN).copied().collect();
+        for slot in &newest {
+            self.remove_scalar(*slot);
+        }
+        self.texts.sweep();
+        !newest.is_empty()
     }
 
     fn texts_fit<'a>(&self, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> bool {

@@ -260,6 +260,21 @@ fn nobody_hides_a_series_that_had_no_room() {
 }
 
 #[test]
+fn a_flood_of_an_apps_series_leaves_room_for_what_terrace_says_of_a_new_route() {
+    let bounds = SeriesBounds { scalars_max: 160, labels_bytes_max: 40_000, ..SeriesBounds::default() };
+    let (meter, mut store) = (Meter::new(1), SeriesStore::new(bounds));
+    for second in 0..20_u64 {
+        let bomb = |number: u64| sample("bomb", Kind::Gauge, &[("path", &format!("{second}-{number}"))], 1.0);
+        store.record(secs(second), &meter.collect(), &(0..100).map(bomb).collect::<Vec<_>>());
+    }
+    assert!(store.refused() > 1_000);
+    let _held = meter.counter(&REQUESTS, &["new", "2xx"]);
+    store.record(secs(20), &meter.collect(), &[]);
+    store.record(secs(21), &meter.collect(), &[]);
+    assert_eq!(store.latest(&query("requests_total", Measure::Rate, 1)).len(), 1);
+}
+
+#[test]
 fn what_is_gone_is_shown_until_its_room_is_needed() {
     let mut store = SeriesStore::new(SeriesBounds { scalars_max: 2, ..SeriesBounds::default() });
     let at = |name: &str| sample("memory", Kind::Gauge, &[("instance", name)], 1.0);
