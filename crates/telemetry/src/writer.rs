@@ -201,8 +201,7 @@ impl Writer {
     /// Whatever happens brings word of losses along. Where nothing else does, those of the access log are told by themselves,
     /// and seldom; those of events are not, for the word itself may be lost where events are.
     fn owes_word_of_losses(&self) -> bool {
-        let is_time =
-            self.told_at.is_none_or(|at| clock::now() >= at.saturating_add(TELL_LOSSES_EVERY));
+        let is_time = self.told_at.is_none_or(|at| clock::now() >= at.saturating_add(TELL_LOSSES_EVERY));
         is_time && self.lost_so_far().1 != self.told.1
     }
 
