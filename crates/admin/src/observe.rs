@@ -232,8 +232,11 @@ async fn traces(
         text: wanted.text,
         limit: wanted.limit.unwrap_or(TRACES_DEFAULT).min(TRACES_MAX),
     };
-    let traces = observe.telemetry.traces(&filter);
-    Ok(json(&json!({ "traces": traces.iter().map(summary_json).collect::<Vec<_>>() })))
+    beside(move || {
+        let traces = observe.telemetry.traces(&filter);
+        json(&json!({ "traces": traces.iter().map(summary_json).collect::<Vec<_>>() }))
+    })
+    .await
 }
 
 async fn trace(State(observe): State<Observe>, Path(id): Path<String>) -> Result<Response, ControlError> {
@@ -257,7 +260,13 @@ async fn series(
 ) -> Result<Response, ControlError> {
     let Query(parameters) = parameters.map_err(|rejection| bad_request(rejection.body_text()))?;
     let query = series_query(parameters)?;
-    Ok(json(&chart_json(&observe.telemetry.query(&query))))
+    beside(move || json(&chart_json(&observe.telemetry.query(&query)))).await
+}
+
+/// Makes a long answer beside the control plane's thread: a week of hundreds of lines is millions of characters.
+async fn beside(make: impl FnOnce() -> Response + Send + 'static) -> Result<Response, ControlError> {
+    let made = tokio::task::spawn_blocking(make).await;
+    made.map_err(|_| ControlError::failed("the answer could not be made; this is a fault of Terrace's own"))
 }
 
 /// The question that the parameters ask.
@@ -438,6 +447,7 @@ fn chart_json(chart: &Chart) -> Value {
         "first_ago_seconds": chart.first_ago.as_secs_f64(),
         "step_seconds": chart.step.as_secs_f64(),
         "lines": chart.lines.iter().map(line).collect::<Vec<_>>(),
+        "left_out": chart.left_out,
     })
 }
 

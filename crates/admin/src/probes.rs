@@ -12,6 +12,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use terrace_telemetry::Rendered;
+
 use crate::control::{Control, ControlError};
 
 #[derive(Clone)]
@@ -51,13 +53,21 @@ async fn ready(State(probes): State<Probes>) -> Response {
 }
 
 async fn metrics(State(probes): State<Probes>, headers: HeaderMap) -> Response {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    let rendered = probes.telemetry.metrics(accept);
-    ([(header::CONTENT_TYPE, rendered.content_type)], rendered.body).into_response()
+    rendered(headers, move |accept| probes.telemetry.metrics(accept)).await
 }
 
 async fn service_metrics(State(probes): State<Probes>, headers: HeaderMap) -> Response {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    let rendered = probes.telemetry.service_metrics(accept);
-    ([(header::CONTENT_TYPE, rendered.content_type)], rendered.body).into_response()
+    rendered(headers, move |accept| probes.telemetry.service_metrics(accept)).await
+}
+
+/// Ten thousand series are megabytes of text, which is made beside the control plane's thread.
+async fn rendered(
+    headers: HeaderMap,
+    render: impl FnOnce(Option<&str>) -> Rendered + Send + 'static,
+) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    match tokio::task::spawn_blocking(move || render(accept.as_deref())).await {
+        Ok(Rendered { content_type, body }) => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }

@@ -46,8 +46,10 @@ struct DrawnLine {
 /// Asks all questions of a chart.
 pub(super) fn read(spec: ChartSpec, past: &dyn Past, range: Range) -> Drawn {
     let mut parts: Vec<(Duration, Duration, Vec<DrawnLine>)> = Vec::new();
+    let mut left_out = 0;
     for source in &spec.sources {
         let chart = answer(source, past, range);
+        left_out += chart.left_out;
         let points = chart.lines.first().map_or(0, |line| line.points.len());
         let reach = chart.step * u32::try_from(points.saturating_sub(1)).unwrap_or(u32::MAX);
         let end_ago = chart.first_ago.saturating_sub(reach);
@@ -56,7 +58,7 @@ pub(super) fn read(spec: ChartSpec, past: &dyn Past, range: Range) -> Drawn {
     let step = parts.iter().map(|(step, ..)| *step).max().unwrap_or_default();
     let end_ago = parts.iter().filter(|part| !part.2.is_empty()).map(|part| part.1).min().unwrap_or_default();
     let mut lines: Vec<DrawnLine> = parts.into_iter().flat_map(|(.., lines)| lines).collect();
-    let left_out = lines.len().saturating_sub(LINES_MAX);
+    left_out += lines.len().saturating_sub(LINES_MAX);
     lines.truncate(LINES_MAX);
     align(&mut lines);
     let joined = join(&mut lines, &spec);
@@ -72,7 +74,7 @@ fn answer(source: &Source, past: &dyn Past, range: Range) -> Chart {
         Of::Points(step, points) => {
             let first_ago = *step * u32::try_from(points.len().saturating_sub(1)).unwrap_or(u32::MAX);
             let line = terrace_signals::series::Line { labels: Vec::new(), points: points.clone() };
-            Chart { first_ago, step: *step, lines: vec![line] }
+            Chart { first_ago, step: *step, lines: vec![line], left_out: 0 }
         }
     }
 }

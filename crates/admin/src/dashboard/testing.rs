@@ -41,7 +41,8 @@ impl Past for FakePast {
             Line { labels, points }
         });
         let step = Duration::from_secs(step);
-        Chart { first_ago: step * u32::try_from(points - 1).unwrap(), step, lines: lines.collect() }
+        let first_ago = step * u32::try_from(points - 1).unwrap();
+        Chart { first_ago, step, lines: lines.collect(), left_out: 0 }
     }
 
     fn traces(&self, filter: &TraceFilter) -> Vec<TraceSummary> {

@@ -192,7 +192,7 @@ impl Engine {
         let mut turns = Vec::new();
         for threshold in &self.rules.thresholds {
             let chart = ask(&threshold.query);
-            let refused = chart.lines.len().saturating_sub(threshold::LINES_MAX) as u64;
+            let refused = (chart.lines.len().saturating_sub(threshold::LINES_MAX) + chart.left_out) as u64;
             self.alerts.refused = self.alerts.refused.saturating_add(refused);
             let mut findings = threshold::judge(threshold, &chart);
             findings.extend(unheard(&self.alerts, threshold, &findings));

@@ -177,7 +177,7 @@ mod tests {
         // Of the five minutes asked for, all.
         let points = lines.iter().map(|line| line.points.len()).max().unwrap_or_default().max(1) as u32;
         let step = Duration::from_secs(300) / points;
-        Chart { first_ago: step * (points - 1), step, lines }
+        Chart { first_ago: step * (points - 1), step, lines, left_out: 0 }
     }
 
     fn verdicts(threshold: &Threshold, lines: &[&[f64]]) -> Vec<Verdict> {
@@ -212,7 +212,7 @@ mod tests {
         let known_secs = |secs: u32| {
             let line = Line { labels: Vec::new(), points: vec![0.0; secs as usize] };
             let step = Duration::from_secs(1);
-            let chart = Chart { first_ago: step * (secs - 1), step, lines: vec![line] };
+            let chart = Chart { first_ago: step * (secs - 1), step, lines: vec![line], left_out: 0 };
             judge(&below, &chart)[0].verdict
         };
         assert_eq!([known_secs(6), known_secs(149)], [Verdict::Unknown; 2]);

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::query::{Group, Pairs, Span, fits, ratio, shown};
+use super::query::{Group, Lines, Pairs, Span, fits, ratio, shown};
 use super::rings::Rings;
 use super::store::{Identity, SeriesStore};
 use super::{Quantile, Query, Selector};
@@ -21,7 +21,8 @@ impl SeriesStore {
         query: &Query,
         quantile: Quantile,
         span: Span,
-    ) -> BTreeMap<Pairs, Group> {
+        lines_max: usize,
+    ) -> Lines {
         let mut lines: BTreeMap<Pairs, Buckets<'_>> = BTreeMap::new();
         for (identity, rings) in self.parts(&query.selector, "_bucket") {
             let Some(bound) = identity.label("le").and_then(|text| text.parse().ok()) else { continue };
@@ -34,11 +35,11 @@ impl SeriesStore {
             buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
             Group::of(span.steps().map(|step| interpolated(&at(&buckets, span, step), share)).collect())
         };
-        lines.into_iter().map(|(labels, buckets)| (labels, group(buckets))).collect()
+        Lines::first(lines, lines_max, group)
     }
 
     /// Means over time: what the sums grew by over what the counts grew by.
-    pub(super) fn means_from_parts(&self, query: &Query, span: Span) -> BTreeMap<Pairs, Group> {
+    pub(super) fn means_from_parts(&self, query: &Query, span: Span, lines_max: usize) -> Lines {
         let mut lines: BTreeMap<Pairs, [Vec<&Rings>; 2]> = BTreeMap::new();
         for (part, suffix) in ["_sum", "_count"].into_iter().enumerate() {
             for (identity, rings) in self.parts(&query.selector, suffix) {
@@ -48,7 +49,7 @@ impl SeriesStore {
         let total = |rings: &[&Rings], step| added(rings.iter().map(|rings| span.value(rings, step)));
         let mean = |[sums, counts]: &[Vec<&Rings>; 2], step| ratio(total(sums, step), total(counts, step));
         let group = |parts| Group::of(span.steps().map(|step| mean(&parts, step)).collect());
-        lines.into_iter().map(|(labels, parts)| (labels, group(parts))).collect()
+        Lines::first(lines, lines_max, group)
     }
 
     fn parts<'a>(

@@ -93,8 +93,10 @@ pub struct Chart {
     pub first_ago: Duration,
     /// Between two points.
     pub step: Duration,
-    /// Ordered by their labels.
+    /// Ordered by their labels; the first 500.
     pub lines: Vec<Line>,
+    /// Further lines, which are not in it.
+    pub left_out: usize,
 }
 
 /// One line of a [`Chart`].

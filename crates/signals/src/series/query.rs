@@ -1,6 +1,6 @@
 //! Answers to questions about the past: which series, which ring, and how lines are put together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::distribution::Distribution;
@@ -9,6 +9,47 @@ use super::store::{Identity, SeriesStore};
 use super::{Chart, Line, Measure, Query, Selector};
 
 pub(super) type Pairs = Vec<(String, String)>;
+
+/// Lines of one answer: what a week of them weighs (8 MiB) is still no burden, and no person looks at more.
+const LINES_MAX: usize = 500;
+
+/// Lines while they are put together: those that come first by their labels, and which others there would be.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    pub(super) kept: BTreeMap<Pairs, Group>,
+    pub(super) left_out: BTreeSet<Pairs>,
+}
+
+impl Lines {
+    /// The line of these labels, unless it is one too many.
+    fn of(&mut self, labels: Pairs, span: Span, lines_max: usize) -> Option<&mut Group> {
+        if !self.kept.contains_key(&labels) {
+            if self.kept.len() >= lines_max {
+                let last = self.kept.last_entry().filter(|last| labels < *last.key());
+                // A line that gave way once comes behind all that are kept for ever after.
+                let Some(last) = last else {
+                    self.left_out.insert(labels);
+                    return None;
+                };
+                self.left_out.insert(last.remove_entry().0);
+            }
+            return Some(self.kept.entry(labels).or_insert_with(|| Group::new(span)));
+        }
+        self.kept.get_mut(&labels)
+    }
+
+    /// The first of what came elsewhere, put together by `group`.
+    pub(super) fn first<T>(of: BTreeMap<Pairs, T>, lines_max: usize, group: impl Fn(T) -> Group) -> Self {
+        let mut lines = Self::default();
+        for (labels, parts) in of {
+            match lines.kept.len() < lines_max {
+                true => drop(lines.kept.insert(labels, group(parts))),
+                false => drop(lines.left_out.insert(labels)),
+            }
+        }
+        lines
+    }
+}
 
 /// Where the points of one series come from.
 #[derive(Debug, Clone, Copy)]
@@ -49,14 +90,13 @@ impl SeriesStore {
     pub fn query(&self, query: &Query) -> Chart {
         let Some(now) = self.last_tick() else { return Chart::default() };
         let Some(span) = Span::covering(now, query.last.as_secs()) else { return Chart::default() };
-        let lines = self
-            .groups(query, span)
-            .into_iter()
-            .map(|(labels, group)| Line { labels, points: group.points() });
+        let Lines { kept, left_out } = self.lines(query, span, LINES_MAX);
+        let lines = kept.into_iter().map(|(labels, group)| Line { labels, points: group.points() });
         let lines = lines.filter(|line| line.points.iter().any(|point| !point.is_nan())).collect();
         let first_ago = u64::from(now - span.resolution.last_of(span.begin));
         let step = u64::from(span.resolution.step_secs());
-        Chart { first_ago: Duration::from_secs(first_ago), step: Duration::from_secs(step), lines }
+        let (first_ago, step) = (Duration::from_secs(first_ago), Duration::from_secs(step));
+        Chart { first_ago, step, lines, left_out: left_out.len() }
     }
 
     /// The mean over the last time of each line that [`query`](Self::query) would draw, over the points that are known;
@@ -65,28 +105,34 @@ impl SeriesStore {
     pub fn latest(&self, query: &Query) -> Vec<(Pairs, f64)> {
         let Some(now) = self.last_tick() else { return Vec::new() };
         let Some(span) = Span::covering(now, query.last.as_secs()) else { return Vec::new() };
-        let means = self.groups(query, span).into_iter().map(|(labels, group)| (labels, group.mean()));
+        let means = self
+            .lines(query, span, usize::MAX)
+            .kept
+            .into_iter()
+            .map(|(labels, group)| (labels, group.mean()));
         means.filter(|(_, mean)| !mean.is_nan()).collect()
     }
 
-    fn groups(&self, query: &Query, span: Span) -> BTreeMap<Pairs, Group> {
+    fn lines(&self, query: &Query, span: Span, lines_max: usize) -> Lines {
         let fold = match query.measure {
             Measure::Quantile(_) => Fold::Highest,
             Measure::Rate | Measure::Value | Measure::Mean => Fold::Sum,
         };
-        let mut groups: BTreeMap<Pairs, Group> = BTreeMap::new();
-        for source in self.sources(&query.selector, query.measure) {
+        let mut lines = Lines::default();
+        let may_be_known = |source: &Source<'_>| span.may_know(source.identity);
+        for source in self.sources(&query.selector, query.measure).into_iter().filter(may_be_known) {
             let labels = shown(source.identity, query.by.as_deref());
-            let group = groups.entry(labels).or_insert_with(|| Group::new(span));
-            group.add(source, span, fold);
+            if let Some(group) = lines.of(labels, span, lines_max) {
+                group.add(source, span, fold);
+            }
         }
         match query.measure {
             // The app's own histograms are kept in parts.
-            Measure::Quantile(quantile) if groups.is_empty() => {
-                self.quantiles_from_buckets(query, quantile, span)
+            Measure::Quantile(quantile) if lines.kept.is_empty() => {
+                self.quantiles_from_buckets(query, quantile, span, lines_max)
             }
-            Measure::Mean if groups.is_empty() => self.means_from_parts(query, span),
-            _ => groups,
+            Measure::Mean if lines.kept.is_empty() => self.means_from_parts(query, span, lines_max),
+            _ => lines,
         }
     }
 
@@ -149,6 +195,12 @@ impl Span {
 
     pub(super) fn value(self, rings: &Rings, step: u32) -> f64 {
         rings.get(self.resolution, step)
+    }
+
+    /// Whether anything may be known of a series: what went before must not take the place of what is. The last value
+    /// may be taken to hold for up to twice five minutes.
+    fn may_know(self, identity: &Identity) -> bool {
+        identity.seen.saturating_add(600) >= self.begin.saturating_mul(self.resolution.step_secs())
     }
 
     fn points(self, rings: &Rings) -> impl Iterator<Item = f64> {
@@ -223,4 +275,57 @@ pub(super) fn shown(identity: &Identity, by: Option<&[String]>) -> Pairs {
         return identity.labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     };
     by.iter().filter_map(|name| Some((name.clone(), identity.label(name)?.to_owned()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use terrace_instruments::Kind;
+
+    use super::*;
+    use crate::series::{Sample, SeriesBounds};
+
+    fn gauge(number: usize) -> Sample {
+        let labels = Arc::from([(Arc::from("number"), Arc::from(format!("{number:04}").as_str()))]);
+        Sample { name: "depth".into(), kind: Kind::Gauge, labels, value: number as f64 }
+    }
+
+    fn asked(last_secs: u64) -> Query {
+        let selector = Selector { name: "depth".to_owned(), labels: Vec::new() };
+        Query { selector, measure: Measure::Value, last: Duration::from_secs(last_secs), by: None }
+    }
+
+    fn numbers(chart: &Chart) -> Vec<usize> {
+        chart.lines.iter().map(|line| line.labels[0].1.parse().expect("a number")).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn an_answer_has_the_first_lines_and_counts_the_others(
+            order in Just((0..700_usize).collect::<Vec<_>>()).prop_shuffle()) {
+            let mut store = SeriesStore::new(SeriesBounds::default());
+            let samples: Vec<Sample> = order.into_iter().map(gauge).collect();
+            store.record(Duration::from_secs(1), &[], &samples);
+            let chart = store.query(&asked(60));
+            prop_assert_eq!(numbers(&chart), (0..LINES_MAX).collect::<Vec<_>>());
+            prop_assert_eq!(chart.left_out, 700 - LINES_MAX);
+            prop_assert!(chart.lines.iter().zip(0..).all(|(line, number)| line.points.contains(&f64::from(number))));
+            prop_assert_eq!(store.latest(&asked(60)).len(), 700, "figures of each are not bounded");
+        }
+    }
+
+    #[test]
+    fn what_is_gone_takes_no_place_from_what_is_there() {
+        let mut store = SeriesStore::new(SeriesBounds::default());
+        let samples = |numbers: std::ops::Range<usize>| numbers.map(gauge).collect::<Vec<_>>();
+        store.record(Duration::from_secs(1), &[], &samples(0..600));
+        store.record(Duration::from_secs(5_000), &[], &samples(600..650));
+        let chart = store.query(&asked(60));
+        assert_eq!((numbers(&chart), chart.left_out), ((600..650).collect(), 0));
+        assert_eq!(store.query(&asked(6 * 3_600)).left_out, 150);
+    }
 }

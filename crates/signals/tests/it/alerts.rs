@@ -85,7 +85,7 @@ impl World {
             now: 0,
             wall: SystemTime::UNIX_EPOCH + seconds(1_800_000_000),
             // What is asked for in these tests is five minutes, and lines have ten points.
-            chart: Chart { first_ago: seconds(270), step: seconds(30), lines: Vec::new() },
+            chart: Chart { first_ago: seconds(270), step: seconds(30), ..Chart::default() },
             fired: Vec::new(),
             resolved: Vec::new(),
             messages: Vec::new(),
