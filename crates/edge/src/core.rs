@@ -25,9 +25,35 @@ const NAMES_MAX: usize = 4;
 /// Hops that a core makes spans of within a second: some milliseconds of its time. Of further ones, when everything fails
 /// at once, it is known that they were.
 const KEPT_PER_SECOND_MAX: u32 = 500;
+/// Of these, hops that went well in traces of others. Any caller can have those kept, by the flag in `traceparent` or by the
+/// trace's id, and must leave room for what fails (W3C Trace Context, "Security Considerations", "Denial of Service").
+const THEIRS_PER_SECOND_MAX: u32 = 250;
 
 thread_local! {
     static HERE: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
+}
+
+/// How many hops may still be kept in a second.
+#[derive(Debug, Clone, Copy, Default)]
+struct Allowance {
+    second: u64,
+    kept: u32,
+    theirs: u32,
+}
+
+impl Allowance {
+    /// Whether one more may be kept.
+    fn take(&mut self, second: u64, is_theirs: bool) -> bool {
+        if self.second != second {
+            *self = Self { second, ..Self::default() };
+        }
+        if self.kept >= KEPT_PER_SECOND_MAX || is_theirs && self.theirs >= THEIRS_PER_SECOND_MAX {
+            return false;
+        }
+        self.kept += 1;
+        self.theirs += u32::from(is_theirs);
+        true
+    }
 }
 
 /// One core's own.
@@ -49,8 +75,7 @@ pub(crate) struct Core {
     late_seen: Cell<u64>,
     /// Of the last snapshots, the newest last.
     names: RefCell<VecDeque<Arc<Names>>>,
-    /// The second in which hops are counted, and how many were kept in it.
-    kept: Cell<(u64, u32)>,
+    allowance: Cell<Allowance>,
 }
 
 /// The snapshot in force, counted by this core for itself: no two cores write the same count for each request.
@@ -110,7 +135,7 @@ impl Core {
             recorder: RefCell::default(),
             late_seen: Cell::new(0),
             names: RefCell::new(VecDeque::from([Arc::clone(&snapshot.names)])),
-            kept: Cell::default(),
+            allowance: Cell::default(),
             snapshot: RefCell::new(Rc::new(InForce(snapshot))),
             former: RefCell::default(),
             clients: RefCell::default(),
@@ -167,13 +192,11 @@ impl Core {
 
     #[cold]
     fn keep(&self, flight: &Flight, why: Kept, names: &Names) {
-        let second = flight.ended.as_secs();
-        let before = match self.kept.get() {
-            (counted, count) if counted == second => count,
-            _ => 0,
-        };
-        self.kept.set((second, before.saturating_add(1)));
-        if before >= KEPT_PER_SECOND_MAX {
+        let mut allowance = self.allowance.get();
+        let is_theirs = flight.place.parent.is_some() && !why.is_late() && !flight.is_error;
+        let is_allowed = allowance.take(flight.ended.as_secs(), is_theirs);
+        self.allowance.set(allowance);
+        if !is_allowed {
             return self.tracer.count_dropped(1);
         }
         if why.is_late() {
@@ -331,6 +354,15 @@ mod tests {
     use crate::config::Config;
     use crate::metrics;
     use crate::snapshot::Budgets;
+
+    #[test]
+    fn whoever_has_everything_kept_leaves_room_for_what_fails() {
+        let mut allowance = Allowance::default();
+        let mut taken = |second, is_theirs| (0..2_000).filter(|_| allowance.take(second, is_theirs)).count();
+        assert_eq!((taken(1, true), taken(1, false), taken(1, true)), (250, 250, 0));
+        assert_eq!((taken(2, false), taken(2, true)), (500, 0));
+        assert_eq!(taken(3, true), 250);
+    }
 
     #[test]
     fn a_panic_ends_one_connection_is_counted_and_leaves_the_core_serving() {

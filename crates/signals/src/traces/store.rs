@@ -79,8 +79,11 @@ struct Trace {
 /// In whose account a trace is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Holder {
-    /// A route of ours; empty for what met none.
+    /// A route of ours, with what failed or was slow; empty for what met none.
     Route(String),
+    /// A route of ours, with what was kept though it went well. Apart, for any caller can have that kept, by the flag in
+    /// `traceparent` or by the id, and must not push out what went wrong.
+    Calm(String),
     /// A service of the app, with what it began itself.
     Service(String),
 }
@@ -182,6 +185,9 @@ impl TraceStore {
             None => self.begin(id, &spans),
         };
         trace.extend(spans, &self.bounds, &mut self.counts, &mut self.joined);
+        if matches!(trace.holder, Holder::Calm(_)) {
+            trace.holder = holder(&trace.spans);
+        }
         trace.renew(id);
         self.hold(id, trace);
     }
@@ -307,7 +313,10 @@ fn holder(spans: &[Span]) -> Holder {
     let hop = spans.iter().find(|span| span.service.as_ref() == view::TERRACE);
     match (hop, spans.iter().find(|span| begins_in_the_app(span))) {
         (None, Some(root)) => Holder::Service(root.service.to_string()),
-        _ => Holder::Route(spans.iter().find_map(view::route_of).unwrap_or_default().to_owned()),
+        _ => {
+            let route = spans.iter().find_map(view::route_of).unwrap_or_default().to_owned();
+            if spans.iter().any(view::is_trouble) { Holder::Route(route) } else { Holder::Calm(route) }
+        }
     }
 }
 

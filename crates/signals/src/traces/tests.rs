@@ -209,6 +209,25 @@ fn work_that_goes_on_after_the_answer_is_no_clock_error() {
 }
 
 #[test]
+fn whoever_asks_for_every_trace_to_be_kept_does_not_push_out_what_went_wrong() {
+    let bounds = TraceBounds { traces_max: 10, ..TraceBounds::default() };
+    let mut store = TraceStore::new(bounds);
+    let calm = |trace| {
+        let mut hop = hop(trace, "a");
+        hop.attributes.retain(|(name, _)| name != "terrace.kept");
+        with(hop, "terrace.kept", "asked")
+    };
+    store.keep(NOW, (1..=4).map(|trace| hop(trace, "a")).collect());
+    // It looked well at first; another hop of it did not.
+    store.keep(NOW, vec![calm(5)]);
+    let late = Span { id: SpanId(9), ..hop(5, "b") };
+    store.keep(NOW, vec![late]);
+    (100..1_000).for_each(|trace| store.keep(NOW, vec![calm(trace)]));
+    let failed = (1..=5).filter(|trace| store.get(TraceId(*trace)).is_some()).count();
+    assert_eq!((failed, store.counts().traces), (5, 10));
+}
+
+#[test]
 fn traces_are_found_by_service_route_duration_failure_and_text() {
     let mut store = store();
     let mut failed = with(span(2, 2, 1, "orders"), "db.statement", "SELECT Title FROM books");

@@ -111,6 +111,14 @@ fn kept_of(span: &Span) -> Option<&'static str> {
     known.into_iter().find(|reason| *reason == said)
 }
 
+/// Whether a hop of ours was kept for what became of it.
+pub(super) fn is_trouble(span: &Span) -> bool {
+    match kept_of(span) {
+        Some("error" | "slow") => true,
+        kept => kept.is_some() && span.status == SpanStatus::Error,
+    }
+}
+
 /// The pieces of all texts of a trace.
 pub(super) fn trigrams(trace: TraceId, spans: &[Span]) -> Trigrams {
     let mut pieces = Trigrams::new();
