@@ -456,7 +456,6 @@ fn instance_card(service: &Service, instance: &Instance) -> Markup {
             }
             p class="vitals" {
                 (errors(&instance.figures))
-                @if let Some(latency) = instance.latency { span { b { (seconds(latency)) } } }
                 @if let Some(cpu) = instance.cpu { span { b { (number(cpu)) } " CPU" } }
                 @if let Some(memory) = instance.memory_bytes { span { b { (bytes(memory)) } } }
                 span { b { (number(instance.figures.in_flight)) } " in flight" }
