@@ -557,6 +557,9 @@ async fn a_viewer_looks_and_changes_nothing() {
 /// Every page there is for somebody signed in.
 const PAGES: &[&str] = &[
     "/",
+    "/routes",
+    "/services",
+    "/objectives",
     "/routes/orders",
     "/services/orders",
     "/services/orders/instances/orders-1",

@@ -9,7 +9,6 @@ use maud::{Markup, html};
 use crate::control::ControlError;
 use crate::map::{Instance, Service};
 
-use super::Dashboard;
 use super::actions::drain_form;
 use super::charts::{Page, Range};
 use super::charts_drawn::charts;
@@ -22,6 +21,7 @@ use super::past::View;
 use super::service::failing;
 use super::shapes::{badge, segment};
 use super::visitor::Visitor;
+use super::{Dashboard, lists};
 
 pub(super) fn router() -> Router<Dashboard> {
     Router::new().route("/services/{service}/instances/{name}", get(instance))
@@ -51,7 +51,7 @@ async fn instance(
 fn content(view: &View<'_>, service: &Service, instance: &Instance, actions: &Markup) -> Markup {
     let of_service = format!("/services/{}", segment(&service.name));
     html! {
-        (crumbs(&[("Services", "/"), (&service.name, &of_service), (&instance.name, "")]))
+        (crumbs(&[("Services", lists::SERVICES), (&service.name, &of_service), (&instance.name, "")]))
         div class="page-head" {
             div data-live="head" {
                 div class="title" {

@@ -15,7 +15,7 @@ use terrace_instruments::Timestamp;
 use crate::control::ControlError;
 
 use super::visitor::Visitor;
-use super::{assets, guard};
+use super::{assets, guard, lists};
 
 /// The entry of the navigation that a page belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,9 +110,13 @@ pub(crate) fn go_on(here: &str) -> Response {
 
 /// What went wrong, as a page.
 pub(crate) fn problem(problem: &ControlError, visitor: &Visitor) -> Response {
+    let is_lost = problem.status == StatusCode::NOT_FOUND.as_u16();
     let content = html! {
         div.page-head { div { h1 { (problem.title) } p.sub { (problem.detail) } } }
         p {
+            @if let Some((place, name)) = is_lost.then(|| nearest(&visitor.here)).flatten() {
+                a.button.primary href=(place) { (name) } " "
+            }
             a.button href="/" { "Overview" }
             @if problem.retry_safe { " " a.button href=(visitor.here) { "Try again" } }
         }
@@ -121,6 +125,25 @@ pub(crate) fn problem(problem: &ControlError, visitor: &Visitor) -> Response {
     *response.status_mut() =
         StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response
+}
+
+/// The page that somebody may have meant who came to an address where there is none: the list that a name is missing from, or
+/// the page whose address begins alike (`/log`, `/metrics`).
+fn nearest(here: &str) -> Option<(&'static str, &'static str)> {
+    const LISTS: [(&str, &str); 4] = [
+        (lists::ROUTES, "All routes"),
+        (lists::SERVICES, "All services"),
+        (lists::OBJECTIVES, "All objectives"),
+        ("/machine", "Machine"),
+    ];
+    let path = here.split(['?', '#']).next().unwrap_or_default();
+    let first = path.trim_start_matches('/').split('/').next().filter(|first| first.len() > 1)?;
+    let known = LISTS.into_iter().chain(ENTRIES.iter().map(|(_, place, name)| (*place, *name)));
+    let is_alike = |place: &str| {
+        let place = place.trim_start_matches('/');
+        !place.is_empty() && (place.starts_with(first) || first.starts_with(place))
+    };
+    known.into_iter().find(|(place, _)| is_alike(place) && *place != path)
 }
 
 fn answer(document: Markup) -> Response {
@@ -288,6 +311,17 @@ pub(crate) fn escape_query(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_is_lost_is_led_to_what_they_may_have_meant() {
+        let place = |here: &str| nearest(here).map(|(place, _)| place);
+        assert_eq!(place("/routes/gone?last=1h"), Some("/routes"));
+        assert_eq!(place("/service/web"), Some("/services"));
+        assert_eq!(place("/log"), Some("/logs"));
+        assert_eq!(place("/metrics"), Some("/metrics-explorer"));
+        assert_eq!(place("/traces/0123"), Some("/traces"));
+        assert_eq!((place("/"), place("/nowhere"), place("/x"), place("")), (None, None, None, None));
+    }
 
     #[test]
     fn a_query_value_cannot_end_itself() {

@@ -24,6 +24,7 @@ mod figures;
 mod guard;
 mod instance;
 mod layout;
+mod lists;
 mod live;
 mod login;
 mod logs;
@@ -95,6 +96,7 @@ pub(crate) fn router(dashboard: Dashboard) -> Router {
         .merge(service::router())
         .merge(instance::router())
         .merge(objective::router())
+        .merge(lists::router())
         .merge(machine::router())
         .merge(traces::router())
         .merge(explore::router())

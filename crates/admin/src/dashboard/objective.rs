@@ -15,7 +15,6 @@ use terrace_signals::alerts::{AlertState, AlertView, ObjectiveView, Severity, Su
 
 use crate::control::ControlError;
 
-use super::Dashboard;
 use super::charts::{Page, Range};
 use super::charts_drawn::charts;
 use super::figures::{UNKNOWN, number, seconds, share, words};
@@ -25,6 +24,7 @@ use super::pages::{self, chart_files, crumbs, fact};
 use super::past::View;
 use super::shapes::{Health, badge, bar, mark, segment};
 use super::visitor::Visitor;
+use super::{Dashboard, lists};
 
 pub(super) fn router() -> Router<Dashboard> {
     Router::new().route("/objectives/{name}", get(objective))
@@ -51,7 +51,7 @@ fn content(view: &View<'_>, name: &str, views: &[&ObjectiveView], silence: &Mark
     let mut alerts = view.past.alerts();
     alerts.retain(|alert| alert.name == name);
     html! {
-        (crumbs(&[("Objectives", "/"), (name, "")]))
+        (crumbs(&[("Objectives", lists::OBJECTIVES), (name, "")]))
         div class="page-head" {
             div data-live="head" {
                 div class="title" { h1 { "Objective " (name) } (standing(views)) }

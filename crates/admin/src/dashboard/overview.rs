@@ -25,7 +25,7 @@ use super::past::View;
 use super::shapes::{Health, bar, mark, segment, spark};
 use super::traces_list::trace_table;
 use super::visitor::Visitor;
-use super::{Dashboard, assets, pages};
+use super::{Dashboard, assets, lists, pages};
 
 /// Problems named below the headline; the rest is counted.
 const PROBLEMS_MAX: usize = 6;
@@ -33,6 +33,10 @@ const PROBLEMS_MAX: usize = 6;
 const TROUBLE_MAX: usize = 6;
 /// The newest traces among which slow ones are looked for.
 const SLOW_SOUGHT_MAX: usize = 400;
+
+/// Shares of the machine from which on their meters are marked.
+const CPU_BUSY: f64 = 0.95;
+const MEMORY_FULL: f64 = 0.9;
 
 /// The reach of charts in a page's query.
 #[derive(Debug, Default, Deserialize)]
@@ -146,6 +150,7 @@ fn problems(map: &Map, alerts: &[AlertView]) -> Vec<Trouble> {
     let failing = map.routes.iter().filter(|route| !is_subject(route)).filter_map(trouble_of_route);
     all.extend(failing);
     all.extend(of_services.into_iter().flat_map(|(_, troubles)| troubles));
+    all.extend(trouble_of_machine(map));
     all.sort_by_key(|trouble| std::cmp::Reverse(trouble.health));
     all
 }
@@ -177,6 +182,14 @@ fn trouble_of_route(route: &Route) -> Option<Trouble> {
     let text = format!("{} of the requests to route {} fail", share(errors), route.name);
     let link = format!("/routes/{}", segment(&route.name));
     (Health::of_figures(&route.figures) == Health::Bad).then_some(Trouble { health: Health::Bad, text, link })
+}
+
+/// Memory that runs out ends processes. A busy CPU is worth its money: where it hurts, requests are slow or fail, and that is
+/// told as such.
+fn trouble_of_machine(map: &Map) -> Option<Trouble> {
+    let memory = map.host_memory.filter(|used| *used >= MEMORY_FULL)?;
+    let text = format!("{} of the machine's memory is in use; what needs more may be ended", share(memory));
+    Some(Trouble { health: Health::Warn, text, link: "/machine".to_owned() })
 }
 
 fn troubles_of_service(service: &Service) -> Vec<Trouble> {
@@ -222,21 +235,18 @@ fn verdict(map: &Map, problems: &[Trouble]) -> String {
     }
 }
 
-fn stand(map: &Map) -> String {
+fn stand(map: &Map) -> Markup {
     let (ready, all) = map.services.iter().fold((0, 0), |(ready, all), service| {
         (
             ready + u64::from(service.ready),
             all + u64::from(service.desired).max(service.instances.len() as u64),
         )
     });
-    format!(
-        "{}, {}, {ready} of {} ready · Terrace {} up {}",
-        plural(map.routes.len() as u64, "route"),
-        plural(map.services.len() as u64, "service"),
-        plural(all, "instance"),
-        map.version,
-        span(map.uptime_seconds),
-    )
+    html! {
+        a href=(lists::ROUTES) { (plural(map.routes.len() as u64, "route")) } ", "
+        a href=(lists::SERVICES) { (plural(map.services.len() as u64, "service")) } ", "
+        (ready) " of " (plural(all, "instance")) " ready · Terrace " (map.version) " up " (span(map.uptime_seconds))
+    }
 }
 
 fn banner(problems: &[Trouble]) -> Markup {
@@ -291,23 +301,20 @@ fn tile(label: &str, big: &str, note: &str, points: &[f64], health: Health) -> M
 }
 
 fn host(map: &Map) -> Markup {
-    // A busy CPU is worth its money and slows at worst; memory that runs out ends processes.
-    let health = |name: &str, share: Option<f64>| match (name, share) {
-        ("Memory", Some(share)) if share >= 0.95 => Health::Bad,
-        ("Memory", Some(share)) if share >= 0.85 => Health::Warn,
-        ("CPU", Some(share)) if share >= 0.95 => Health::Warn,
+    let health = |share: Option<f64>, full: f64| match share {
+        Some(share) if share >= full => Health::Warn,
         _ => Health::Idle,
     };
-    let rows = [("CPU", map.host_cpu), ("Memory", map.host_memory)];
-    let worst = rows.iter().map(|(name, share)| health(name, *share)).max().unwrap_or(Health::Idle);
-    let class = if worst > Health::Ok { worst.class() } else { "" };
+    let rows = [("CPU", map.host_cpu, CPU_BUSY), ("Memory", map.host_memory, MEMORY_FULL)];
+    // Marked as a whole only where the headline speaks of it too.
+    let worst = trouble_of_machine(map).map(|trouble| trouble.health);
     html! {
-        div class={ "tile " (class) } {
-            p class="label" { @if !class.is_empty() { (mark(worst)) " " } a href="/machine" { "Machine" } }
+        div class={ "tile " (worst.map_or("", Health::class)) } {
+            p class="label" { @if let Some(worst) = worst { (mark(worst)) " " } a href="/machine" { "Machine" } }
             div class="meters" {
-                @for (name, value) in rows {
+                @for (name, value, full) in rows {
                     span { (name) }
-                    (bar(value.unwrap_or(0.0), health(name, value)))
+                    (bar(value.unwrap_or(0.0), health(value, full)))
                     b class="num" { (value.map_or_else(|| UNKNOWN.to_owned(), share)) }
                 }
             }
@@ -319,7 +326,10 @@ fn promises(view: &View<'_>) -> Markup {
     let objectives = view.past.objectives();
     html! {
         section class="panel" aria-labelledby="promises" {
-            header { h2 id="promises" { "Objectives" } }
+            header {
+                h2 id="promises" { "Objectives" }
+                @if !objectives.is_empty() { a href=(lists::OBJECTIVES) { "All objectives" } }
+            }
             @if objectives.is_empty() {
                 p class="empty" {
                     "None yet. Promise something, such as " b { "[objective.checkout] route = \"orders\", success = \"99.9%\"" }
@@ -388,6 +398,18 @@ mod tests {
         assert_eq!(verdict(&map, &problems(&map, &[])), "One thing is broken");
         map.not_ready.push("no instance of orders is ready".to_owned());
         assert_eq!(verdict(&map, &problems(&map, &[])), "2 things are broken");
+    }
+
+    #[test]
+    fn the_machines_tile_and_the_headline_agree() {
+        let marked = |cpu: f64, memory: f64| {
+            let map = Map { host_cpu: Some(cpu), host_memory: Some(memory), ..Map::default() };
+            let tile = host(&map).into_string();
+            (tile.contains("\"tile warn\""), verdict(&map, &problems(&map, &[])).starts_with("All is well"))
+        };
+        assert_eq!(marked(1.0, 0.5), (false, true), "a busy CPU alone is no trouble");
+        assert_eq!(marked(0.1, 0.93), (true, false));
+        assert_eq!(marked(f64::NAN, f64::NAN), (false, true));
     }
 
     #[test]

@@ -10,7 +10,6 @@ use terrace_signals::alerts::Subject;
 use crate::control::ControlError;
 use crate::map::{Map, Route};
 
-use super::Dashboard;
 use super::charts::{Page, Range};
 use super::charts_drawn::charts;
 use super::figures::{UNKNOWN, number, rate, seconds, share};
@@ -22,6 +21,7 @@ use super::past::View;
 use super::service::failing;
 use super::shapes::{Health, badge, segment};
 use super::visitor::Visitor;
+use super::{Dashboard, lists};
 
 pub(super) fn router() -> Router<Dashboard> {
     Router::new().route("/routes/{name}", get(route))
@@ -44,7 +44,7 @@ async fn route(
 fn content(view: &View<'_>, route: &Route) -> Markup {
     let subject = Subject::Route(route.name.clone());
     html! {
-        (crumbs(&[("Routes", "/"), (&route.name, "")]))
+        (crumbs(&[("Routes", lists::ROUTES), (&route.name, "")]))
         div data-live="head" { (head(view.map, route)) }
         (related_objectives(view, &subject))
         (charts(view, &Page::Route(route.name.clone())))

@@ -10,7 +10,6 @@ use terrace_signals::alerts::Subject;
 use crate::control::ControlError;
 use crate::map::{Figures, Instance, Service};
 
-use super::Dashboard;
 use super::actions::{drain_form, restart_form, scale_form};
 use super::charts::{Page, Range};
 use super::charts_drawn::charts;
@@ -22,6 +21,7 @@ use super::pages::{self, chart_files, crumbs, fact, related_objectives, related_
 use super::past::View;
 use super::shapes::{Health, badge, segment, spark};
 use super::visitor::Visitor;
+use super::{Dashboard, lists};
 
 /// Instances in the table; the rest is counted.
 const INSTANCES_MAX: usize = 200;
@@ -57,7 +57,7 @@ struct Actions<'a> {
 fn content(view: &View<'_>, service: &Service, actions: &Actions<'_>) -> Markup {
     let subject = Subject::Service(service.name.clone());
     html! {
-        (crumbs(&[("Services", "/"), (&service.name, "")]))
+        (crumbs(&[("Services", lists::SERVICES), (&service.name, "")]))
         div class="page-head" {
             div data-live="head" { (title(service)) }
             div class="actions" {
