@@ -43,12 +43,14 @@ pub fn telling_rank(name: &str) -> usize {
 }
 
 impl LogRecord {
-    /// The fields by what they tell, as names and JSON text; without those that only say again whose record it is.
+    /// The fields by what they tell, as names and JSON text; without those that only say again whose record it is, or of which
+    /// trace.
     pub fn telling_fields(&self) -> Vec<(&str, &str)> {
+        let trace = self.trace.map(|trace| trace.to_string());
         let repeats = |name: &str, value: &str| match (name, value.trim_matches('"')) {
             ("service", value) => value == self.service,
             ("instance", value) => value == self.instance,
-            _ => false,
+            (_, value) => Some(value) == trace.as_deref(),
         };
         let fields = self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let mut fields: Vec<_> = fields.filter(|(name, value)| !repeats(name, value)).collect();
@@ -82,6 +84,10 @@ mod tests {
         record.fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let names: Vec<&str> = record.telling_fields().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["method", "Path", "http.response.status_code", "took_ms", "items", "user", "at"]);
+        record.trace = "4bf92f3577b34da6a3ce929d0e0e4736".parse().ok();
+        record.fields.push(("request".to_owned(), "\"4bf92f3577b34da6a3ce929d0e0e4736\"".to_owned()));
+        let is_again = |(name, _): &(&str, &str)| *name == "request";
+        assert!(!record.telling_fields().iter().any(is_again), "the trace is told as such");
         record.service = "orders".to_owned();
         assert!(record.telling_fields().contains(&("service", "\"catalog\"")), "an app may speak of another");
     }

@@ -79,9 +79,10 @@ fn what(record: &Value, paint: Paint) -> String {
     let ids = ["request_id", "trace_id"].iter().filter_map(|key| Some((*key, record.get(key)?)));
     let fields = record["fields"].as_object().into_iter().flatten();
     let mut fields: Vec<(&str, &Value)> = fields.map(|(name, value)| (name.as_str(), value)).collect();
-    // What only says again whose line it is would be told twice.
-    fields.retain(|(name, value)| {
-        !(matches!(*name, "service" | "instance") && record.get(name) == Some(value))
+    // What only says again whose line it is, or of which trace, would be told twice.
+    fields.retain(|(name, value)| match *name {
+        "service" | "instance" => record.get(name) != Some(value),
+        _ => record.get("trace_id") != Some(value),
     });
     fields.sort_by_key(|(name, _)| telling_rank(name));
     for (name, value) in fields.into_iter().chain(ids) {
@@ -134,11 +135,13 @@ mod tests {
     fn what_became_of_a_request_stands_first() {
         let record = json!({
             "time": "2024-01-01T12:00:00.000Z", "level": "info", "service": "catalog", "instance": "catalog-1", "event": "request",
-            "fields": { "at": "x", "instance": "catalog-1", "items": 3, "method": "GET", "path": "/products", "status": 200, "took_ms": 4 },
+            "trace_id": "4bf9", "fields": { "at": "x", "instance": "catalog-1", "request": "4bf9", "items": 3, "method": "GET", "path": "/products", "status": 200, "took_ms": 4 },
         });
         let line = shown(&record, now(), Paint(false));
         assert!(
-            line.ends_with(" request method=GET path=/products status=200 took_ms=4 items=3 at=x"),
+            line.ends_with(
+                " request method=GET path=/products status=200 took_ms=4 items=3 at=x trace_id=4bf9"
+            ),
             "{line}"
         );
     }

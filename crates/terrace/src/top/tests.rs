@@ -116,7 +116,7 @@ fn the_whole_way_of_requests_is_on_one_screen() {
     let expected = "\
 \x20Terrace 0.1.0   1 page   2 tickets   142 req/s   0.20 % errors   31 ms p99   14 in flight   23 % cpu   41 % memory   2 h up
  ▁▁▁▁▁▂▂▂▂▂▂▂▂▃▃▃▃▃▃▃▃▃▄▄▄▄▄▄▄▄▅▅▅▅▅▅▅▅▆▆▆▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
-                                                     STATE              REQ/S   ERRORS      P50      P99  FLIGHT     CPU    MEMORY LAST MINUTES
+                                                     STATE              REQ/S   ERRORS      P50      P99  FLIGHT     CPU    MEMORY TREND
  LISTENERS AND ROUTES
  ▾ public  https://0.0.0.0:8443                      120 conn            +3.0
      orders  /orders/* → orders 9, web 1                                  100    2.0 %    50 ms   200 ms      10                   ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
@@ -125,7 +125,7 @@ fn the_whole_way_of_requests_is_on_one_screen() {
  ▾ orders  run                                       3/3 running          100    2.0 %    50 ms   200 ms      10                   ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
      orders-1  127.0.0.1:31001, up 5 min             ready               40.0      0 %                         4    25 %    61 MiB ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
      orders-2  127.0.0.1:31001, up 5 min             drained             40.0      0 %                         4    25 %    61 MiB ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
-     orders-3  127.0.0.1:31001, restarted 2×, up 5 m ejected 10 s        40.0      0 %                         4    25 %    61 MiB ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
+     orders-3  127.0.0.1:31001, restarted 2×, up 5 … ejected 10 s        40.0      0 %                         4    25 %    61 MiB ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
  ▾ web  hosts                                        running             42.0      0 %   7.5 ms    30 ms       4                   ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
      10.0.0.5:80  127.0.0.1:31001, up 5 min          healthy             40.0      0 %                         4    25 %    61 MiB ▆▆▆▆▆▆▇▇▇▇▇▇▇▇█████
 

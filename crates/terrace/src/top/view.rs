@@ -132,6 +132,14 @@ struct Screen {
     look: Look,
 }
 
+/// The beginning of a text that has no room, marked as such.
+fn shortened(text: &str, room: usize) -> String {
+    match text.chars().count() > room {
+        true => text.chars().take(room.saturating_sub(1)).chain(['…']).collect(),
+        false => text.to_owned(),
+    }
+}
+
 impl Screen {
     /// Puts text at a place, cut off at the right border; says where it ends.
     fn put(&mut self, x: u16, y: u16, text: &str, style: Style) -> u16 {
@@ -225,7 +233,7 @@ impl Screen {
             x += column.width + 1;
         }
         if layout.spark > 0 {
-            self.put(x + 1, y, "LAST MINUTES", style);
+            self.put(x + 1, y, "TREND", style);
         }
     }
 
@@ -279,7 +287,8 @@ impl Screen {
         // A few letters of an address tell nothing.
         if rest >= DETAIL_WIDTH_MIN {
             let faint = base.patch(self.look.faint());
-            self.buffer.set_stringn(x + 2, y, &row.detail, usize::from(rest - 2), faint);
+            let room = usize::from(rest - 2);
+            self.buffer.set_stringn(x + 2, y, shortened(&row.detail, room), room, faint);
         }
     }
 
@@ -323,7 +332,7 @@ impl Screen {
             ("t", "sort by name, rate, errors or p99"),
             ("?", "this"),
             ("q", "quit"),
-            ("", "figures are of the last ten seconds"),
+            ("", "figures are of the last ten seconds, a trend has a bar for each five"),
         ];
         let top = self.area.y + HEADER_LINES + 1;
         let bottom = self.area.bottom().saturating_sub(FOOTER_LINES);
