@@ -42,6 +42,7 @@ program openssl openssl
 program strace strace
 program valgrind valgrind
 program ps procps
+program faketime faketime
 program promtool prometheus
 program chromium chromium
 program node nodejs

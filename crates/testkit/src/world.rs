@@ -22,6 +22,8 @@ pub struct World {
     pub folder: Folder,
     binary: PathBuf,
     app: Vec<String>,
+    /// Set for the program under test, and for what it starts.
+    environment: Vec<(String, String)>,
     commands: AtomicU32,
 }
 
@@ -30,7 +32,20 @@ impl World {
     /// [`App::serve_as_process`](crate::App::serve_as_process).
     #[must_use]
     pub fn new(binary: &str, app: Vec<String>) -> Self {
-        Self { folder: Folder::new(), binary: PathBuf::from(binary), app, commands: AtomicU32::new(0) }
+        Self {
+            folder: Folder::new(),
+            binary: PathBuf::from(binary),
+            app,
+            environment: Vec::new(),
+            commands: AtomicU32::new(0),
+        }
+    }
+
+    /// Sets a variable for the program under test.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// The app's command line, as the value of `run`.
@@ -101,6 +116,7 @@ impl World {
         let file = |name| File::create(self.folder.join(name)).expect("a file in our folder");
         let mut command = Command::new(&self.binary);
         command.args(arguments).current_dir(self.folder.path()).env(FOLDER_VARIABLE, self.folder.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env_remove("NO_COLOR").stdin(Stdio::null()).stdout(file(out)).stderr(file(err));
         command.spawn().expect("the program under test was built")
     }

@@ -203,3 +203,58 @@ fn a_test_of_receivers_says_of_each_what_came_of_it() {
     let unknown = terrace.command(&["alerts", "silence", "nothing", "1h"]).refused();
     assert!(unknown.contains("nothing; terrace alerts lists them"), "{unknown}");
 }
+
+/// What stands between a program and the machine's clock (`faketime`).
+fn faketime() -> String {
+    let folders = std::fs::read_dir("/usr/lib").expect("it is there").flatten();
+    let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    let library = libraries.find(|path| path.exists());
+    let library = library.expect("faketime is installed; scripts/prepare.sh test does it");
+    library.to_str().expect("its path is text").to_owned()
+}
+
+#[test]
+fn a_clock_on_the_wall_that_jumps_fires_nothing_clears_nothing_and_forgets_nothing() {
+    let world = world();
+    let clock = world.folder.write("clock", "+0");
+    let world = world
+        .with_variable("LD_PRELOAD", &faketime())
+        .with_variable("FAKETIME_TIMESTAMP_FILE", clock.to_str().expect("its path is text"))
+        .with_variable("FAKETIME_NO_CACHE", "1")
+        .with_variable("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let (_port, address, file) = shop(&world, 1);
+    let inbox = Inbox::open();
+    let objective = "[objective.checkout]\nroute = \"web\"\nsuccess = \"99%\"\n";
+    let absent = "[alert.absent]\nmetric = \"nothing_total\"\nbelow = 1\nover = \"1h\"\nfor = \"1h\"\n";
+    let rules = format!("{objective}{absent}{}{}", busy(""), receiver("oncall", &inbox.url()));
+    let terrace = world.up(&format!("{file}{rules}"));
+    terrace.command(&["alerts", "silence", "checkout", "2h"]).ok();
+    let ask = || assert_eq!(get(address, "/").status, 200);
+    until_true("one fires and one waits", || {
+        ask();
+        in_state(&terrace, "busy", "firing").len() + in_state(&terrace, "absent", "pending").len() == 2
+    });
+    let mut month = month(&terrace);
+    for jump in ["+40d", "-40d", "+0"] {
+        world.folder.write("clock", jump);
+        let before = objective_of(&terrace)["total"].as_u64().unwrap_or_default();
+        until_true("the clock is another, and counting goes on", || {
+            ask();
+            let counted = objective_of(&terrace)["total"].as_u64().unwrap_or_default();
+            counted > before + 20 && self::month(&terrace) != month
+        });
+        month = self::month(&terrace);
+        assert_eq!(in_state(&terrace, "busy", "firing").len(), 1, "{jump}: it fires on");
+        assert_eq!(in_state(&terrace, "absent", "pending").len(), 1, "{jump}: it waits on");
+        let told = alerts(&terrace);
+        assert_eq!(told["alerts"].as_array().map(Vec::len), Some(2), "{jump}: {told:#}");
+        assert_eq!(told["silences"].as_array().map(Vec::len), Some(1), "{jump}: {told:#}");
+        assert_eq!((&told["objectives"][0]["bad"], inbox.letters().len()), (&0.into(), 1), "{jump}");
+    }
+}
+
+/// The month of the last line of the access log, such as `2026-11`.
+fn month(terrace: &Terrace<'_>) -> String {
+    let line = until("a line is there", || terrace.access().pop());
+    line["time"].as_str().expect("it has a time")[..7].to_owned()
+}

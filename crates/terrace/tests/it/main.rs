@@ -10,6 +10,7 @@ mod balancing;
 mod bounds;
 mod collecting;
 mod dashboard;
+mod ending;
 mod heavy;
 mod logging;
 mod metrics;
@@ -21,6 +22,7 @@ mod secure;
 mod seeing;
 mod starting;
 mod streaming;
+mod terminal;
 mod tracing;
 
 use std::net::SocketAddr;
