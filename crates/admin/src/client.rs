@@ -1,5 +1,6 @@
 //! The other end of the Unix socket: what the command line speaks through.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,20 @@ pub enum ClientError {
     /// The connection broke; whether the command was carried out is not known, `terrace status` tells.
     #[error("Terrace did not answer: {0}; see `terrace status`")]
     Broken(String),
+}
+
+/// For a query or a part of a path: what is not unreserved (RFC 3986, section 2.3) is written as `%XX`, so that a name can lead
+/// nowhere else.
+#[must_use]
+pub fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => write!(out, "%{byte:02X}").expect("a String takes everything"),
+        }
+    }
+    out
 }
 
 /// Where the socket of a state folder is.

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
-use terrace_admin::client::{self, ClientError};
+use terrace_admin::client::{self, ClientError, encoded};
 use terrace_instruments::Timestamp;
 use terrace_telemetry::for_terminal;
 
@@ -76,18 +76,6 @@ fn print(global: &Global, value: &Value, text: impl FnOnce(Paint) -> String) {
         true => format!("{value:#}\n"),
         false => text(Paint(global.colours_output())),
     });
-}
-
-/// For a query or a part of a path (RFC 3986 section 2.3): what is not unreserved is written as `%XX`.
-pub(crate) fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 /// The socket in the state folder that the file names. A file that is wrong by now still leads there, as long as it says

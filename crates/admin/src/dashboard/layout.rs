@@ -4,7 +4,6 @@
 //! `assets/ground.css`. Scripts meet the page through attributes: `data-stream` on the body is the address of the live
 //! stream, a form with `data-action` is sent by script when there is one (see `assets/app.js`).
 
-use std::fmt::Write;
 use std::time::SystemTime;
 
 use axum::http::{HeaderValue, StatusCode, header};
@@ -16,6 +15,8 @@ use crate::control::ControlError;
 
 use super::visitor::Visitor;
 use super::{assets, guard, lists};
+
+pub(crate) use crate::client::encoded as escape_query;
 
 /// The entry of the navigation that a page belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -294,18 +295,6 @@ pub(crate) fn time_text(text: &str) -> Markup {
 pub(crate) fn digest(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A value for a URL's query (RFC 3986, section 3.4): all but unreserved characters is escaped.
-pub(crate) fn escape_query(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(byte.into()),
-            _ => write!(escaped, "%{byte:02X}").expect("a String takes everything"),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

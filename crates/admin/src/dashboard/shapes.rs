@@ -10,6 +10,8 @@ use maud::{Markup, html};
 
 use crate::map::Figures;
 
+pub(super) use crate::client::encoded as segment;
+
 /// The time over which [`Figures`] are taken.
 const FIGURES_SECONDS: f64 = 10.0;
 
@@ -212,20 +214,6 @@ pub(super) fn in_hue_of(service: &str, word: &str) -> Markup {
             (word)
         }
     }
-}
-
-/// A part of a path in a URL, so that a name from the file cannot lead elsewhere.
-pub(super) fn segment(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            _ => {
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]

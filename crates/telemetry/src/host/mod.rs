@@ -62,96 +62,96 @@ enum Figure {
     InstanceThreads,
 }
 
-impl Figure {
-    const ALL: [Self; 16] = [
-        Self::CpuSeconds,
-        Self::CpuUsage,
-        Self::Load,
-        Self::MemoryTotal,
-        Self::MemoryAvailable,
-        Self::FilesystemSize,
-        Self::FilesystemFree,
-        Self::NetworkReceived,
-        Self::NetworkSent,
-        Self::PressureWaiting,
-        Self::PressureStalled,
-        Self::InstanceCpu,
-        Self::InstanceMemory,
-        Self::InstanceFds,
-        Self::InstanceProcesses,
-        Self::InstanceThreads,
-    ];
+/// Each figure in the order of [`Figure`], with its name, what it means, and its unit.
+const DESCRIBED: [(Figure, &str, &str, &str); 16] = [
+    (
+        Figure::CpuSeconds,
+        "terrace_host_cpu_seconds_total",
+        "CPU time of the machine, of all cores together, by mode.",
+        "seconds",
+    ),
+    (
+        Figure::CpuUsage,
+        "terrace_host_cpu_usage_ratio",
+        "Share of the machine's CPU time of the last second that was not idle.",
+        "ratio",
+    ),
+    (Figure::Load, "terrace_host_load1", "Processes that run or wait, mean over a minute.", ""),
+    (
+        Figure::MemoryTotal,
+        "terrace_host_memory_total_bytes",
+        "Memory there is: the machine's, or the control group's limit if that is less.",
+        "bytes",
+    ),
+    (
+        Figure::MemoryAvailable,
+        "terrace_host_memory_available_bytes",
+        "Memory that could be had without swapping, within the control group's limit.",
+        "bytes",
+    ),
+    (
+        Figure::FilesystemSize,
+        "terrace_host_filesystem_size_bytes",
+        "Size of the file system that holds the state folder.",
+        "bytes",
+    ),
+    (
+        Figure::FilesystemFree,
+        "terrace_host_filesystem_free_bytes",
+        "What Terrace may still write to the file system that holds the state folder.",
+        "bytes",
+    ),
+    (
+        Figure::NetworkReceived,
+        "terrace_host_network_receive_bytes_total",
+        "Bytes received, by network device; virtual ones and loopback are left out.",
+        "bytes",
+    ),
+    (
+        Figure::NetworkSent,
+        "terrace_host_network_transmit_bytes_total",
+        "Bytes sent, by network device; virtual ones and loopback are left out.",
+        "bytes",
+    ),
+    (
+        Figure::PressureWaiting,
+        "terrace_host_pressure_waiting_seconds_total",
+        "Time in which some process waited for a resource.",
+        "seconds",
+    ),
+    (
+        Figure::PressureStalled,
+        "terrace_host_pressure_stalled_seconds_total",
+        "Time in which all processes waited for a resource.",
+        "seconds",
+    ),
+    (
+        Figure::InstanceCpu,
+        "terrace_instance_cpu_seconds_total",
+        "CPU time of an instance's processes, also of those that have ended.",
+        "seconds",
+    ),
+    (
+        Figure::InstanceMemory,
+        "terrace_instance_memory_bytes",
+        "Resident memory of an instance's processes; what they share is counted for each.",
+        "bytes",
+    ),
+    (
+        Figure::InstanceFds,
+        "terrace_instance_open_fds",
+        "Open file descriptors of an instance's processes.",
+        "",
+    ),
+    (Figure::InstanceProcesses, "terrace_instance_processes", "Processes of an instance.", ""),
+    (Figure::InstanceThreads, "terrace_instance_threads", "Threads of an instance's processes.", ""),
+];
 
+impl Figure {
     /// Its name, what it means, and its unit.
     fn describe(self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::CpuSeconds => (
-                "terrace_host_cpu_seconds_total",
-                "CPU time of the machine, of all cores together, by mode.",
-                "seconds",
-            ),
-            Self::CpuUsage => (
-                "terrace_host_cpu_usage_ratio",
-                "Share of the machine's CPU time of the last second that was not idle.",
-                "ratio",
-            ),
-            Self::Load => ("terrace_host_load1", "Processes that run or wait, mean over a minute.", ""),
-            Self::MemoryTotal => (
-                "terrace_host_memory_total_bytes",
-                "Memory there is: the machine's, or the control group's limit if that is less.",
-                "bytes",
-            ),
-            Self::MemoryAvailable => (
-                "terrace_host_memory_available_bytes",
-                "Memory that could be had without swapping, within the control group's limit.",
-                "bytes",
-            ),
-            Self::FilesystemSize => (
-                "terrace_host_filesystem_size_bytes",
-                "Size of the file system that holds the state folder.",
-                "bytes",
-            ),
-            Self::FilesystemFree => (
-                "terrace_host_filesystem_free_bytes",
-                "What Terrace may still write to the file system that holds the state folder.",
-                "bytes",
-            ),
-            Self::NetworkReceived => (
-                "terrace_host_network_receive_bytes_total",
-                "Bytes received, by network device; virtual ones and loopback are left out.",
-                "bytes",
-            ),
-            Self::NetworkSent => (
-                "terrace_host_network_transmit_bytes_total",
-                "Bytes sent, by network device; virtual ones and loopback are left out.",
-                "bytes",
-            ),
-            Self::PressureWaiting => (
-                "terrace_host_pressure_waiting_seconds_total",
-                "Time in which some process waited for a resource.",
-                "seconds",
-            ),
-            Self::PressureStalled => (
-                "terrace_host_pressure_stalled_seconds_total",
-                "Time in which all processes waited for a resource.",
-                "seconds",
-            ),
-            Self::InstanceCpu => (
-                "terrace_instance_cpu_seconds_total",
-                "CPU time of an instance's processes, also of those that have ended.",
-                "seconds",
-            ),
-            Self::InstanceMemory => (
-                "terrace_instance_memory_bytes",
-                "Resident memory of an instance's processes; what they share is counted for each.",
-                "bytes",
-            ),
-            Self::InstanceFds => {
-                ("terrace_instance_open_fds", "Open file descriptors of an instance's processes.", "")
-            }
-            Self::InstanceProcesses => ("terrace_instance_processes", "Processes of an instance.", ""),
-            Self::InstanceThreads => ("terrace_instance_threads", "Threads of an instance's processes.", ""),
-        }
+        let (_, name, help, unit) = DESCRIBED[self as usize];
+        (name, help, unit)
     }
 
     fn kind(self) -> Kind {
@@ -167,7 +167,7 @@ impl Figure {
 /// The names, made once: they are handed out some thousand times a second.
 fn names() -> &'static [Arc<str>] {
     static NAMES: std::sync::OnceLock<Vec<Arc<str>>> = std::sync::OnceLock::new();
-    NAMES.get_or_init(|| Figure::ALL.iter().map(|figure| Arc::from(figure.describe().0)).collect())
+    NAMES.get_or_init(|| DESCRIBED.iter().map(|(_, name, ..)| Arc::from(*name)).collect())
 }
 
 /// Label names and values, in order of the names.
@@ -204,8 +204,7 @@ impl Figures {
     /// Adds the latest figures.
     pub(crate) fn render(&self, out: &mut Exposition) {
         let latest = Arc::clone(&lock(&self.latest));
-        for figure in Figure::ALL {
-            let (name, help, unit) = figure.describe();
+        for (figure, name, help, unit) in DESCRIBED {
             let mut samples = latest.iter().filter(|sample| *sample.name == *name).peekable();
             if samples.peek().is_some() {
                 out.family(name, help, unit, figure.kind());
@@ -241,7 +240,7 @@ mod tests {
 
     #[test]
     fn every_figure_stands_at_its_own_place_and_is_named_by_its_unit() {
-        for (at, figure) in Figure::ALL.into_iter().enumerate() {
+        for (at, (figure, ..)) in DESCRIBED.into_iter().enumerate() {
             let (name, help, unit) = figure.describe();
             assert_eq!(figure as usize, at);
             let base = name.trim_end_matches("_total");

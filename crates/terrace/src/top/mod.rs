@@ -220,7 +220,7 @@ fn request(command: &Command) -> Option<(String, Value, String)> {
             Some((format!("/v1/services/{service}/restart"), json!({}), format!("restart of {service}")))
         }
         Command::Drain { service, instance, is_out } => Some((
-            format!("/v1/services/{service}/instances/{}/drain", remote::encoded(instance)),
+            format!("/v1/services/{service}/instances/{}/drain", client::encoded(instance)),
             json!({ "out": is_out }),
             if *is_out { format!("{instance} out of rotation") } else { format!("{instance} in rotation") },
         )),
