@@ -68,6 +68,16 @@ pub enum Command {
     /// Show services, instances and listeners of the running Terrace
     #[command(after_help = examples::STATUS)]
     Status(Running),
+    /// Watch listeners, routes, services and instances in the terminal
+    Top(Top),
+    /// Print an address that opens the dashboard
+    Dashboard(Dashboard),
+    /// Show what instances print and what Terrace says, by level, trace, text and time
+    Logs(Logs),
+    /// List kept traces, or show the way of one request
+    Traces(Traces),
+    /// Show objectives and alerts, silence them, test who is told
+    Alerts(Alerts),
     /// Take the changed file over; a wrong one is refused whole
     #[command(after_help = examples::RELOAD)]
     Reload(Running),
@@ -77,16 +87,6 @@ pub enum Command {
     Restart(Restart),
     /// Take an instance out of rotation, or let it in again
     Drain(Drain),
-    /// Watch listeners, routes, services and instances in the terminal
-    Top(Top),
-    /// Print an address that opens the dashboard
-    Dashboard(Dashboard),
-    /// Show objectives and alerts, silence them, test who is told
-    Alerts(Alerts),
-    /// List kept traces, or show the way of one request
-    Traces(Traces),
-    /// Show what instances print and what Terrace says, by level, trace, text and time
-    Logs(Logs),
     /// Stop the running Terrace and everything it runs, and wait for it; requests under way finish
     #[command(after_help = examples::STOP)]
     Stop(Running),

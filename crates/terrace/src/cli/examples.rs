@@ -6,7 +6,8 @@ Examples:
   terrace up                       Start everything in terrace.toml
   terrace check                    Say what is wrong with it, or print what it comes to
   terrace status                   Show what is running
-  terrace top                      Watch it
+  terrace top                      Watch it in the terminal; terrace dashboard --open: in a browser
+  terrace logs web --follow        Read what the service web says
   terrace scale web 4              Run four instances of the service web
 
 `terrace COMMAND --help` shows more of each.";
