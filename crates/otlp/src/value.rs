@@ -72,11 +72,9 @@ pub(crate) fn read_value(any: &[u8]) -> Result<Option<Value>, DecodeError> {
             (2, Raw::Varint(bool)) => Value::Bool(bool != 0),
             (3, Raw::Varint(int)) => Value::Int(int as i64),
             (4, Raw::Fixed64(bits)) => Value::Float(f64::from_bits(bits)),
-            (5 | 6, Raw::Bytes(_)) => {
-                let mut json = Vec::new();
-                push_json(&mut json, any, 0)?;
-                Value::Text(Cow::Owned(text(&json, TEXT_BYTES_MAX).into_owned()))
-            }
+            // What is in hand, never the whole again: a sender could have it looked at a million times.
+            (5, Raw::Bytes(list)) => json_text(list, push_list)?,
+            (6, Raw::Bytes(map)) => json_text(map, push_map)?,
             (7, Raw::Bytes(bytes)) => {
                 let cut = &bytes[..bytes.len().min(TEXT_BYTES_MAX * 3 / 4)];
                 Value::Text(Cow::Owned(base64::encode(cut)))
@@ -86,6 +84,16 @@ pub(crate) fn read_value(any: &[u8]) -> Result<Option<Value>, DecodeError> {
         value = Some(found);
     }
     Ok(value)
+}
+
+/// Writes a list or a map, at a depth, as JSON text.
+type Push = fn(&mut Vec<u8>, &[u8], usize) -> Result<(), DecodeError>;
+
+/// The JSON that `push` makes of a list or a map.
+fn json_text(bytes: &[u8], push: Push) -> Result<Value, DecodeError> {
+    let mut json = Vec::new();
+    push(&mut json, bytes, 0)?;
+    Ok(Value::Text(Cow::Owned(text(&json, TEXT_BYTES_MAX).into_owned())))
 }
 
 /// An AnyValue as JSON text. What is nested too deeply is `null`, what comes after enough text is left out.
@@ -200,5 +208,25 @@ pub(crate) fn write_value(any: &mut Message, value: &Value) {
         },
         Value::Float(value) => any.double(4, *value),
         Value::Duration(value) => any.double(4, value.as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_of_a_million_fields_is_looked_at_once() {
+        let mut any = Message::default();
+        (0..400_000).for_each(|_| any.varint(3, 1));
+        // Each of them used to have all of the above looked at again: for an hour.
+        (0..400_000).for_each(|_| any.bytes(5, b""));
+        any.message(6, |map| {
+            map.message(1, |pair| {
+                pair.text(1, "last");
+                pair.message(2, |any| any.varint(3, 7));
+            });
+        });
+        assert_eq!(read_value(&any.0), Ok(Some(Value::from("{\"last\":7}"))));
     }
 }
