@@ -168,37 +168,11 @@ async fn show(
 }
 
 fn form(search: &Search, services: &BTreeSet<String>) -> Markup {
-    let chosen = given(&search.service).unwrap_or_default();
-    let is_other = !chosen.is_empty() && chosen != TERRACE && !services.contains(chosen);
     html! {
         form.filters method="get" action="/logs" role="search" aria-label="Filter log lines" {
-            label.field {
-                "Service"
-                select name="service" {
-                    option value="" { "all" }
-                    @for service in services { option value=(service) selected[service == chosen] { (service) } }
-                    @if is_other { option value=(chosen) selected { (chosen) } }
-                    option value=(TERRACE) selected[chosen == TERRACE] { "Terrace itself" }
-                }
-            }
-            label.field {
-                "Level"
-                select name="level" {
-                    option value="" { "all" }
-                    @for (name, _) in LEVELS {
-                        option value=(name) selected[given(&search.level) == Some(name)] { (name) " and above" }
-                    }
-                }
-            }
-            label.field {
-                "Since"
-                select name="since" {
-                    option value="" { "the beginning" }
-                    @for (value, text, _) in SINCE {
-                        option value=(value) selected[given(&search.since) == Some(value)] { (text) }
-                    }
-                }
-            }
+            (service_field(given(&search.service).unwrap_or_default(), services))
+            (level_field(given(&search.level)))
+            (since_field(given(&search.since)))
             label.field.grow {
                 "Text"
                 input type="search" name="text" value=[given(&search.text)] maxlength=(TEXT_BYTES_MAX) data-filter;
@@ -212,6 +186,46 @@ fn form(search: &Search, services: &BTreeSet<String>) -> Markup {
             }
             button.primary type="submit" { "Show" }
             a.button.quiet href="/logs" { "Clear" }
+        }
+    }
+}
+
+/// One that is not known any more stays chosen.
+fn service_field(chosen: &str, services: &BTreeSet<String>) -> Markup {
+    let is_other = !chosen.is_empty() && chosen != TERRACE && !services.contains(chosen);
+    html! {
+        label.field {
+            "Service"
+            select name="service" {
+                option value="" { "all" }
+                @for service in services { option value=(service) selected[service == chosen] { (service) } }
+                @if is_other { option value=(chosen) selected { (chosen) } }
+                option value=(TERRACE) selected[chosen == TERRACE] { "Terrace itself" }
+            }
+        }
+    }
+}
+
+fn level_field(chosen: Option<&str>) -> Markup {
+    html! {
+        label.field {
+            "Level"
+            select name="level" {
+                option value="" { "all" }
+                @for (name, _) in LEVELS { option value=(name) selected[chosen == Some(name)] { (name) " and above" } }
+            }
+        }
+    }
+}
+
+fn since_field(chosen: Option<&str>) -> Markup {
+    html! {
+        label.field {
+            "Since"
+            select name="since" {
+                option value="" { "the beginning" }
+                @for (value, text, _) in SINCE { option value=(value) selected[chosen == Some(value)] { (text) } }
+            }
         }
     }
 }
