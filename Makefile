@@ -27,7 +27,7 @@ define step
 @if [ -t 1 ] && [ -z "$$NO_COLOR" ]; then printf '\n\033[1;36m==> %s\033[0m\n' '$(1)'; else printf '\n==> %s\n' '$(1)'; fi
 endef
 
-.PHONY: help demo test test-full bench bench-quick soak fuzz build clean \
+.PHONY: help demo screenshots test test-full bench bench-quick soak fuzz build clean \
         prepare prepare-demo fmt clippy tidy unit doc bench-check deny
 
 help: ## This list
@@ -39,6 +39,12 @@ demo: prepare-demo ## Build, start the example shop and show it through a purcha
 	$(CARGO) build $(LOCKED) --release -p terrace -p shop
 	$(call step,demo)
 	@scripts/demo.sh
+
+screenshots: prepare ## Take the dashboard's pictures in docs/images anew, from the example shop (about 8 minutes)
+	$(call step,build the demo (release))
+	$(CARGO) build $(LOCKED) --release -p terrace -p shop
+	$(call step,screenshots)
+	@python3 scripts/screenshots.py
 
 test: prepare fmt tidy clippy deny doc bench-check unit ## All checks and tests (under 25 minutes on two cold cores)
 	$(call step,all checks and tests passed)
