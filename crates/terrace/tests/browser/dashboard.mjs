@@ -243,7 +243,7 @@ const STEPS = {
   },
 
   "every other page is in order as well": async () => {
-    for (const place of ["/objectives/shop", "/traces", "/metrics-explorer", "/config", "/audit", "/machine", "/services/front"]) {
+    for (const place of ["/routes", "/services", "/objectives", "/services/front", "/objectives/shop", "/traces", "/metrics-explorer", "/config", "/audit", "/machine"]) {
       const answer = await page.goto(place);
       expect(answer.status() === 200, `${place} is a page`, answer.status());
       await page.locator("#stream[data-state=live]").waitFor();
