@@ -11,9 +11,9 @@ fn receiver(name: &str, url: &str) -> String {
     format!("[notify.{name}]\nwebhook = \"{url}/alerts\"\ngroup-wait = \"0s\"\n")
 }
 
-/// An alert as long as anybody asks for anything.
+/// An alert as long as anybody has asked for anything within a minute.
 fn busy(more: &str) -> String {
-    let figure = "metric = \"terrace_requests_total\"\nabove = 0\nover = \"5s\"\nfor = \"0s\"\n";
+    let figure = "metric = \"terrace_requests_total\"\nabove = 0\nover = \"1m\"\nfor = \"0s\"\n";
     format!("[alert.busy]\n{figure}{more}")
 }
 
