@@ -131,12 +131,16 @@ fn push_alert(out: &mut String, alert: &Value, now: SystemTime, paint: Paint) {
     let summary = for_terminal(text(alert, "summary"), false);
     let since = second(text(alert, "since"), now);
     let _infallible = writeln!(out, "  {shown} {} {summary}", paint.bold(&name));
-    let detail = for_terminal(text(alert, "detail"), false);
+    // A rule without `by` has one alert, and nothing to tell it from others.
+    let detail = match text(alert, "detail") {
+        "" => String::new(),
+        detail => format!("{}, ", for_terminal(detail, false)),
+    };
     let silenced = match alert["silenced_until"].as_str() {
         Some(until) => format!(", silent until {} UTC", second(until, now)),
         None => String::new(),
     };
-    let about = format!("    {detail}, since {since} UTC{silenced}, id {}", text(alert, "id"));
+    let about = format!("    {detail}since {since} UTC{silenced}, id {}", text(alert, "id"));
     let _infallible = writeln!(out, "{}", paint.faint(&about));
     for note in values(&alert["notes"]).filter_map(Value::as_str) {
         let _infallible = writeln!(out, "{}", paint.faint(&format!("    {}", for_terminal(note, false))));

@@ -82,6 +82,8 @@ fn a_page_outlives_kill_9_with_its_budget_and_silences_and_is_not_told_twice() {
     let names: Vec<Value> =
         inbox.letters().iter().map(|letter| letter.json()["groupLabels"]["alertname"].clone()).collect();
     assert_eq!(names, ["checkout", "terrace-test"], "once, and nothing of what is silenced");
+    let shown = second.command(&["alerts"]).ok();
+    assert!(shown.contains("    since ") && !shown.contains("  , since"), "{shown}");
 }
 
 /// Version 4 of Alertmanager's body, with both pages of an objective of which nothing goes well; a ticket takes longer to show.
