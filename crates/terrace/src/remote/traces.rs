@@ -47,6 +47,11 @@ fn list_path(traces: &Traces) -> String {
     path
 }
 
+fn spans(count: &Value) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} span{plural}")
+}
+
 fn list(value: &Value, now: SystemTime, paint: Paint) -> String {
     let mut out = String::new();
     for trace in values(&value["traces"]) {
@@ -63,7 +68,7 @@ fn list(value: &Value, now: SystemTime, paint: Paint) -> String {
             time(trace["duration_seconds"].as_f64()),
             paint.bold(&shown(text(trace, "root"))),
             shown(&services.join(" → ")),
-            paint.faint(&format!("({} spans, {})", trace["spans"], text(trace, "kept"))),
+            paint.faint(&format!("({}, {})", spans(&trace["spans"]), text(trace, "kept"))),
         );
     }
     if out.is_empty() {
