@@ -17,7 +17,7 @@ use crate::config::{Config, Loopback};
 use crate::control::Control;
 use crate::dashboard::{self, Dashboard, Sessions};
 use crate::serve::{Face, Gate, Listening};
-use crate::socket::Socket;
+use crate::socket::{Claim, Socket};
 use crate::{api, probes};
 
 /// Why the admin API could not be built or changed. What ran before runs on.
@@ -163,8 +163,8 @@ impl Admin {
     }
 
     /// Answers until `drain` is asked for, which should be the last thing when Terrace stops: so that status and
-    /// readiness can be asked while the rest drains. The socket is removed and the state folder free when this returns.
-    pub async fn run(mut self, mut drain: Drain) {
+    /// readiness can be asked while the rest drains. The socket is removed and the state folder free when what this returns is dropped.
+    pub async fn run(mut self, mut drain: Drain) -> Claim {
         let mut serving = JoinSet::new();
         loop {
             tokio::select! {
@@ -177,7 +177,7 @@ impl Admin {
         }
         self.handle.0.close_all();
         while serving.join_next().await.is_some() {}
-        drop(self.socket);
+        Claim(self.socket)
     }
 }
 

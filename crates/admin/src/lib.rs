@@ -30,3 +30,4 @@ mod socket;
 pub use admin::{Addresses, Admin, BuildError, Handle};
 pub use config::{Config, Loopback, NotLoopback, Role, Token, WeakToken};
 pub use control::{Answer, Control, ControlError};
+pub use socket::Claim;

@@ -29,7 +29,19 @@ pub(crate) struct Socket {
     path: PathBuf,
     inode: u64,
     /// Held for as long as this Terrace lives.
-    _lock: File,
+    lock: Option<File>,
+}
+
+/// The state folder, taken until this is dropped.
+#[derive(Debug)]
+pub struct Claim(pub(crate) Socket);
+
+impl Claim {
+    /// Removes the socket, and leaves the folder taken until the process is gone: only then is everything free that
+    /// another Terrace wants, its listeners' addresses too.
+    pub fn until_exit(mut self) {
+        std::mem::forget(self.0.lock.take());
+    }
 }
 
 impl Socket {
@@ -44,7 +56,7 @@ impl Socket {
         remove(&path).map_err(failed("remove the stale socket in"))?;
         let listener = bind(&path).map_err(failed("listen on the socket in"))?;
         let inode = fs::metadata(&path).map_err(failed("see the socket in"))?.ino();
-        Ok((Self { path, inode, _lock: lock }, listener))
+        Ok((Self { path, inode, lock: Some(lock) }, listener))
     }
 }
 

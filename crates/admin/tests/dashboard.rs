@@ -100,7 +100,7 @@ struct Door {
     fake: Arc<Fake>,
     handle: Handle,
     drainer: Drainer,
-    running: tokio::task::JoinHandle<()>,
+    running: tokio::task::JoinHandle<terrace_admin::Claim>,
     telemetry: Telemetry,
 }
 

@@ -73,7 +73,7 @@ struct Door {
     fake: Arc<Fake>,
     handle: Handle,
     drainer: Drainer,
-    running: tokio::task::JoinHandle<()>,
+    running: tokio::task::JoinHandle<terrace_admin::Claim>,
     events: Receiver,
     telemetry: Telemetry,
 }
@@ -132,7 +132,7 @@ impl Door {
 
     async fn close(self) {
         self.drainer.request();
-        self.running.await.unwrap();
+        drop(self.running.await.unwrap());
         assert!(!client::socket_path(&self.state).exists(), "the socket is gone");
         fs::remove_dir_all(&self.state).unwrap();
     }

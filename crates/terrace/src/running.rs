@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use terrace_admin::Admin;
+use terrace_admin::{Admin, Claim};
 use terrace_edge::{Certificates, Edge, Pair};
 use terrace_fleet::{Fleet, ServiceState, ServiceStatus};
 use terrace_instruments::{Event, Level, Log, Meter};
@@ -135,7 +135,7 @@ pub(crate) struct Tasks {
     observing_drain: Drainer,
     fleet: tokio::task::JoinHandle<()>,
     fleet_drain: Drainer,
-    admin: tokio::task::JoinHandle<()>,
+    admin: tokio::task::JoinHandle<Claim>,
     admin_drain: Drainer,
 }
 
@@ -524,10 +524,12 @@ impl Tasks {
         self.fleet_drain.request();
         let _panicked = self.fleet.await;
         log.emit(Event::new(Level::Info, "stopped").message("nothing is left running"));
-        self.admin_drain.request();
-        let _panicked = self.admin.await;
         self.observing_drain.request();
         let _panicked = self.observing.await;
+        self.admin_drain.request();
+        if let Ok(claim) = self.admin.await {
+            claim.until_exit();
+        }
         self.telemetry.stop();
     }
 }
