@@ -10,7 +10,8 @@
 //! only the kept ones cost. To look into a table of kept ids at the end of each hop costs a shared cache line a request
 //! and misses the hops that ended before. To decide at the first hop alone is the head sample, which misses what failed.
 //!
-//! Bounds: the last 4,096 hops of each core (about 2 MiB), ids for two minutes. A hop that is older when its trace turns
+//! Bounds: the last 4,096 hops of each core (about 2 MiB; some 10 where every one of them was tried again up to the bound),
+//! ids for two minutes. A hop that is older when its trace turns
 //! out to matter is not found, and the trace is kept without it.
 
 use std::borrow::Cow;
