@@ -30,14 +30,18 @@ type Rule = (&'static [&'static str], &'static [&'static [&'static str]]);
 
 const RULES: &[Rule] = &[
     (&["dns", "queue", "postgres", "redis", "flags", "fleet", "lab"], &[BELOW_TIERS]),
-    (&["edge"], &[BELOW_TIERS, HTTP, WIRE]),
+    (&["edge"], &[BELOW_TIERS, HTTP, WIRE, &["content", "limits"]]),
     (&["admin"], &[BELOW_TIERS, HTTP]),
-    (&["auth", "cache"], &[&["policy", "runtime", "instruments"]]),
+    (&["auth"], &[&["fetch", "policy", "runtime", "instruments"], HTTP]),
+    (&["acme"], &[&["fetch", "runtime", "instruments"]]),
+    (&["limits", "cache"], &[&["policy", "runtime", "instruments"]]),
+    (&["content"], &[HTTP]),
     (&["upstream"], &[&["policy", "runtime", "instruments"], HTTP, WIRE]),
     (&["wire"], &[&["runtime", "instruments"], HTTP]),
-    (&["telemetry"], &[&["otlp", "signals", "runtime", "instruments"]]),
+    (&["telemetry"], &[&["fetch", "otlp", "signals", "runtime", "instruments"]]),
     (&["signals", "otlp"], &[&["instruments"]]),
     (&["runtime"], &[&["instruments"]]),
+    (&["fetch"], &[]),
     (PURE, &[]),
     (&["testkit"], &[&["runtime", "instruments"], HTTP]),
     // An app that stays as it is, and a program about the workspace: neither uses a crate of ours.
@@ -45,7 +49,8 @@ const RULES: &[Rule] = &[
 ];
 
 /// Crates that decide and do not act: none of ours below them, no IO, no clock.
-pub(crate) const PURE: &[&str] = &["http", "instruments", "otlp", "policy", "route", "scaling", "signals"];
+pub(crate) const PURE: &[&str] =
+    &["content", "http", "instruments", "otlp", "policy", "route", "scaling", "signals"];
 
 /// Crates of others that do IO or read a clock, and so have no place in a pure crate.
 const IMPURE_EXTERNAL: &[&str] = &[

@@ -9,7 +9,6 @@
 #![forbid(unsafe_code)]
 
 mod alerts;
-mod client;
 mod config;
 mod derived;
 mod export;

@@ -27,9 +27,9 @@ use terrace_signals::series::{Chart, Query};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::client::Client;
 use crate::config::{Config, Receiver};
 use crate::exposition::{Exposition, labels};
+use terrace_fetch::Client;
 
 /// Without anything happening, state is written that often: so much of a budget's spending a crash forgets at most.
 const SAVE_EVERY: Duration = Duration::from_secs(30);

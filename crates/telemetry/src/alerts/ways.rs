@@ -7,8 +7,8 @@ use terrace_signals::alerts::Notification;
 
 use super::mail::{self, Post};
 use super::{body, command};
-use crate::client::{Client, ClientError};
 use crate::config::{Receiver, Secret, Way};
+use terrace_fetch::{Client, ClientError};
 
 /// One attempt over the network takes at most this long.
 const ATTEMPT: Duration = Duration::from_secs(10);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use terrace_otlp::{Signal, read_grpc_retry_delay, read_response};
 
-use crate::client::{Answer, Client, ClientError};
 use crate::config::{Export, ExportProtocol};
+use terrace_fetch::{Answer, Client, ClientError};
 
 /// For connecting, sending and the whole answer.
 const TIMEOUT: Duration = Duration::from_secs(10);

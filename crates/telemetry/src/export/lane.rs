@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use super::attempt::{Outcome, attempt};
 use super::retry::Retry;
 use super::{Counts, END_TIMEOUT, Sending, wants};
-use crate::client::Client;
 use crate::config::{Config, Export};
+use terrace_fetch::Client;
 
 /// One signal's way.
 #[derive(Debug)]

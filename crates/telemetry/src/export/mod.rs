@@ -22,12 +22,12 @@ use terrace_runtime::drain::Drain;
 use terrace_signals::records::{LogFilter, LogRecord};
 use tokio::sync::{Notify, watch};
 
-use crate::client::Client;
 use crate::config::Config;
 use crate::observatory::Observatory;
 use crate::records::{Followed, RecordBook, RecordStream};
 use lane::Lane;
 use queue::SpanQueue;
+use terrace_fetch::Client;
 
 /// Ours, as the scope of all that is sent says it.
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,4 +1,4 @@
-//! Requests that Terrace itself makes: to collectors, and to whoever is told of alerts.
+//! The client: whole answers within a bound of size and time, one idle connection kept for each origin.
 //!
 //! One idle connection is kept for each origin, so that an exporter that speaks each second opens none each second. An
 //! answer is read whole, within a bound and a time that counts from the first packet to the last. Redirects are not
@@ -16,7 +16,8 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -32,13 +33,16 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// Why a request had no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ClientError {
+pub enum ClientError {
     /// The file's to put right. The address is not repeated: it may be a secret.
     #[error("its address is not usable: {0}")]
     Address(&'static str),
     /// A field of the file that HTTP does not allow; the value is not repeated.
     #[error("the field {0} is not one that HTTP allows")]
     Field(String),
+    /// Certificates to be trusted that are none; the file's to put right.
+    #[error("these certificates cannot be used: {0}")]
+    Certificates(String),
     /// Theirs or the network's; a retry may help.
     #[error("cannot connect to {host}: {reason}")]
     Unreachable {
@@ -83,32 +87,34 @@ pub(crate) enum ClientError {
 
 impl ClientError {
     /// Whether the same request may fare better later.
-    pub(crate) fn is_retryable(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Timeout { .. } | Self::Broken { .. })
     }
 }
 
 /// A whole answer.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// The status code.
-    pub(crate) status: u16,
+    pub status: u16,
     /// Fields of its head.
-    pub(crate) headers: HeaderMap,
+    pub headers: HeaderMap,
     /// The body, at most 1 MiB.
-    pub(crate) body: Bytes,
+    pub body: Bytes,
     /// Fields after the body.
-    pub(crate) trailers: HeaderMap,
+    pub trailers: HeaderMap,
 }
 
 /// Makes requests. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Client(Arc<Inner>);
+pub struct Client(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
     /// Used last, last.
     idle: Mutex<Vec<(Origin, Sender)>>,
+    /// Trusted besides those of the system.
+    more: Vec<CertificateDer<'static>>,
     /// Read from disk at the first need, for that takes a while.
     roots: OnceCell<Arc<RootCertStore>>,
 }
@@ -132,6 +138,7 @@ struct Origin {
 
 /// A request before it is known which protocol carries it.
 struct Message {
+    method: Method,
     uri: Uri,
     host: HeaderValue,
     headers: HeaderMap,
@@ -153,42 +160,92 @@ enum Sender {
 
 impl Client {
     /// A client without connections.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A client that trusts these certificates (PEM) besides those that the system trusts.
+    ///
+    /// # Errors
+    /// [`ClientError::Certificates`] when there is none in it, or one that is not understood.
+    pub fn trusting(pem: &[u8]) -> Result<Self, ClientError> {
+        let mut more = Vec::new();
+        for found in CertificateDer::pem_slice_iter(pem) {
+            more.push(found.map_err(|error| ClientError::Certificates(error.to_string()))?);
+        }
+        if more.is_empty() {
+            return Err(ClientError::Certificates("there is none in it".to_owned()));
+        }
+        Ok(Self(Arc::new(Inner { more, ..Inner::default() })))
+    }
+
+    /// Makes a request with any method and waits for the whole answer, whatever its status, at most `timeout` in all.
+    ///
+    /// # Errors
+    /// [`ClientError`] says whose fault it is that there is no answer.
+    pub async fn request(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(String, String)],
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Answer, ClientError> {
+        self.send(Speech::Any, method, url, headers, body, timeout).await
+    }
+
+    /// GETs an `http` or `https` address, as [`Client::request`].
+    ///
+    /// # Errors
+    /// [`ClientError`] says whose fault it is that there is no answer.
+    pub async fn get(
+        &self,
+        url: &str,
+        headers: &[(String, String)],
+        timeout: Duration,
+    ) -> Result<Answer, ClientError> {
+        self.send(Speech::Any, Method::GET, url, headers, Bytes::new(), timeout).await
     }
 
     /// POSTs `body` to an `http` or `https` address and waits for the whole answer, whatever its status, at most
     /// `timeout` in all.
-    pub(crate) async fn post(
+    ///
+    /// # Errors
+    /// [`ClientError`] says whose fault it is that there is no answer.
+    pub async fn post(
         &self,
         url: &str,
         headers: &[(String, String)],
         body: Bytes,
         timeout: Duration,
     ) -> Result<Answer, ClientError> {
-        self.send(Speech::Any, url, headers, body, timeout).await
+        self.send(Speech::Any, Method::POST, url, headers, body, timeout).await
     }
 
     /// [`Client::post`] over HTTP/2, as gRPC needs it.
-    pub(crate) async fn post_http2(
+    ///
+    /// # Errors
+    /// [`ClientError`] says whose fault it is that there is no answer.
+    pub async fn post_http2(
         &self,
         url: &str,
         headers: &[(String, String)],
         body: Bytes,
         timeout: Duration,
     ) -> Result<Answer, ClientError> {
-        self.send(Speech::Http2, url, headers, body, timeout).await
+        self.send(Speech::Http2, Method::POST, url, headers, body, timeout).await
     }
 
     async fn send(
         &self,
         speech: Speech,
+        method: Method,
         url: &str,
         headers: &[(String, String)],
         body: Bytes,
         timeout: Duration,
     ) -> Result<Answer, ClientError> {
-        let (origin, message) = prepare(speech, url, headers, body)?;
+        let (origin, message) = prepare(speech, method, url, headers, body)?;
         let host = origin.name();
         match tokio::time::timeout(timeout, self.exchange(origin, message)).await {
             Ok(answered) => answered,
@@ -234,7 +291,9 @@ impl Client {
 
     async fn tls(&self, origin: &Origin) -> Result<Arc<ClientConfig>, ClientError> {
         let roots = self.0.roots.get_or_try_init(|| async {
-            let loaded = tokio::task::spawn_blocking(system_roots).await.map_err(|error| error.to_string());
+            let more = self.0.more.clone();
+            let loaded =
+                tokio::task::spawn_blocking(move || roots(&more)).await.map_err(|error| error.to_string());
             loaded.and_then(|roots| roots).map_err(|reason| ClientError::Tls { host: origin.name(), reason })
         });
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -335,7 +394,7 @@ impl Message {
 
     fn request(&self, uri: Uri) -> Request<Body> {
         let mut request = Request::new(Full::new(self.body.clone()));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = self.headers.clone();
         request
@@ -375,6 +434,7 @@ async fn read(origin: &Origin, response: Response<Incoming>) -> Result<Answer, C
 
 fn prepare(
     speech: Speech,
+    method: Method,
     url: &str,
     fields: &[(String, String)],
     body: Bytes,
@@ -391,7 +451,7 @@ fn prepare(
         value.set_sensitive(true);
         headers.insert(key, value);
     }
-    Ok((origin, Message { uri, host, headers, body }))
+    Ok((origin, Message { method, uri, host, headers, body }))
 }
 
 fn origin(speech: Speech, uri: &Uri) -> Result<Origin, ClientError> {
@@ -415,10 +475,11 @@ fn origin(speech: Speech, uri: &Uri) -> Result<Origin, ClientError> {
 }
 
 /// Single certificates of the system that rustls does not understand are passed over, as browsers do.
-fn system_roots() -> Result<Arc<RootCertStore>, String> {
+fn roots(more: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, String> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
+    roots.add_parsable_certificates(more.iter().cloned());
     match (roots.is_empty(), found.errors.first()) {
         (false, _) => Ok(Arc::new(roots)),
         (true, Some(error)) => Err(format!("the system's certificates cannot be read: {error}")),
