@@ -4,8 +4,9 @@
 //! 2. [`client`] finds out who asks
 //! 3. a redirect to HTTPS, where the listener is there for nothing else
 //! 4. the table finds the route
-//! 5. the route's action: a redirect, a fixed answer, or a service
-//! 6. for a service, the body's declared length is held against its bound, the path changed, and [`forward`] sends it
+//! 5. [`guards`] is the list of what stands before the route's action
+//! 6. the route's action: a redirect, a fixed answer, or a service
+//! 7. for a service, the body's declared length is held against its bound, the path changed, and [`forward`] sends it
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -24,6 +25,7 @@ use crate::config::{Action, Policy, Purpose, Service, Target};
 use crate::core::Core;
 use crate::exchange::{After, Exchange};
 use crate::forward;
+use crate::guards::{self, Guards, Passed};
 use crate::hop::{self, Asked};
 use crate::journal::Journal;
 use crate::metrics::ServiceMetrics;
@@ -48,6 +50,8 @@ pub(crate) struct Request<'a, 'e> {
     pub(crate) asked: Asked,
     /// The client's address.
     pub(crate) client: IpAddr,
+    /// What the route's guards found out.
+    pub(crate) passed: Passed,
 }
 
 /// The outcome of a request whose client went away.
@@ -58,6 +62,9 @@ pub(crate) const CLIENT_GONE: &str = "client.gone";
 pub(crate) enum Ending {
     /// Terrace answers in its place.
     Problem(Problem),
+    /// A step answers in the place of what follows it, and nothing is wrong.
+    #[expect(dead_code, reason = "the first step that answers removes this line")]
+    Answer(Box<(ResponseHead, Bytes)>),
     /// The client went away, or can be told nothing any more.
     Gone(&'static str),
 }
@@ -81,11 +88,18 @@ pub(crate) async fn serve(way: Way<'_>, exchange: &mut Exchange<'_>) -> After {
     let trusted = &way.listener.config.trusted_proxies;
     let asker = client::identify(exchange.head, way.connected, trusted, journal.fresh_trace());
     journal.asked_by(asker, &exchange.head.fields);
-    let mut request = Request { exchange, asked, client: asker.0 };
+    let mut request = Request { exchange, asked, client: asker.0, passed: Passed::default() };
     let ended = walk(way, &mut request, &mut journal).await;
     let after = match ended {
         Ok(after) => after,
         Err(Ending::Problem(problem)) => say(way, &mut request, &problem, &mut journal).await,
+        Err(Ending::Answer(given)) => {
+            let (mut head, body) = *given;
+            answer(way, &mut request, &mut journal, &mut head, body).await.unwrap_or_else(|_| {
+                journal.ended(CLIENT_GONE);
+                After::Gone
+            })
+        }
         Err(Ending::Gone(outcome)) => {
             journal.ended(outcome);
             if outcome == CLIENT_GONE { After::Gone } else { After::Close }
@@ -105,6 +119,9 @@ async fn walk<'a>(
         return redirect(way, request, journal, &tls_location(request.exchange.head, port), 308).await;
     }
     let (route, found) = find_route(way, request.exchange.head, journal)?;
+    if let Some(guards) = &route.guards {
+        guards::pass(way, guards, request, journal).await?;
+    }
     match &route.action {
         Action::Redirect { to, status } => {
             let found = found.ok_or_else(no_template)?;
@@ -158,6 +175,7 @@ pub(crate) struct Towards<'a> {
     pub(crate) metrics: &'a ServiceMetrics,
     /// What an access line says of route and service.
     pub(crate) plate: &'a Plate,
+    pub(crate) guards: Option<&'a Guards>,
 }
 
 impl<'a> Towards<'a> {
@@ -170,6 +188,7 @@ impl<'a> Towards<'a> {
             number: number as u32,
             metrics: &snapshot.service_metrics[number],
             plate: &route.plates[target],
+            guards: route.guards.as_deref(),
         }
     }
 }
@@ -291,6 +310,9 @@ async fn answer(
     head: &mut ResponseHead,
     body: Bytes,
 ) -> Result<After, Ending> {
+    if let Some(guards) = journal.guards() {
+        guards::dress(way, guards, request.exchange.head, &request.passed, head);
+    }
     journal.status = head.status;
     journal.bytes_out = body.len() as u64;
     let wanted = way.wanted(request);
@@ -358,7 +380,7 @@ pub(crate) async fn refuse(way: Way<'_>, exchange: &mut Exchange<'_>, problem: &
     journal.asked_by(asker, &exchange.head.fields);
     journal.not_routed();
     let asked = Asked { close: true, ..Asked::default() };
-    let mut request = Request { exchange, asked, client: asker.0 };
+    let mut request = Request { exchange, asked, client: asker.0, passed: Passed::default() };
     say(way, &mut request, problem, &mut journal).await;
     journal.close(request.exchange.head);
 }

@@ -10,6 +10,7 @@ use terrace_policy::{RetryPolicy, Timeouts};
 use terrace_route::{Conditions, Pattern, Redirect, Rewrite, Split, Strip};
 use terrace_upstream::Upstream;
 
+use crate::guards::Guards;
 use crate::tls;
 
 /// Everything the edge serves, replaced whole by a reload.
@@ -189,6 +190,8 @@ pub struct Route {
     pub conditions: Conditions,
     /// The listeners it is reached through; empty for all.
     pub listeners: Vec<String>,
+    /// What stands before its action; none where there is nothing.
+    pub guards: Option<Box<Guards>>,
     /// What becomes of its requests.
     pub action: Action,
 }

@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use terrace_http::{BodyLength, Fields, Known, Method, ResponseHead};
+use terrace_http::{BodyLength, Known, Method, RequestHead, ResponseHead};
 use terrace_policy::{AttemptOutcome, Deadline, Phase, TimeoutKind};
 use terrace_runtime::clock;
 use terrace_runtime::timer::{Elapsed, NEVER, Timer};
@@ -17,6 +17,7 @@ use terrace_wire::{Body, PumpError, Side, Sink, WireError, pump};
 use crate::chain::{CLIENT_GONE, Request, Towards, Way, body_too_large};
 use crate::exchange::{After, Exchange, Reply, Reused};
 use crate::forward::{Failure, timed_out};
+use crate::guards::{self, Passed};
 use crate::hop::{self, Asked};
 use crate::journal::Journal;
 use crate::pace::{BodyPace, Patience};
@@ -124,12 +125,13 @@ impl Conversation<'_> {
     ) -> Result<Ended, Broken> {
         let may_keep = request.exchange.may_keep(&request.asked) && !self.way.is_leaving;
         let (mut sink, mut answer) = self.begin(request, link).await?;
-        let Request { exchange, asked, .. } = request;
+        let Request { exchange, asked, passed, .. } = request;
         let Exchange { head, length, body, reply, reused } = &mut **exchange;
+        let question = Question { head, passed };
         let Reused { up, down, response } = &mut **reused;
         if asked.upgrade.is_some() {
             let parts = UpgradeParts { body, reply, sink, answer, response };
-            return Box::pin(self.hold_upgrade(parts, &head.method, down, journal)).await;
+            return Box::pin(self.hold_upgrade(parts, question, down, journal)).await;
         }
         if asked.expects_continue && *length != BodyLength::Empty {
             self.await_continue(&mut sink, &mut answer, reply, down).await?;
@@ -143,7 +145,7 @@ impl Conversation<'_> {
                 Ok(coming) => {
                     let after = self.after(asked, may_keep, *length, &upload);
                     let reply = Delivery { reply, response, coming, after };
-                    self.deliver(&head.fields, upload, answer, reply, down, journal).await
+                    self.deliver(question, upload, answer, reply, down, journal).await
                 }
                 Err(broken) => Err(broken),
             }
@@ -290,6 +292,13 @@ struct UpgradeParts<'r, 'c, 'l> {
     response: &'r mut ResponseHead,
 }
 
+/// What was asked, and what the guards know of who asked, while it is answered.
+#[derive(Clone, Copy)]
+struct Question<'r> {
+    head: &'r RequestHead,
+    passed: &'r Passed,
+}
+
 /// A response's head on its way to the client.
 struct Delivery<'r, 'c> {
     reply: &'r mut Reply<'c>,
@@ -302,7 +311,7 @@ impl Conversation<'_> {
     /// Sends the response to the client, while what is left of the request still goes up.
     async fn deliver(
         self,
-        asked: &Fields,
+        question: Question<'_>,
         mut upload: Upload<'_>,
         answer: Answer<'_>,
         delivery: Delivery<'_, '_>,
@@ -316,7 +325,7 @@ impl Conversation<'_> {
         self.judge(response, journal)?;
         let keep_alive = keep_alive_time(response);
         let link_stays = keeps_alive(response) && coming != BodyLength::UntilClose;
-        self.dress(response, asked);
+        self.dress(response, question);
         journal.status = response.status;
         let begun = reply.begin(response, coming, after);
         let (mut sink, after) = begun.map_err(|_| Broken::Gone(CLIENT_GONE))?;
@@ -352,21 +361,22 @@ impl Conversation<'_> {
     async fn hold_upgrade(
         self,
         parts: UpgradeParts<'_, '_, '_>,
-        method: &Method,
+        question: Question<'_>,
         timer: &mut Timer,
         journal: &mut Journal<'_>,
     ) -> Result<Ended, Broken> {
         let UpgradeParts { body, reply, mut sink, mut answer, response } = parts;
         sink.flush().await.map_err(|error| self.endpoint_failed(&error))?;
         let mut upload = Upload::done();
-        let awaited = self.await_head(&mut upload, &mut answer, method, response, reply, timer);
+        let awaited =
+            self.await_head(&mut upload, &mut answer, &question.head.method, response, reply, timer);
         let coming = awaited.await?;
         if response.status != 101 {
             let delivery = Delivery { reply, response, coming, after: After::Close };
-            return self.deliver(&Fields::new(), upload, answer, delivery, timer, journal).await;
+            return self.deliver(question, upload, answer, delivery, timer, journal).await;
         }
         self.judge(response, journal)?;
-        self.dress(response, &Fields::new());
+        self.dress(response, question);
         journal.status = 101;
         journal.streams();
         let begun = reply.begin(response, BodyLength::UntilClose, After::Close);
@@ -415,14 +425,17 @@ impl Conversation<'_> {
     }
 
     /// Makes the endpoint's head ours: without the fields between neighbours, with what Terrace adds.
-    fn dress(&self, response: &mut ResponseHead, asked: &Fields) {
+    fn dress(&self, response: &mut ResponseHead, question: Question<'_>) {
         hop::take_from_response(response.status, &mut response.fields);
         if let Some(sticky) = &self.to.service.sticky {
             let id = self.lease.endpoint().id();
-            if sticky::endpoint(sticky, asked) != Some(id) {
+            if sticky::endpoint(sticky, &question.head.fields) != Some(id) {
                 let cookie = sticky::set_cookie(sticky, id, self.way.connected.is_tls);
                 response.fields.append_known(Known::SetCookie, cookie.as_bytes());
             }
+        }
+        if let Some(guards) = self.to.guards {
+            guards::dress(self.way, guards, question.head, question.passed, response);
         }
     }
 

@@ -16,6 +16,7 @@ use terrace_upstream::Endpoint;
 use crate::chain::{Towards, Way};
 use crate::client::{self, Digits};
 use crate::flight::{Flight, Tries, Try};
+use crate::guards::Guards;
 use crate::metrics::{Class, RouteMetrics};
 use crate::problem::{Fault, Problem};
 use crate::snapshot::Route;
@@ -114,6 +115,11 @@ impl<'a> Journal<'a> {
     /// When the request's head was complete.
     pub(crate) fn began(&self) -> Duration {
         self.began
+    }
+
+    /// What stands before the action of the request's route.
+    pub(crate) fn guards(&self) -> Option<&'a Guards> {
+        self.route.and_then(|route| route.guards.as_deref())
     }
 
     /// The id of a trace that begins with this request.

@@ -2,40 +2,60 @@
 //!
 //! The files in the order of a request's way: [`listener`] accepts, `proxy_protocol` learns who the client is, `tls`
 //! secures, `http1` and `http2` read requests, `chain` is the list of what happens to each, `hop` and `client` look at
-//! its fields, `forward` sends it to a service, `converse` moves its two bodies, `problem` is what Terrace says itself,
+//! its fields, `guards` is the list of what may stand before a route's action, each step a file of its own, `forward` sends it to a service, `converse` moves its two bodies, `problem` is what Terrace says itself,
 //! `journal` notes what became of it, `trace` which trace it belongs to, `flight` remembers it for a while, and `spans`
 //! tells it when its trace is kept. The edge knows no file, no process and no clock but the runtime's.
 #![forbid(unsafe_code)]
 
+mod address;
 mod chain;
 mod client;
 mod config;
 mod converse;
 mod core;
+mod cors;
 mod edge;
 mod exchange;
+mod fault;
+mod fields;
 mod flight;
 mod forward;
+mod guards;
 mod hop;
 mod http1;
 mod http2;
+mod identity;
 mod journal;
+mod limit;
 mod listener;
 mod metrics;
+mod overload;
 mod pace;
 mod problem;
 pub mod proxy_protocol;
+mod security;
 mod small;
 mod snapshot;
 mod spans;
 mod sticky;
 mod tls;
 mod trace;
+mod validate;
 
 // The public interface is:
+pub use address::Addresses;
 pub use config::{
     Action, Bounds, Config, HashSource, Listener, Network, Policy, ProxyProtocol, Purpose, Route, Service,
     Sticky, Target,
 };
+pub use cors::Cors;
 pub use edge::{Edge, EdgeError};
+pub use fault::Faults;
+pub use fields::Changes;
+pub use guards::Guards;
+pub use identity::Required;
+pub use limit::Limit;
+pub use overload::Priority;
+pub use security::Security;
 pub use tls::{Certificates, Pair, TlsError, dev_pair};
+pub use validate::Schema;

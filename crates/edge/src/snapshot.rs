@@ -11,6 +11,7 @@ use terrace_policy::RetryBudget;
 use terrace_route::{Listener as RouteListener, Match, Problem, Rule, Table};
 
 use crate::config::{Action, Config, Listener, Purpose, Service, Target};
+use crate::guards::Guards;
 use crate::metrics::{ListenerMetrics, RouteMetrics, ServiceMetrics};
 
 /// The label of requests that no route takes.
@@ -86,6 +87,7 @@ pub(crate) struct Route {
     pub(crate) number: u32,
     /// What an access line says of a request that no service answers.
     pub(crate) plate: Plate,
+    pub(crate) guards: Option<Box<Guards>>,
     pub(crate) action: Action,
     pub(crate) metrics: RouteMetrics,
     /// One for each target of the action.
@@ -134,6 +136,7 @@ impl Snapshot {
             budgets: route_budgets(&route, &services, budgets, &mut kept),
             plate: Plate::new(&[("route", &route.name)]),
             plates: route_plates(&route, &services),
+            guards: route.guards,
             action: route.action,
         };
         let routes = (0..).zip(config.routes).map(ready).collect();

@@ -90,6 +90,7 @@ pub(crate) fn route(name: &str, at: &str, action: Action) -> Route {
         at: vec![Pattern::parse(at).expect("a valid pattern")],
         conditions: Conditions::default(),
         listeners: Vec::new(),
+        guards: None,
         action,
     }
 }

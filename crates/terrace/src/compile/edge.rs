@@ -134,6 +134,7 @@ fn internal_route(service: &Service, place: usize) -> edge::Route {
         at: Vec::new(),
         conditions: terrace_route::Conditions::default(),
         listeners: Vec::new(),
+        guards: None,
         action: edge::Action::Forward {
             split: Split::new(vec![(0, 1)]).expect("invariant: one target with a weight is a split"),
             targets: vec![edge::Target { service: place, policy: policy(&service.policies) }],
@@ -154,6 +155,7 @@ fn route(route: &Route, index: &impl Fn(&str) -> Option<usize>) -> edge::Route {
         at: route.at.clone(),
         conditions: route.conditions.clone(),
         listeners: route.listeners.clone(),
+        guards: None,
         action: action(&route.action, index),
     }
 }

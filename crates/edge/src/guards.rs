@@ -1,0 +1,107 @@
+//! What stands between a route and its action, in the order in which a request meets it. Each step sees what those before
+//! it found, and may answer in the place of all that follow:
+//!
+//! 1. [`overload`](crate::overload): is this machine well enough for a request of this priority? (503)
+//! 2. [`address`](crate::address): may this client's address come in at all? (403)
+//! 3. [`cors`](crate::cors): a browser that asks beforehand is answered here (204)
+//! 4. [`identity`](crate::identity): who asks, and may they? (401, 403, a login)
+//! 5. [`limit`](crate::limit): how often, how many at once (429)
+//! 6. [`validate`](crate::validate): is the body what the service expects? (400, 413, 415, 422)
+//! 7. [`fields`](crate::fields): what the service is told differently: fields, path, query
+//! 8. [`fault`](crate::fault): is something to go wrong on purpose?
+//!
+//! On an answer's way back, Terrace's own or a service's, [`dress`] is the list. A route without guards pays for one look at
+//! an `Option`, and a guard that is not set for another.
+
+use std::sync::Arc;
+
+use terrace_http::ResponseHead;
+
+use crate::chain::{Ending, Request, Way};
+use crate::journal::Journal;
+use crate::{address, cors, fault, fields, identity, limit, overload, security, validate};
+
+/// The guards of one route. What is absent costs nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Guards {
+    /// How much its requests matter when not all can be served.
+    pub priority: overload::Priority,
+    /// Addresses that may come in.
+    pub addresses: Option<Arc<address::Addresses>>,
+    /// Pages of other origins that may call it.
+    pub cors: Option<Arc<cors::Cors>>,
+    /// Who may use it.
+    pub identity: Option<Arc<identity::Required>>,
+    /// How often it may be used.
+    pub limits: Vec<limit::Limit>,
+    /// What a request must look like.
+    pub validate: Option<Arc<validate::Schema>>,
+    /// What becomes of a request's fields and query, and of an answer's.
+    pub fields: Option<Arc<fields::Changes>>,
+    /// What goes wrong on purpose.
+    pub faults: Option<Arc<fault::Faults>>,
+    /// Fields that tell browsers to be careful.
+    pub security: Option<Arc<security::Security>>,
+}
+
+/// What the guards found out about a request, for those after them and for its answer.
+#[derive(Debug, Default)]
+pub(crate) struct Passed {
+    /// Who asks, where that was to be known.
+    #[expect(dead_code, reason = "the first step that asks removes this line")]
+    pub(crate) identity: identity::Known,
+    /// What limits say of the client's next requests, and places held until the answer's end.
+    pub(crate) limits: limit::Taken,
+}
+
+/// Takes a request through its route's guards.
+pub(crate) async fn pass(
+    way: Way<'_>,
+    guards: &Guards,
+    request: &mut Request<'_, '_>,
+    journal: &mut Journal<'_>,
+) -> Result<(), Ending> {
+    overload::admit(way, &guards.priority, request)?;
+    if let Some(addresses) = &guards.addresses {
+        address::admit(addresses, request)?;
+    }
+    if let Some(cors) = &guards.cors {
+        cors::answer_preflight(cors, request)?;
+    }
+    if let Some(required) = &guards.identity {
+        identity::admit(way, required, request, journal).await?;
+    }
+    if !guards.limits.is_empty() {
+        limit::admit(way, &guards.limits, request, journal).await?;
+    }
+    if let Some(schema) = &guards.validate {
+        validate::admit(schema, request).await?;
+    }
+    if let Some(changes) = &guards.fields {
+        fields::change_request(way, changes, request, journal)?;
+    }
+    if let Some(faults) = &guards.faults {
+        fault::inject(faults, request, journal).await?;
+    }
+    Ok(())
+}
+
+/// Makes an answer's head what the route's guards want it to be.
+pub(crate) fn dress(
+    way: Way<'_>,
+    guards: &Guards,
+    request: &terrace_http::RequestHead,
+    passed: &Passed,
+    head: &mut ResponseHead,
+) {
+    if let Some(changes) = &guards.fields {
+        fields::change_response(changes, request, head);
+    }
+    passed.limits.tell(head);
+    if let Some(cors) = &guards.cors {
+        cors::dress(cors, request, head);
+    }
+    if let Some(security) = &guards.security {
+        security::dress(security, way.connected.is_tls, head);
+    }
+}
