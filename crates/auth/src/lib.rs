@@ -4,3 +4,8 @@
 //! request with it costs one look into a bounded table. What must be fetched to check it, an authority's keys first of all,
 //! is fetched beside the requests.
 #![forbid(unsafe_code)]
+
+mod identity;
+
+// The public interface is:
+pub use identity::{Identity, Method};
