@@ -7,11 +7,13 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod crowd;
 mod files;
 mod folder;
 mod http;
 mod inbox;
 mod load;
+mod origin;
 mod ports;
 mod processes;
 mod terrace;
@@ -20,11 +22,13 @@ mod websocket;
 mod world;
 
 pub use app::{App, fingerprint, pattern};
+pub use crowd::{Asking, Crowd, Fate, Reply};
 pub use files::{Authority, Leaf};
 pub use folder::Folder;
 pub use http::{Connection, Request, Response, Upload, get, post, try_get};
 pub use inbox::{Inbox, Letter};
 pub use load::{Failure, Kind, Load, Tally};
+pub use origin::{Capacity, Mood, Origin, Served};
 pub use ports::Port;
 pub use processes::{Process, Signal, is_alive, peak_memory_bytes, processes_of, signal};
 pub use terrace::{Done, Terrace};
