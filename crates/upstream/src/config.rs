@@ -120,6 +120,23 @@ pub struct TlsConfig {
     pub server_name: Option<String>,
     /// Whose signatures are believed.
     pub roots: Roots,
+    /// What Terrace shows of itself to endpoints that ask for it; none shows nothing.
+    pub client: Option<ClientIdentity>,
+}
+
+/// The certificate with which Terrace says who it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// The chain in PEM, Terrace's own certificate first.
+    pub certificates_pem: Arc<[u8]>,
+    /// Its private key in PEM.
+    pub key_pem: Arc<[u8]>,
+}
+
+impl fmt::Debug for ClientIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientIdentity({} bytes of certificates, key hidden)", self.certificates_pem.len())
+    }
 }
 
 /// Certificate authorities that are believed.

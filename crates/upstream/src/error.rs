@@ -60,6 +60,14 @@ pub enum BuildError {
         /// What the store said.
         detail: String,
     },
+    /// The certificate that Terrace shows, or its key, cannot be used.
+    #[error("service {service}: its client certificate cannot be used: {detail}")]
+    ClientCertificate {
+        /// The service.
+        service: String,
+        /// What is wrong with it; never the key itself.
+        detail: String,
+    },
     /// The server name is not a host name or address.
     #[error(
         "service {service}: {name:?} is no name that a certificate could carry; give a host name or an IP address"

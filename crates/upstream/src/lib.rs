@@ -38,7 +38,8 @@ mod upstream;
 // The public interface is:
 pub use client::{Answer, Link, RESPONSE_BOUNDS, StreamCount, keeps_alive};
 pub use config::{
-    Balance, Config, Connections, HealthCheck, Probe, Protocol, ProxyProtocol, Roots, TlsConfig,
+    Balance, ClientIdentity, Config, Connections, HealthCheck, Probe, Protocol, ProxyProtocol, Roots,
+    TlsConfig,
 };
 pub use connect::{ConnectError, Proxied};
 pub use discovery::{Discovery, Host, Names, Source};

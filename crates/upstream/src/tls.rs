@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::{Config, Protocol, Roots, TlsConfig};
+use crate::config::{ClientIdentity, Config, Protocol, Roots, TlsConfig};
 use crate::endpoint::Endpoint;
 use crate::error::BuildError;
 
@@ -27,7 +29,14 @@ impl Tls {
             Some(name) => Some(server_name(&config.service, name)?),
             None => None,
         };
-        Ok(Self { config: client_config(roots, config.protocol), server_name })
+        let shown = match &tls.client {
+            Some(client) => Some(shown(client).map_err(|detail| BuildError::ClientCertificate {
+                service: config.service.to_string(),
+                detail,
+            })?),
+            None => None,
+        };
+        Ok(Self { config: client_config(roots, shown, config.protocol), server_name })
     }
 
     /// For `tokio_rustls::TlsConnector`; ALPN is set by the service's protocol.
@@ -46,18 +55,48 @@ impl Tls {
     }
 }
 
-fn client_config(roots: RootCertStore, protocol: Protocol) -> Arc<ClientConfig> {
+fn client_config(
+    roots: RootCertStore,
+    shown: Option<Arc<dyn ResolvesClientCert>>,
+    protocol: Protocol,
+) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("ring supports the default versions of TLS")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match shown {
+        Some(shown) => builder.with_client_cert_resolver(shown),
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = match protocol {
         Protocol::Http1 => vec![b"http/1.1".to_vec()],
         Protocol::H2 => vec![b"h2".to_vec()],
     };
     Arc::new(config)
+}
+
+/// The certificate that endpoints are shown when they ask for one; the error says what is wrong with it.
+fn shown(client: &ClientIdentity) -> Result<Arc<dyn ResolvesClientCert>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&client.certificates_pem).collect();
+    let chain = chain.map_err(|error| format!("the certificate is not PEM that holds one: {error}"))?;
+    if chain.is_empty() {
+        return Err("the certificate is not PEM that holds one".to_owned());
+    }
+    let key = PrivateKeyDer::from_pem_slice(&client.key_pem);
+    let key = key.map_err(|error| format!("the key is not PEM that holds a private key: {error}"))?;
+    let key = rustls::crypto::ring::sign::any_supported_type(&key);
+    let key = key.map_err(|error| format!("the key is of a kind that is not known: {error}"))?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
+            Err("the key does not belong to the certificate".to_owned())
+        }
+        Err(rustls::Error::InvalidCertificate(error)) => {
+            Err(format!("the certificate is not one that can be read: {error:?}"))
+        }
+        _ => Ok(Arc::new(SingleCertAndKey::from(certified))),
+    }
 }
 
 fn server_name(service: &str, name: &str) -> Result<ServerName<'static>, BuildError> {
@@ -100,8 +139,19 @@ mod tests {
 
     fn build(roots: &[u8], server_name: Option<&str>) -> Result<Tls, BuildError> {
         let config = Config::new("orders", IdentityKey([0; 16]));
-        let tls = TlsConfig { server_name: server_name.map(str::to_owned), roots: Roots::Pem(roots.into()) };
+        let server_name = server_name.map(str::to_owned);
+        let tls = TlsConfig { server_name, roots: Roots::Pem(roots.into()), client: None };
         Tls::build(&config, &tls)
+    }
+
+    fn build_showing(certificates_pem: &str, key_pem: &str) -> Result<Tls, BuildError> {
+        let client = ClientIdentity {
+            certificates_pem: certificates_pem.as_bytes().into(),
+            key_pem: key_pem.as_bytes().into(),
+        };
+        let roots = Roots::Pem(certificate().as_bytes().into());
+        let tls = TlsConfig { server_name: None, roots, client: Some(client) };
+        Tls::build(&Config::new("orders", IdentityKey([0; 16])), &tls)
     }
 
     fn certificate() -> String {
@@ -124,5 +174,24 @@ mod tests {
     fn the_protocol_decides_what_alpn_asks_for() {
         let tls = build(certificate().as_bytes(), Some("localhost")).expect("it is fine");
         assert_eq!(tls.client_config().alpn_protocols, [b"http/1.1"]);
+    }
+
+    #[test]
+    fn a_client_certificate_that_cannot_be_shown_is_refused_and_its_key_is_never_told() {
+        let made = rcgen::generate_simple_self_signed(["edge".to_owned()]).expect("a certificate");
+        let other = rcgen::generate_simple_self_signed(["edge".to_owned()]).expect("a certificate");
+        let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let tls = build_showing(&chain, &key).expect("they belong together");
+        assert!(tls.client_config().client_auth_cert_resolver.has_certs());
+        for (chain, key, why) in [
+            (chain.as_str(), other.signing_key.serialize_pem().as_str(), "does not belong"),
+            (chain.as_str(), "no key", "the key is not PEM"),
+            ("no certificate", key.as_str(), "the certificate is not PEM"),
+        ] {
+            let error = build_showing(chain, key).expect_err("refused").to_string();
+            assert!(error.contains(why) && error.contains("service orders"), "{error}");
+        }
+        let identity = ClientIdentity { certificates_pem: [].into(), key_pem: key.as_bytes().into() };
+        assert!(!format!("{identity:?}").contains("PRIVATE"));
     }
 }

@@ -101,7 +101,7 @@ impl Upstream {
     /// stays out for as long as it was told, unless ejection is switched off. Ids of endpoints that exist stay.
     /// On an error nothing has changed.
     pub fn apply(&self, config: Config, now: Duration) -> Result<(), BuildError> {
-        let settings = Settings::build(config)?;
+        let settings = self.settings.load().followed_by(config)?;
         let mut roster = self.roster();
         for endpoint in roster.everyone() {
             endpoint.set_bounds(bounds(&settings.config));
@@ -413,6 +413,16 @@ impl Settings {
             None => None,
         };
         Ok(Self { config, tls })
+    }
+
+    /// The settings of another configuration. Where TLS stays as it is, what it remembers stays too, so that sessions
+    /// resume.
+    fn followed_by(&self, config: Config) -> Result<Self, BuildError> {
+        let is_same = config.tls == self.config.tls && config.protocol == self.config.protocol;
+        match is_same {
+            true => Ok(Self { config, tls: self.tls.clone() }),
+            false => Self::build(config),
+        }
     }
 }
 

@@ -85,7 +85,11 @@ fn tls(tls: &UpstreamTls) -> upstream::TlsConfig {
         Some(authorities) => upstream::Roots::Pem(authorities.pem.as_bytes().into()),
         None => upstream::Roots::System,
     };
-    upstream::TlsConfig { server_name: tls.name.clone(), roots }
+    let client = tls.client.as_ref().map(|client| upstream::ClientIdentity {
+        certificates_pem: client.chain_pem.as_bytes().into(),
+        key_pem: client.key.reveal().as_bytes().into(),
+    });
+    upstream::TlsConfig { server_name: tls.name.clone(), roots, client }
 }
 
 /// Where the endpoints of a service that Terrace does not run are found.

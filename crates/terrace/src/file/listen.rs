@@ -258,7 +258,8 @@ fn lone<T>(present: &str, missing: &str, node: &Node, reader: &mut Reader<'_>) -
         .refuse(Finding::new(node.key_origin_of(present), format!("`{present}` needs `{missing}` beside it")))
 }
 
-fn resolve_certificate(
+/// Reads a certificate and its key, whose places in the file `node` knows.
+pub(crate) fn resolve_certificate(
     certificate: &FilePath,
     key: &SecretSource,
     node: &Node,

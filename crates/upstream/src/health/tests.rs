@@ -297,7 +297,7 @@ async fn an_endpoint_with_tls_is_checked_through_tls_and_only_if_its_certificate
     let (address, certificate) = tls_server().await;
     let with_name = |name: &str| {
         let roots = Roots::Pem(certificate.as_bytes().into());
-        let tls = TlsConfig { server_name: Some(name.to_owned()), roots };
+        let tls = TlsConfig { server_name: Some(name.to_owned()), roots, client: None };
         Config { tls: Some(tls), ..config(http("/health")) }
     };
     let (believed, _drainer) = checked(with_name("localhost"), address);

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ServiceTable;
+use crate::file::listen::{Certificate, resolve_certificate};
 use crate::file::policy::ordered;
 use crate::file::problem::Finding;
 use crate::file::read::{OneOrMany, Read, Reader, Scalar, Switch, Wrong, choice, table};
 use crate::file::spec::{Form, Shape};
 use crate::file::tree::{Node, Value};
-use crate::file::values::{FilePath, Share, StatusRange, Token, UrlPath, Words, is_token};
+use crate::file::values::{FilePath, SecretSource, Share, StatusRange, Token, UrlPath, Words, is_token};
 
 table! {
     /// Checks that go on: by `path` or by `tcp`.
@@ -261,8 +262,13 @@ table! {
     pub(crate) struct UpstreamTlsTable {
         /// PEM file with the authorities to trust. Default: the system's.
         "ca" ca: Option<FilePath>, example "ca.pem";
-        /// Name that the endpoint's certificate must have. Default: the request's host.
+        /// Name that the endpoint's certificate must have. Default: the endpoint's host or address.
         "name" name: Option<Words>, example "orders.internal";
+        /// PEM file with the certificate, and its chain, that endpoints are shown when they ask for one (mutual TLS).
+        /// Followed when it changes, as the key is.
+        "certificate" certificate: Option<FilePath>, with "key", example "client.pem";
+        /// The private key of that certificate, as PEM.
+        "key" key: Option<SecretSource>, with "certificate", example { file = "client.key" };
     }
 }
 
@@ -411,8 +417,10 @@ pub struct Eject {
 pub struct UpstreamTls {
     /// The authorities to trust; `None`: the system's.
     pub authorities: Option<Authorities>,
-    /// Name that the certificate must have; `None`: the request's host.
+    /// Name that the certificate must have; `None`: the endpoint's host or address.
     pub name: Option<String>,
+    /// The certificate that endpoints are shown; `None`: none.
+    pub client: Option<Certificate>,
 }
 
 /// Authorities to trust.
@@ -516,13 +524,21 @@ pub(super) fn resolve_tls(
 ) -> Option<Option<UpstreamTls>> {
     match setting {
         TlsSetting::Off => Some(None),
-        TlsSetting::System => Some(Some(UpstreamTls { authorities: None, name: None })),
+        TlsSetting::System => Some(Some(UpstreamTls { authorities: None, name: None, client: None })),
         TlsSetting::Own(table) => {
             let authorities = match &table.ca {
                 Some(path) => Some(resolve_authorities(path, node, reader)?),
                 None => None,
             };
-            Some(Some(UpstreamTls { authorities, name: table.name.clone().map(|name| name.0) }))
+            let client = match (&table.certificate, &table.key) {
+                (Some(certificate), Some(key)) => {
+                    let node = node.get("tls").unwrap_or(node);
+                    Some(resolve_certificate(certificate, key, node, reader)?)
+                }
+                _ => None,
+            };
+            let name = table.name.clone().map(|name| name.0);
+            Some(Some(UpstreamTls { authorities, name, client }))
         }
     }
 }
