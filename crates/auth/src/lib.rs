@@ -5,7 +5,26 @@
 //! is fetched beside the requests.
 #![forbid(unsafe_code)]
 
+mod auth;
+mod cache;
+mod desk;
+mod forward;
+mod gate;
 mod identity;
+mod proof;
+mod refusal;
+mod rules;
+mod secret;
+mod token;
 
 // The public interface is:
+pub use auth::{Auth, AuthTask};
+pub use cache::CacheBounds;
+pub use forward::{DEFAULT_HEADERS, ForwardError, Reserved, Source, check_header};
+pub use gate::{Asked, Decision, Gate, GateConfig, MethodConfig, Moment, Now, Passed, Ticket};
 pub use identity::{Identity, Method};
+pub use proof::Place;
+pub use refusal::Refusal;
+pub use rules::{RULE_DEPTH_MAX, RULE_PARTS_MAX, Rule, RuleError};
+pub use secret::Secret;
+pub use token::Config as TokenConfig;

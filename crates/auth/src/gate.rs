@@ -1,0 +1,354 @@
+//! The gate: one policy of who may pass, made of the ways in which somebody may prove who they are and of what they must
+//! then have.
+//!
+//! A request is looked at in three steps, the first two at once and without a system call:
+//!
+//! 1. Which proof does it show? The first method of the policy that finds one in its place is asked; a proof that is no
+//!    good is refused, and no other method tried, so that a bad token cannot hide behind a good cookie.
+//! 2. Was that proof checked before? Then what came of it is known, rules and headers included: one look-up.
+//! 3. Otherwise it is checked: at once where that takes microseconds, else beside the core ([`Gate::later`]).
+//!
+//! A further method is a variant of [`MethodConfig`] and of `Means`, and a file of its own that finds its proof, checks it,
+//! and says how it is asked for. All else (what is remembered, rules, headers, refusals) is done here, once for all.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use terrace_http::RequestHead;
+
+use crate::auth::Shared;
+use crate::cache::{Keep, Owner, Place};
+use crate::forward::{self, Source};
+use crate::identity::{Identity, Method};
+use crate::proof::{NoProof, Proof};
+use crate::refusal::{Refusal, Refused, Why};
+use crate::rules::Rule;
+use crate::token::{self, Tokens};
+
+/// One policy of who may pass.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GateConfig {
+    /// The ways to prove who one is, in the order in which a request is searched for them. At least one.
+    pub methods: Vec<MethodConfig>,
+    /// Whether who shows no proof may pass, as nobody. The rule then holds for those who do show one.
+    pub is_optional: bool,
+    /// What those must have whose proof is good.
+    pub require: Option<Rule>,
+    /// What the service is told, by the name of the header.
+    pub forward: Vec<(String, Source)>,
+    /// What the client is told it asks for (RFC 9110 section 11.5).
+    pub realm: String,
+}
+
+impl Default for GateConfig {
+    fn default() -> Self {
+        Self {
+            methods: Vec::new(),
+            is_optional: false,
+            require: None,
+            forward: forward::DEFAULT_HEADERS.map(|(name, source)| (name.to_owned(), source)).to_vec(),
+            realm: "terrace".to_owned(),
+        }
+    }
+}
+
+/// One way to prove who one is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MethodConfig {
+    /// By a token that an issuer signed.
+    Token(token::Config),
+}
+
+/// What a request shows, for whoever looks for a proof in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Its head, before anything of the route's was written into it.
+    pub head: &'a RequestHead,
+    /// Whether the client came by TLS, as far as is known: cookies are made `Secure` by it.
+    pub is_tls: bool,
+    /// The client's address.
+    pub client: std::net::IpAddr,
+}
+
+/// A moment, on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Since the clock's start: `terrace_runtime::clock::now()`.
+    pub now: Duration,
+    /// Since 1970, for what tokens and keys say of their time.
+    pub wall: Duration,
+}
+
+/// Somebody who may pass, and what goes with it. Made once for each proof and policy, shared while it is remembered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Passed {
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// Fields to be set on the request, each in the place of any of that name.
+    pub forward: Vec<(Box<str>, Box<str>)>,
+    /// Fields to be added to the answer: a session's cookie that was made anew.
+    pub answer: Vec<(Box<str>, Box<str>)>,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// It passes; that is who asks.
+    Known(Arc<Passed>),
+    /// It passes, and nobody knows who asks.
+    Anonymous,
+    /// It is answered here.
+    Refused(Arc<Refusal>),
+}
+
+/// What is known of a request without waiting.
+#[derive(Debug)]
+pub enum Now {
+    /// All of it.
+    Decided(Decision),
+    /// Its proof has to be checked beside the core: hand this to [`Gate::later`].
+    Later(Ticket),
+}
+
+/// Work that a core must not wait for.
+pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Fresh, Refused>> + Send>>;
+
+/// A proof that is being checked. Nothing happens until it is given to [`Gate::later`].
+pub struct Ticket {
+    means: usize,
+    place: Place,
+    work: Work,
+}
+
+/// Somebody whose proof was just checked.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    pub(crate) identity: Identity,
+    /// How long that may be remembered; nothing for what must be checked each time.
+    pub(crate) keep: Option<Keep>,
+    /// Fields for the request besides those of the policy.
+    pub(crate) forward: Vec<(Box<str>, Box<str>)>,
+    /// Fields for the answer.
+    pub(crate) answer: Vec<(Box<str>, Box<str>)>,
+}
+
+impl Fresh {
+    pub(crate) fn new(identity: Identity, keep: Option<Keep>) -> Self {
+        Self { identity, keep, forward: Vec::new(), answer: Vec::new() }
+    }
+}
+
+/// What a method says of a proof.
+pub(crate) enum Checked {
+    Known(Fresh),
+    Refused(Refused),
+    /// It takes longer than a core may wait.
+    Later(Work),
+}
+
+/// A method, ready.
+#[derive(Debug)]
+enum Means {
+    Token(Tokens),
+}
+
+impl Means {
+    fn build(config: &MethodConfig, shared: &Arc<Shared>) -> Self {
+        match config {
+            MethodConfig::Token(config) => Self::Token(Tokens::build(config, shared)),
+        }
+    }
+
+    fn method(&self) -> Method {
+        match self {
+            Self::Token(_) => Method::Token,
+        }
+    }
+
+    /// The proof in its place.
+    fn find<'a>(&self, asked: &Asked<'a>) -> Result<Proof<'a>, NoProof> {
+        match self {
+            Self::Token(tokens) => tokens.find(asked),
+        }
+    }
+
+    fn check(&self, _asked: &Asked<'_>, proof: Proof<'_>, at: Moment) -> Checked {
+        match self {
+            Self::Token(tokens) => tokens.check(proof.bytes(), at),
+        }
+    }
+
+    /// How a proof of this kind is asked for, and what was wrong with the one that was shown.
+    fn challenge(&self, realm: &str, wrong: Option<&Refused>, scope: Option<&str>) -> Option<String> {
+        match self {
+            Self::Token(_) => Some(token::challenge(realm, wrong, scope)),
+        }
+    }
+}
+
+/// A policy of who may pass, ready. It outlives a reload that does not change it.
+pub struct Gate {
+    number: u32,
+    config: GateConfig,
+    means: Vec<Means>,
+    shared: Arc<Shared>,
+}
+
+impl Gate {
+    pub(crate) fn build(number: u32, config: GateConfig, shared: Arc<Shared>) -> Self {
+        let means = config.methods.iter().map(|method| Means::build(method, &shared)).collect();
+        Self { number, config, means, shared }
+    }
+
+    /// What it was made from.
+    pub fn config(&self) -> &GateConfig {
+        &self.config
+    }
+
+    /// What becomes of a request, where that is known without waiting. Makes no system call; a proof that is remembered
+    /// costs one look-up and no allocation.
+    pub fn check_now(&self, asked: &Asked<'_>, at: Moment) -> Now {
+        let (index, proof) = match self.find(asked) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Now::Decided(self.without_proof()),
+            Err(refused) => return Now::Decided(self.refused(None, refused)),
+        };
+        let owner = Owner { gate: self.number, method: index as u8 };
+        let sought = self.shared.cache.seek(owner, proof);
+        if let Some(known) = self.shared.cache.get(&sought, at.wall) {
+            return Now::Decided(known);
+        }
+        match self.means[index].check(asked, proof, at) {
+            Checked::Known(fresh) => Now::Decided(self.admit(index, sought.place(), fresh, at)),
+            Checked::Refused(refused) => Now::Decided(self.refused(Some(index), refused)),
+            Checked::Later(work) => Now::Later(Ticket { means: index, place: sought.place(), work }),
+        }
+    }
+
+    /// Waits for what [`Gate::check_now`] could not know. The work is done on the control plane; dropping the future ends
+    /// it.
+    pub async fn later(&self, ticket: Ticket) -> Decision {
+        let Ticket { means, place, work } = ticket;
+        let done = match self.shared.desk.ask(work).await {
+            Ok(done) => done,
+            Err(busy) => Err(Refused::unavailable(busy.to_string())),
+        };
+        match done {
+            Ok(fresh) => self.admit(means, place, fresh, Moment::read()),
+            Err(refused) => self.refused(Some(means), refused),
+        }
+    }
+
+    /// The first proof that any method finds, and the method's place.
+    fn find<'a>(&self, asked: &Asked<'a>) -> Result<Option<(usize, Proof<'a>)>, Refused> {
+        for (index, means) in self.means.iter().enumerate() {
+            match means.find(asked) {
+                Ok(proof) => return Ok(Some((index, proof))),
+                Err(NoProof::Absent) => {}
+                Err(NoProof::Malformed(reason)) => return Err(Refused::malformed(reason)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn without_proof(&self) -> Decision {
+        if self.config.is_optional {
+            return Decision::Anonymous;
+        }
+        self.refused(None, Refused::missing())
+    }
+
+    /// Holds who it is against the rule, and remembers what came of it.
+    fn admit(&self, index: usize, place: Place, fresh: Fresh, at: Moment) -> Decision {
+        let Fresh { identity, keep, forward: mut fields, answer } = fresh;
+        let identity = Arc::new(identity);
+        fields.extend(forward::headers(&self.config.forward, &identity));
+        let decision = match &self.config.require {
+            Some(rule) if !rule.holds(&identity) => Decision::Refused(self.forbidden(index, rule, identity)),
+            _ => Decision::Known(Arc::new(Passed { identity, forward: fields, answer })),
+        };
+        if let Some(keep) = keep {
+            let bytes = about_bytes(&decision);
+            self.shared.cache.put(place, decision.clone(), bytes, keep, at.wall);
+        }
+        decision
+    }
+
+    /// 403: asking again with the same proof is no use (RFC 9110 section 15.5.4, RFC 6750 section 3.1).
+    fn forbidden(&self, index: usize, rule: &Rule, identity: Arc<Identity>) -> Arc<Refusal> {
+        let mut scopes = Vec::new();
+        rule.missing_scopes(&identity, &mut scopes);
+        let scopes = (!scopes.is_empty()).then(|| scopes.join(" "));
+        let refused =
+            Refused::new(Why::Forbidden, "who is asking may not do this", "the route's rule does not hold");
+        let challenge = self.means[index].challenge(&self.config.realm, Some(&refused), scopes.as_deref());
+        let refusal = refusal(refused, challenge.into_iter().collect());
+        Arc::new(Refusal { identity: Some(identity), method: Some(self.means[index].method()), ..refusal })
+    }
+
+    /// Each method says how its proof is asked for, the one that looked at it also what was wrong.
+    fn refused(&self, index: Option<usize>, refused: Refused) -> Decision {
+        let realm = &self.config.realm;
+        let wrong = |at: usize| (Some(at) == index || index.is_none()).then_some(&refused);
+        let challenges = match refused.why.status() {
+            400 | 401 => (0..)
+                .zip(&self.means)
+                .filter_map(|(at, means)| means.challenge(realm, wrong(at), None))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let method = index.map(|index| self.means[index].method());
+        Decision::Refused(Arc::new(Refusal { method, ..refusal(refused, challenges) }))
+    }
+}
+
+fn refusal(refused: Refused, challenges: Vec<String>) -> Refusal {
+    let Refused { why, reason, detail } = refused;
+    let (status, outcome) = (why.status(), why.outcome());
+    let retry_after_s = if let Why::Unavailable { retry_after_s } = why { Some(retry_after_s) } else { None };
+    let fields = if let Why::Elsewhere { fields, .. } = why { fields } else { Vec::new() };
+    Refusal {
+        status,
+        challenges,
+        fields,
+        reason,
+        detail,
+        outcome,
+        retry_after_s,
+        method: None,
+        identity: None,
+    }
+}
+
+/// What remembering it takes: objects of JSON take a few times what they take as text.
+fn about_bytes(decision: &Decision) -> usize {
+    let identity = match decision {
+        Decision::Known(passed) => Some(&passed.identity),
+        Decision::Refused(refusal) => refusal.identity.as_ref(),
+        Decision::Anonymous => None,
+    };
+    1024 + identity.map_or(0, |identity| identity.claims.len() * 160)
+}
+
+impl Moment {
+    /// The present one. At the rim only.
+    pub fn read() -> Self {
+        let wall = terrace_runtime::clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self { now: terrace_runtime::clock::now(), wall }
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Gate").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Ticket").finish_non_exhaustive()
+    }
+}
