@@ -1,7 +1,10 @@
 //! What the fuzzers call, and what must hold of every input. An input is lines: the first words are the operator's, the
 //! last line is a stranger's path.
 
-use terrace_route::{Conditions, Match, Pattern, Redirect, Request, Rewrite, Rule, Strip, Table};
+use terrace_route::{
+    Conditions, Match, Pattern, QueryEdit, Redirect, Request, Rewrite, Rule, Strip, Table, ValueName,
+    ValueSource, ValueTemplate,
+};
 
 /// A request with nothing but host and path.
 struct Asked<'a> {
@@ -72,6 +75,35 @@ pub(crate) fn template(data: &[u8]) {
     if let Ok(strip) = Strip::new(template, &patterns) {
         let rest = strip.apply(asked.path);
         assert!(rest.starts_with('/') && !rest.starts_with("//"), "{rest:?}");
+    }
+}
+
+/// Names that fill in what a stranger may have sent: here the path, line ends and all.
+struct Strange<'a>(&'a str);
+
+impl ValueSource for Strange<'_> {
+    fn write(&self, _: &ValueName, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0.as_bytes());
+        out.extend_from_slice(b"\r\n\0 ");
+    }
+}
+
+/// A value, a pattern, and a path: what comes out is one field's value, and one parameter of a query.
+pub(crate) fn value(data: &[u8]) {
+    let Some((words, asked)) = lines(data) else { return };
+    let [template, pattern] = words[..] else { return };
+    let Ok(pattern) = Pattern::parse(pattern) else { return };
+    let found = built(&[pattern.as_str()]).and_then(|table| table.find(table.listener("any"), &asked));
+    let Ok(value) = ValueTemplate::parse(template, &[pattern]) else { return };
+    let (source, mut out) = (Strange(asked.path), Vec::new());
+    if value.expand(&asked, found.as_ref(), &source, &mut out).is_ok() {
+        assert!(out.iter().all(|byte| matches!(byte, b' '..=b'~')), "{out:?}");
+        assert!(!out.starts_with(b" ") && !out.ends_with(b" "));
+    }
+    let edit = QueryEdit::new(vec![("p".to_owned(), value)], vec!["q".to_owned()]).expect("valid");
+    if let Ok(Some(query)) = edit.apply(&asked, found.as_ref(), &source) {
+        is_one_line(&query);
+        assert!(query.split('&').filter(|pair| *pair != "x").count() <= 1, "{query:?}");
     }
 }
 

@@ -40,6 +40,9 @@
 //! match the same request. Methods are compared as they are: `GET` does not imply `HEAD`.
 #![forbid(unsafe_code)]
 
+mod choice;
+mod consistent;
+mod edit;
 mod hosts;
 mod order;
 mod pattern;
@@ -54,10 +57,14 @@ mod table;
 mod template;
 mod text;
 mod trie;
+mod value;
 
 #[cfg(test)]
 mod tests;
 
+pub use choice::{Asker, CHOICE_RULES_MAX, Choice, ChoiceError, ChoiceRule, Client, Ground};
+pub use consistent::Consistent;
+pub use edit::{EDITS_MAX, EditError, QueryEdit};
 pub use pattern::{
     CAPTURES_MAX, Captures, PATTERN_BYTES_MAX, Pattern, PatternError, PatternFault, SEGMENTS_MAX,
 };
@@ -69,3 +76,4 @@ pub use split::{Split, SplitError};
 pub use strip::{Strip, StripError};
 pub use table::{Listener, Match, PATTERNS_MAX, Table};
 pub use template::{TEMPLATE_BYTES_MAX, TemplateError, TemplateFault};
+pub use value::{VALUE_BYTES_MAX, ValueName, ValueSource, ValueTemplate};

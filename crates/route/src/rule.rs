@@ -57,7 +57,7 @@ pub enum QueryMatch {
 }
 
 impl HeaderMatch {
-    fn admits(&self, value: Option<&[u8]>) -> bool {
+    pub(crate) fn admits(&self, value: Option<&[u8]>) -> bool {
         let Some(value) = value else {
             return *self == Self::Absent;
         };

@@ -82,6 +82,26 @@ pub enum TemplateFault {
     /// `.` or `..` as a segment.
     #[error("`.` and `..` cannot be segments of the new path")]
     DotSegment,
+    /// A character that no field holds, in a value.
+    #[error("a value is of visible ASCII characters and spaces")]
+    ValueCharacter,
+    /// A space before or after a value.
+    #[error("spaces around a value are lost on the way")]
+    OuterSpace,
+    /// `{` without `}` in a value, or the other way round.
+    #[error("braces stand around a name, as in `{{client-ip}}`; a brace itself is written twice")]
+    ValueBrace,
+    /// `{claim:}`.
+    #[error("`{{claim:…}}` names the claim, as in `{{claim:sub}}`")]
+    NoClaim,
+    /// A name in a value that is neither captured nor one of ours.
+    #[error(
+        "nothing is called `{{{name}}}`: neither a capture of the route's `at` nor one of host, path, query, client-ip, request-id, route, service and claim:…"
+    )]
+    UnknownValue {
+        /// The name in braces.
+        name: String,
+    },
 }
 
 /// A piece of a template.

@@ -5,6 +5,7 @@ mod model;
 mod patterns;
 mod tables;
 mod templates;
+mod values;
 
 use crate::{Conditions, Pattern, Request, Rule};
 

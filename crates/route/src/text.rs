@@ -47,12 +47,15 @@ pub(crate) fn border_before(text: &str, offset: usize) -> usize {
     (0..=offset).rev().find(|offset| text.is_char_boundary(*offset)).unwrap_or(0)
 }
 
+/// `byte` as an escape.
+pub(crate) fn escaped(byte: u8) -> [u8; 3] {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    [b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
+}
+
 /// Appends `byte` as an escape.
 pub(crate) fn push_escape(out: &mut String, byte: u8) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    out.push('%');
-    out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-    out.push(char::from(DIGITS[usize::from(byte & 15)]));
+    out.extend(escaped(byte).map(char::from));
 }
 
 /// Characters that mean the same plain and encoded (RFC 3986, section 2.3).
@@ -100,6 +103,16 @@ pub(crate) fn push_encoded(out: &mut String, text: &str, keep: fn(u8) -> bool) {
             out.push(char::from(byte));
         } else {
             push_escape(out, byte);
+        }
+    }
+}
+
+/// Appends `text`, encoding every byte that `keep` refuses; a `%` stands for itself and is encoded too.
+pub(crate) fn push_all_encoded(out: &mut String, text: &str, keep: fn(u8) -> bool) {
+    for byte in text.bytes() {
+        match byte.is_ascii() && keep(byte) {
+            true => out.push(char::from(byte)),
+            false => push_escape(out, byte),
         }
     }
 }

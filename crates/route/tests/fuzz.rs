@@ -21,3 +21,8 @@ fn tables() {
 fn templates() {
     replay::replay(FUZZ, "template", 20_000, entries::template);
 }
+
+#[test]
+fn values() {
+    replay::replay(FUZZ, "value", 20_000, entries::value);
+}
