@@ -2,11 +2,12 @@
 //!
 //! 1. [`hop`] takes out what is between neighbours only
 //! 2. [`client`] finds out who asks
-//! 3. a redirect to HTTPS, where the listener is there for nothing else
-//! 4. the table finds the route
-//! 5. [`guards`] is the list of what stands before the route's action
-//! 6. the route's action: a redirect, a fixed answer, or a service
-//! 7. for a service, the body's declared length is held against its bound, the path changed, and [`forward`] sends it
+//! 3. the question of an authority that issues certificates is answered ([`challenge`](crate::challenge))
+//! 4. a redirect to HTTPS, where the listener is there for nothing else
+//! 5. the table finds the route
+//! 6. [`guards`] is the list of what stands before the route's action
+//! 7. the route's action: a redirect, a fixed answer, or a service
+//! 8. for a service, the body's declared length is held against its bound, the path changed, and [`forward`] sends it
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ use terrace_policy::RetryBudget;
 use terrace_route::{Match, Rewrite, Strip};
 use terrace_wire::WireError;
 
+use crate::challenge::Question;
 use crate::client::{self, Connected};
 use crate::config::{Action, Policy, Purpose, Service, Target};
 use crate::core::Core;
@@ -115,6 +117,11 @@ async fn walk<'a>(
     journal: &mut Journal<'a>,
 ) -> Result<After, Ending> {
     admit(request)?;
+    if let Some(question) = Question::of(way, request.exchange.head)
+        && let Some(text) = question.answer().await
+    {
+        return answer_authority(way, request, journal, text).await;
+    }
     if let Some(port) = way.tls_port() {
         return redirect(way, request, journal, &tls_location(request.exchange.head, port), 308).await;
     }
@@ -148,6 +155,18 @@ async fn walk<'a>(
             forward::forward(way, request, to, journal).await
         }
     }
+}
+
+/// Tells an authority that a certificate may be issued for this host (RFC 8555 section 8.3).
+async fn answer_authority(
+    way: Way<'_>,
+    request: &mut Request<'_, '_>,
+    journal: &mut Journal<'_>,
+    text: String,
+) -> Result<After, Ending> {
+    let mut head = ResponseHead::new(200);
+    head.fields.append_known(Known::ContentType, b"application/octet-stream");
+    answer(way, request, journal, &mut head, Bytes::from(text)).await
 }
 
 /// Refuses what is not served on any route.

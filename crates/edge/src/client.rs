@@ -2,12 +2,14 @@
 //! front say when they are trusted. A client's own claims are removed before anybody can believe them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use terrace_http::{Fields, Known, RequestHead, tokens};
 use terrace_instruments::{AddressText, Plate, TraceId};
 use terrace_runtime::random;
 
 use crate::config::Network;
+use crate::shown::ClientCertificate;
 
 /// The longest request id that is taken over from a trusted proxy.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -26,6 +28,8 @@ pub(crate) struct Connected {
     pub(crate) peer_text: AddressText,
     /// What every request's log line says of the connection.
     pub(crate) plate: Plate,
+    /// What the client showed of itself in the handshake, verified.
+    pub(crate) certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl Connected {
@@ -34,7 +38,7 @@ impl Connected {
         let peer_text = AddressText::new(peer.ip());
         let client = std::str::from_utf8(peer_text.as_bytes()).unwrap_or_default();
         let plate = Plate::new(&[("client", client), ("listener", listener)]);
-        Self { peer, local, is_tls: false, peer_text, plate }
+        Self { peer, local, is_tls: false, peer_text, plate, certificate: None }
     }
 }
 

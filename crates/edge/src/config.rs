@@ -10,6 +10,7 @@ use terrace_policy::{RetryPolicy, Timeouts};
 use terrace_route::{Conditions, Pattern, Redirect, Rewrite, Split, Strip};
 use terrace_upstream::Upstream;
 
+use crate::challenge::Issuer;
 use crate::guards::Guards;
 use crate::tls;
 
@@ -22,6 +23,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// Which request goes where.
     pub routes: Vec<Route>,
+    /// Who answers the questions of authorities that issue certificates, if any do.
+    pub issuer: Option<Arc<dyn Issuer>>,
 }
 
 /// One listener: addresses that are served alike.

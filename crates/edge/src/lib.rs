@@ -9,6 +9,7 @@
 
 mod address;
 mod chain;
+mod challenge;
 mod client;
 mod config;
 mod converse;
@@ -34,6 +35,7 @@ mod pace;
 mod problem;
 pub mod proxy_protocol;
 mod security;
+mod shown;
 mod small;
 mod snapshot;
 mod spans;
@@ -44,6 +46,7 @@ mod validate;
 
 // The public interface is:
 pub use address::Addresses;
+pub use challenge::{Issuer, Later};
 pub use config::{
     Action, Bounds, Config, HashSource, Listener, Network, Policy, ProxyProtocol, Purpose, Route, Service,
     Sticky, Target,
@@ -57,5 +60,5 @@ pub use identity::Required;
 pub use limit::Limit;
 pub use overload::Priority;
 pub use security::Security;
-pub use tls::{Certificates, Pair, TlsError, dev_pair};
+pub use tls::{Certificates, Clients, Demand, Pair, Tls, TlsError, dev_pair};
 pub use validate::Schema;

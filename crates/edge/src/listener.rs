@@ -21,10 +21,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use crate::challenge::{self, Handshake};
 use crate::client::Connected;
 use crate::config::{Listener, ProxyProtocol};
 use crate::core::Core;
 use crate::http1::{self, Session};
+use crate::shown::ClientCertificate;
 use crate::snapshot::ListenerView;
 use crate::{http2, proxy_protocol};
 
@@ -229,9 +231,13 @@ async fn serve(core: Rc<Core>, shared: Arc<Shared>, mut stream: TcpStream, peer:
         refuse(stream, view.config.tls.is_some()).await;
         return;
     };
-    let Ok(Some((io, speaks_http2))) = timer.run(until, Box::pin(secure(stream, &view.config))).await else {
-        view.metrics.failed.inc();
-        return;
+    let (io, speaks_http2) = match timer.run(until, Box::pin(secure(stream, &view.config, until))).await {
+        Ok(Secured::Client { io, speaks_http2, certificate }) => {
+            connected.certificate = certificate;
+            (io, speaks_http2)
+        }
+        Ok(Secured::Answered) => return view.metrics.answered.inc(),
+        Ok(Secured::Failed) | Err(_) => return view.metrics.failed.inc(),
     };
     view.metrics.served.inc();
     connected.is_tls = io.is_tls();
@@ -285,19 +291,56 @@ async fn refuse(mut stream: TcpStream, is_tls: bool) {
     }
 }
 
-/// TLS, where the listener speaks it; and whether HTTP/2 was agreed. A plain request to such a listener is answered with
-/// a way to the right scheme.
-async fn secure(stream: TcpStream, config: &Listener) -> Option<(Io, bool)> {
-    let Some(tls) = &config.tls else { return Some((Io::from(stream), false)) };
-    let mut first = [0];
-    if stream.peek(&mut first).await.ok()? == 1 && first[0] != TLS_HANDSHAKE {
-        // Served as the redirect that the chain makes of plain requests on a TLS listener.
-        return Some((Io::from(stream), false));
+/// What a connection is once nothing stands between us and requests.
+enum Secured {
+    /// A client's.
+    Client {
+        io: Io,
+        /// HTTP/2 was agreed.
+        speaks_http2: bool,
+        /// What the client showed of itself.
+        certificate: Option<Arc<ClientCertificate>>,
+    },
+    /// It was an authority's question, see [`challenge`].
+    Answered,
+    Failed,
+}
+
+impl Secured {
+    fn plain(stream: TcpStream) -> Self {
+        Self::Client { io: Io::from(stream), speaks_http2: false, certificate: None }
     }
-    let acceptor = TlsAcceptor::from(Arc::clone(tls.server_config()));
-    let stream = acceptor.accept(stream).await.ok()?;
-    let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    Some((Io::from(stream), speaks_http2))
+}
+
+/// TLS, where the listener speaks it. A plain request to such a listener is answered with a way to the right scheme.
+async fn secure(stream: TcpStream, config: &Listener, until: Duration) -> Secured {
+    let Some(tls) = &config.tls else { return Secured::plain(stream) };
+    let mut first = [0];
+    match stream.peek(&mut first).await {
+        // Served as the redirect that the chain makes of plain requests on a TLS listener.
+        Ok(1) if first[0] != TLS_HANDSHAKE => return Secured::plain(stream),
+        Ok(_) => {}
+        Err(_) => return Secured::Failed,
+    }
+    let shaken = match tls.issuer() {
+        Some(issuer) => Box::pin(challenge::accept(stream, tls, &*issuer, until)).await,
+        None => match TlsAcceptor::from(tls.server_config()).accept(stream).await {
+            Ok(stream) => Handshake::Client(Box::new(stream)),
+            Err(_) => Handshake::Failed,
+        },
+    };
+    let stream = match shaken {
+        Handshake::Client(stream) => *stream,
+        Handshake::Answered => return Secured::Answered,
+        Handshake::Failed => return Secured::Failed,
+    };
+    let session = stream.get_ref().1;
+    let speaks_http2 = session.alpn_protocol() == Some(b"h2");
+    let certificate = match tls.asks_clients() {
+        true => ClientCertificate::read(session.peer_certificates()).map(Arc::new),
+        false => None,
+    };
+    Secured::Client { io: Io::from(stream), speaks_http2, certificate }
 }
 
 #[cfg(test)]

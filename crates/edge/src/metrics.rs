@@ -39,7 +39,7 @@ static CONNECTIONS: Family = Family {
 };
 static ACCEPTED: Family = Family {
     name: "terrace_connections_accepted",
-    help: "Connections from clients, by what became of them: served, over a bound, failed before a request.",
+    help: "Connections from clients, by what became of them: served, over a bound, failed before a request, or an authority whose question was answered.",
     unit: "",
     labels: &["listener", "outcome"],
     kind: Kind::Counter,
@@ -141,6 +141,7 @@ pub(crate) struct ListenerMetrics {
     pub(crate) served: Counter,
     pub(crate) over_bound: Counter,
     pub(crate) failed: Counter,
+    pub(crate) answered: Counter,
 }
 
 impl ListenerMetrics {
@@ -151,6 +152,7 @@ impl ListenerMetrics {
             served: accepted("served"),
             over_bound: accepted("over_bound"),
             failed: accepted("failed"),
+            answered: accepted("answered"),
         }
     }
 }

@@ -10,6 +10,7 @@ use terrace_instruments::{Meter, Plate};
 use terrace_policy::RetryBudget;
 use terrace_route::{Listener as RouteListener, Match, Problem, Rule, Table};
 
+use crate::challenge::Issuer;
 use crate::config::{Action, Config, Listener, Purpose, Service, Target};
 use crate::guards::Guards;
 use crate::metrics::{ListenerMetrics, RouteMetrics, ServiceMetrics};
@@ -30,6 +31,7 @@ pub(crate) struct Snapshot {
     pub(crate) listeners: FxHashMap<String, ListenerView>,
     pub(crate) no_route: NoRoute,
     pub(crate) names: Arc<Names>,
+    pub(crate) issuer: Option<Arc<dyn Issuer>>,
 }
 
 /// What stands in the place of a route where none matched.
@@ -128,6 +130,7 @@ impl Snapshot {
             )
         };
         let listeners = (0..).zip(config.listeners).map(view).collect();
+        let issuer = config.issuer;
         let mut kept = Budgets::new();
         let services = config.services;
         let ready = |(number, route): (u32, crate::config::Route)| Route {
@@ -147,7 +150,7 @@ impl Snapshot {
             metrics: RouteMetrics::new(meter, NO_ROUTE),
             plate: Plate::new(&[("route", NO_ROUTE)]),
         };
-        Ok(Self { routes, services, service_metrics, listeners, no_route, names, table, rules })
+        Ok(Self { routes, services, service_metrics, listeners, no_route, names, issuer, table, rules })
     }
 
     /// The most specific route that matches on that listener.

@@ -332,7 +332,8 @@ impl Running {
         for listener in resolved.listeners.values() {
             let Some(pairs) = self.pairs(resolved, listener)? else { continue };
             let refused = |error| UpError::Tls { listener: listener.name.clone(), error: Box::new(error) };
-            let built = Certificates::build(&pairs, listener.http2).map_err(refused)?;
+            let tls = terrace_edge::Tls { pairs: pairs.clone(), http2: listener.http2, ..Default::default() };
+            let built = Certificates::build(&tls).map_err(refused)?;
             let certificates = match held.get(&listener.name) {
                 Some(kept) if kept.http2 == listener.http2 => Arc::clone(&kept.certificates),
                 _ => Arc::new(built),
@@ -348,7 +349,7 @@ impl Running {
         let mut held = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
         held.clear();
         for Certified { listener, http2, pairs, certificates } in certified {
-            let _was_tried_before = certificates.replace(&pairs);
+            let _was_tried_before = certificates.replace_pairs(&pairs);
             held.insert(listener, Held { http2, certificates });
         }
     }

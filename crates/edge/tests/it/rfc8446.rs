@@ -7,15 +7,19 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use terrace_edge::{Certificates, Pair, dev_pair};
+use terrace_edge::{Certificates, Pair, Tls, dev_pair};
 
 use crate::rig::{PATIENCE, Rig, Setup};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
 
+fn tls(pair: &Pair) -> Tls {
+    Tls { pairs: vec![pair.clone()], http2: true, ..Tls::default() }
+}
+
 fn rig() -> (Rig, Pair) {
     let pair = dev_pair(vec!["a.example".to_owned()]).expect("a certificate");
-    let certificates = Arc::new(Certificates::build(std::slice::from_ref(&pair), true).expect("valid"));
+    let certificates = Arc::new(Certificates::build(&tls(&pair)).expect("valid"));
     (Rig::with(|setup: &mut Setup| setup.listener.tls = Some(certificates)), pair)
 }
 
@@ -112,7 +116,7 @@ fn a_request_in_the_clear_is_sent_to_https_and_never_to_the_origin() {
 #[test]
 fn a_handshake_that_stops_half_way_is_not_waited_for() {
     let pair = dev_pair(vec!["a.example".to_owned()]).expect("a certificate");
-    let certificates = Arc::new(Certificates::build(&[pair], true).expect("valid"));
+    let certificates = Arc::new(Certificates::build(&tls(&pair)).expect("valid"));
     let rig = Rig::with(|setup| {
         setup.listener.tls = Some(certificates);
         setup.listener.bounds.head_time = std::time::Duration::from_millis(100);

@@ -138,7 +138,8 @@ impl Rig {
             hash: HashSource::None,
             sticky: None,
         };
-        let config = Config { listeners: vec![setup.listener], services: vec![service], routes };
+        let config =
+            Config { listeners: vec![setup.listener], services: vec![service], routes, issuer: None };
         runtime.block_on(edge.apply(config)).expect("a valid configuration");
         let address = edge.address("public").expect("it listens");
         let others = origins.split_off(1);

@@ -37,7 +37,7 @@ pub(crate) fn config(resolved: &Resolved, parts: &Parts<'_>) -> edge::Config {
         routes.push(internal_route(service, place));
     }
     let services = services.iter().map(|found| edge_service(found, parts)).collect();
-    edge::Config { listeners, services, routes }
+    edge::Config { listeners, services, routes, issuer: None }
 }
 
 fn edge_service(service: &Service, parts: &Parts<'_>) -> edge::Service {
