@@ -7,24 +7,32 @@
 
 mod auth;
 mod cache;
+mod certificate;
 mod desk;
 mod forward;
 mod gate;
 mod identity;
+mod keys;
 mod proof;
 mod refusal;
 mod rules;
 mod secret;
 mod token;
+mod totp;
 
 // The public interface is:
 pub use auth::{Auth, AuthTask};
 pub use cache::CacheBounds;
+pub use certificate::{CertificateError, ClientCertificate, NamePattern, NotANamePattern};
 pub use forward::{DEFAULT_HEADERS, ForwardError, Reserved, Source, check_header};
 pub use gate::{Asked, Decision, Gate, GateConfig, MethodConfig, Moment, Now, Passed, Ticket};
 pub use identity::{Identity, Method};
+pub use keys::{
+    KeyConfig, KeyFileError, KeyRecord, KeyRefused, KeyStore, KeyText, Keys, NewKey, NewKeyError, NotAKey,
+};
 pub use proof::Place;
 pub use refusal::Refusal;
 pub use rules::{RULE_DEPTH_MAX, RULE_PARTS_MAX, Rule, RuleError};
 pub use secret::Secret;
 pub use token::Config as TokenConfig;
+pub use totp::{Attempts, NotATotpSecret, TotpSecret};
