@@ -1,6 +1,7 @@
 //! Who is asking: the client's address, scheme and request id, from the connection itself, and from what proxies in
 //! front say when they are trusted. A client's own claims are removed before anybody can believe them.
 
+use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use crate::shown::ClientCertificate;
 
 /// The longest request id that is taken over from a trusted proxy.
 const REQUEST_ID_BYTES_MAX: usize = 128;
+/// A longer host is in no DNS (RFC 1035 section 2.3.4), and not remembered.
+const HOST_BYTES_KEPT_MAX: usize = 255;
 /// A request that passed that many proxies goes in circles.
 const VIA_MAX: usize = 24;
 
@@ -30,16 +33,37 @@ pub(crate) struct Connected {
     pub(crate) plate: Plate,
     /// What the client showed of itself in the handshake, verified.
     pub(crate) certificate: Option<Arc<ClientCertificate>>,
+    /// The listener's name.
+    listener: Box<str>,
+    /// The same with the host that the first request asked for, as nearly all after it do.
+    opening: OnceCell<(Box<str>, Plate)>,
 }
 
 impl Connected {
     /// A connection in the clear, to the listener of that name.
     pub(crate) fn new(peer: SocketAddr, local: SocketAddr, listener: &str) -> Self {
         let peer_text = AddressText::new(peer.ip());
-        let client = std::str::from_utf8(peer_text.as_bytes()).unwrap_or_default();
-        let plate = Plate::new(&[("client", client), ("listener", listener)]);
-        Self { peer, local, is_tls: false, peer_text, plate, certificate: None }
+        let plate = Plate::new(&[("client", text(&peer_text)), ("listener", listener)]);
+        let (listener, opening) = (listener.into(), OnceCell::new());
+        Self { peer, local, is_tls: false, peer_text, plate, certificate: None, listener, opening }
     }
+
+    /// How a log line of a request for that host goes on after its numbers, and what of the host is left to say.
+    #[inline]
+    pub(crate) fn opening<'h>(&self, host: &'h str) -> (&Plate, &'h str) {
+        if host.len() > HOST_BYTES_KEPT_MAX {
+            return (&self.plate, host);
+        }
+        let (known, plate) = self.opening.get_or_init(|| {
+            let pairs = [("client", text(&self.peer_text)), ("listener", &self.listener), ("host", host)];
+            (host.into(), Plate::new(&pairs))
+        });
+        if **known == *host { (plate, "") } else { (&self.plate, host) }
+    }
+}
+
+fn text(address: &AddressText) -> &str {
+    std::str::from_utf8(address.as_bytes()).unwrap_or_default()
 }
 
 /// Finds out who asks, and puts what the service shall know of it into the request's fields. Afterwards they hold a

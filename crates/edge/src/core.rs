@@ -16,6 +16,7 @@ use crate::flight::{Flight, Recorder};
 use crate::listener::Shared;
 use crate::snapshot::{ListenerView, Names, Snapshot};
 use crate::spans;
+use crate::trace::Half;
 
 /// How long the last snapshot of a listener that went away is kept for connections that are still in its line.
 const FORMER_KEPT: Duration = Duration::from_secs(5);
@@ -76,6 +77,8 @@ pub(crate) struct Core {
     /// Of the last snapshots, the newest last.
     names: RefCell<VecDeque<Arc<Names>>>,
     allowance: Cell<Allowance>,
+    /// Of the traces that begin here within this second.
+    trace_half: Cell<Half>,
 }
 
 /// The snapshot in force, counted by this core for itself: no two cores write the same count for each request.
@@ -136,6 +139,7 @@ impl Core {
             late_seen: Cell::new(0),
             names: RefCell::new(VecDeque::from([Arc::clone(&snapshot.names)])),
             allowance: Cell::default(),
+            trace_half: Cell::new(Half::new()),
             snapshot: RefCell::new(Rc::new(InForce(snapshot))),
             former: RefCell::default(),
             clients: RefCell::default(),
@@ -149,6 +153,7 @@ impl Core {
     /// Looks after what a core looks after once a second.
     pub(crate) fn sweep(&self) {
         self.pool.sweep();
+        self.trace_half.set(Half::new());
         self.forget_former();
         self.set_wall();
         self.tell_late();
@@ -171,14 +176,29 @@ impl Core {
         self.wall_at_start.get() + moment
     }
 
-    /// Takes a hop that is over, as `write` tells it: its spans are handed over when it is kept, else it is remembered for
-    /// a while, written where it stays.
+    /// The upper half of the ids of traces that begin now.
     #[inline]
-    pub(crate) fn landed(&self, kept: Option<Kept>, names: &Names, write: impl FnOnce(&mut Flight)) {
+    pub(crate) fn trace_half(&self) -> Half {
+        self.trace_half.get()
+    }
+
+    /// Takes a hop that is over, as `write` tells it: its spans are handed over when it is kept, else it is remembered for
+    /// a while where its trace may have others, written where it stays.
+    #[inline]
+    pub(crate) fn landed(
+        &self,
+        kept: Option<Kept>,
+        now: Duration,
+        names: &Names,
+        write: impl FnOnce(&mut Flight),
+    ) {
         if let Some(why) = kept {
             let mut flight = Flight::blank();
             write(&mut flight);
             return self.keep(&flight, why, names);
+        }
+        if !self.tracer.has_callers(now) {
+            return;
         }
         let is_due = {
             let mut recorder = self.recorder.borrow_mut();

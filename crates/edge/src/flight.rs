@@ -97,22 +97,98 @@ impl Flight {
     }
 }
 
-/// One try at an endpoint.
+/// A moment in nanoseconds of the clock, with 0 for never: five centuries in eight bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Moment(u64);
+
+impl Moment {
+    #[inline]
+    fn of(at: Duration) -> Self {
+        Self(at.as_nanos() as u64)
+    }
+
+    /// When it was, if ever.
+    fn at(self) -> Option<Duration> {
+        (self.0 > 0).then(|| Duration::from_nanos(self.0))
+    }
+}
+
+/// One try at an endpoint. It is copied with every request that is noted, so it is small.
 #[derive(Debug, Clone)]
 pub(crate) struct Try {
     /// Its number, from 1; its span's id is made of it.
     pub(crate) number: u32,
+    status: u16,
     /// The endpoint, which may be gone when this is read.
     pub(crate) sign: Arc<Sign>,
-    pub(crate) began: Duration,
+    began: Moment,
+    dialled_from: Moment,
+    dialled_to: Moment,
+    sent: Moment,
+    head: Moment,
+    failed: Moment,
+    error: &'static str,
+}
+
+impl Try {
+    /// A try that begins.
+    #[inline]
+    pub(crate) fn new(number: u32, sign: Arc<Sign>, began: Duration) -> Self {
+        let never = Moment::default();
+        Self {
+            number,
+            status: 0,
+            sign,
+            began: Moment::of(began),
+            dialled_from: never,
+            dialled_to: never,
+            sent: never,
+            head: never,
+            failed: never,
+            error: "",
+        }
+    }
+
+    pub(crate) fn began(&self) -> Duration {
+        self.began.at().unwrap_or_default()
+    }
+
     /// From when to when a connection was dialled for it; none on one that was there.
-    pub(crate) dialled: Option<(Duration, Duration)>,
+    pub(crate) fn dialled(&self) -> Option<(Duration, Duration)> {
+        Some((self.dialled_from.at()?, self.dialled_to.at()?))
+    }
+
     /// When the request's body had been sent, where it has one.
-    pub(crate) sent: Option<Duration>,
+    pub(crate) fn sent(&self) -> Option<Duration> {
+        self.sent.at()
+    }
+
     /// When the answer's head came, and its status.
-    pub(crate) head: Option<(Duration, u16)>,
+    pub(crate) fn head(&self) -> Option<(Duration, u16)> {
+        Some((self.head.at()?, self.status))
+    }
+
     /// When and why it failed before the client had seen anything of it.
-    pub(crate) failed: Option<(Duration, &'static str)>,
+    pub(crate) fn failed(&self) -> Option<(Duration, &'static str)> {
+        Some((self.failed.at()?, self.error))
+    }
+
+    pub(crate) fn note_dialled(&mut self, from: Duration, to: Duration) {
+        (self.dialled_from, self.dialled_to) = (Moment::of(from), Moment::of(to));
+    }
+
+    pub(crate) fn note_sent(&mut self, at: Duration) {
+        self.sent = Moment::of(at);
+    }
+
+    #[inline]
+    pub(crate) fn note_head(&mut self, at: Duration, status: u16) {
+        (self.head, self.status) = (Moment::of(at), status);
+    }
+
+    pub(crate) fn note_failed(&mut self, at: Duration, error: &'static str) {
+        (self.failed, self.error) = (Moment::of(at), error);
+    }
 }
 
 /// The tries of one request: nearly always one.
@@ -328,15 +404,8 @@ pub(crate) mod tests {
     fn tries_beyond_the_bound_are_not_noted() {
         let mut tries = Tries::default();
         for number in 1..100 {
-            tries.push(Try {
-                number,
-                sign: Arc::new(Sign::new("orders-1".into(), ([127, 0, 0, 1], 1).into())),
-                began: NOW,
-                dialled: None,
-                sent: None,
-                head: None,
-                failed: None,
-            });
+            let sign = Arc::new(Sign::new("orders-1".into(), ([127, 0, 0, 1], 1).into()));
+            tries.push(Try::new(number, sign, NOW));
         }
         assert_eq!(tries.iter().count(), TRIES_NOTED_MAX);
         assert_eq!(tries.last().map(|last| last.number), Some(TRIES_NOTED_MAX as u32));

@@ -82,14 +82,15 @@ impl Drop for InFlight<'_> {
 impl<'a> Journal<'a> {
     /// Begins the notes, and takes the request's trace out of its fields where requests are traced.
     pub(crate) fn begin(way: Way<'a>, head: &mut RequestHead, has_body: bool) -> Self {
-        let tracer = &way.core.tracer;
+        let (tracer, began) = (&way.core.tracer, clock::now());
         let trace = tracer.is_on().then(|| {
-            let place = Place::begin(tracer, &mut head.fields);
-            Trace { digits: place.trace.digits(), place }
+            let half = way.core.trace_half();
+            let (place, digits) = Place::begin(tracer, &half, &mut head.fields, began);
+            Trace { place, digits }
         });
         Self {
             way,
-            began: clock::now(),
+            began,
             is_logged: way.core.log.access_on(),
             trace,
             client: way.connected.peer.ip(),
@@ -180,15 +181,7 @@ impl<'a> Journal<'a> {
         self.towards = Some(to);
         self.tries += 1;
         if self.is_noted() {
-            self.noted.push(Try {
-                number: self.tries,
-                sign: Arc::clone(endpoint.sign()),
-                began: now,
-                dialled: None,
-                sent: None,
-                head: None,
-                failed: None,
-            });
+            self.noted.push(Try::new(self.tries, Arc::clone(endpoint.sign()), now));
         }
     }
 
@@ -202,26 +195,26 @@ impl<'a> Journal<'a> {
 
     /// A connection was dialled for the try.
     pub(crate) fn dialled(&mut self, from: Duration, to: Duration) {
-        self.noting(|attempt| attempt.dialled = Some((from, to)));
+        self.noting(|attempt| attempt.note_dialled(from, to));
     }
 
     /// The request's last byte was sent.
     #[inline]
     pub(crate) fn sent(&mut self, at: Duration) {
         if self.has_body {
-            self.noting(|attempt| attempt.sent = Some(at));
+            self.noting(|attempt| attempt.note_sent(at));
         }
     }
 
     /// The answer's head came.
     #[inline]
     pub(crate) fn answered(&mut self, at: Duration, status: u16) {
-        self.noting(|attempt| attempt.head = Some((at, status)));
+        self.noting(|attempt| attempt.note_head(at, status));
     }
 
     /// The try failed before the client had seen anything of it.
     pub(crate) fn failed(&mut self, at: Duration, error: &'static str) {
-        self.noting(|attempt| attempt.failed = Some((at, error)));
+        self.noting(|attempt| attempt.note_failed(at, error));
     }
 
     #[inline]
@@ -261,7 +254,7 @@ impl<'a> Journal<'a> {
     }
 
     /// Tells metrics, log and traces. `head` is the request's, as far as it was not changed.
-    pub(crate) fn close(mut self, head: &RequestHead) {
+    pub(crate) fn close(&mut self, head: &RequestHead) {
         let ended = clock::now();
         let duration = ended.saturating_sub(self.began);
         let waited = self.waited(duration);
@@ -272,7 +265,9 @@ impl<'a> Journal<'a> {
         }
         if let Some(trace) = &self.trace {
             let (place, way) = (trace.place, self.way);
-            way.core.landed(kept, &way.snapshot.names, |flight| self.tell_flight(flight, place, head, ended));
+            way.core.landed(kept, ended, &way.snapshot.names, |flight| {
+                self.tell_flight(flight, place, head, ended)
+            });
         }
     }
 
@@ -334,7 +329,10 @@ impl<'a> Journal<'a> {
         let (path, query) = self.target(head);
         let (core, connected) = (self.way.core, self.way.connected);
         let claimed = self.claimed();
-        let connection = if claimed.is_some() { &self.way.listener.plate } else { &connected.plate };
+        let (connection, host) = match claimed {
+            Some(_) => (&self.way.listener.plate, head.host()),
+            None => connected.opening(head.host()),
+        };
         let way = match (&self.towards, self.route) {
             (Some(to), _) => to.plate,
             (None, Some(route)) => &route.plate,
@@ -345,7 +343,7 @@ impl<'a> Journal<'a> {
             connection,
             client: claimed.as_ref(),
             method: head.method.as_str(),
-            host: head.host(),
+            host,
             path,
             query,
             protocol: protocol(head.version),

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use terrace_http::Version;
-use terrace_instruments::{Kept, Span, SpanId, SpanKind, SpanStatus, Value};
+use terrace_instruments::{AddressText, Kept, Span, SpanId, SpanKind, SpanStatus, Value};
 
 use crate::flight::{Flight, Try};
 use crate::snapshot::Names;
@@ -35,6 +35,10 @@ const DOWNLOAD: u64 = 6 << 32;
 /// A gap between two tries that is shorter is no wait, only the work in between.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
+/// Spans of a hop that went well, and attributes of its first.
+const SPANS_USUAL: usize = 6;
+const ATTRIBUTES_USUAL: usize = 20;
+
 type Attributes = Vec<(Cow<'static, str>, Value)>;
 
 /// The spans of a hop. `wall` says what time of day a moment was.
@@ -45,16 +49,18 @@ pub(crate) fn of(
     why: Kept,
 ) -> Vec<Span> {
     let maker = Maker { flight, names, wall };
-    let mut spans = vec![maker.server(why)];
-    let decided = flight.tries.iter().next().map_or(flight.ended, |first| first.began);
+    // Room for all at once: most hops have one try of four spans.
+    let mut spans = Vec::with_capacity(SPANS_USUAL);
+    spans.push(maker.server(why));
+    let decided = flight.tries.iter().next().map_or(flight.ended, |first| first.began());
     spans.push(maker.part(ROUTE, "route", flight.place.span, (flight.began, decided)));
     let mut before: Option<&Try> = None;
     for attempt in flight.tries.iter() {
-        if let Some((failed, _)) = before.and_then(|before| before.failed)
-            && attempt.began >= failed + WAIT_MIN
+        if let Some((failed, _)) = before.and_then(Try::failed)
+            && attempt.began() >= failed + WAIT_MIN
         {
             let number = WAIT + u64::from(attempt.number);
-            spans.push(maker.part(number, "wait", flight.place.span, (failed, attempt.began)));
+            spans.push(maker.part(number, "wait", flight.place.span, (failed, attempt.began())));
         }
         maker.push_try(&mut spans, attempt);
         before = Some(attempt);
@@ -106,48 +112,45 @@ impl<W: Fn(Duration) -> SystemTime> Maker<'_, W> {
             self.span(flight.place.span, flight.place.parent, Cow::Owned(name), (flight.began, flight.ended));
         span.kind = SpanKind::Server;
         span.status = status(flight.is_error);
-        span.attributes = self.request_attributes();
-        span.attributes.extend(self.way_attributes(why));
+        span.attributes = Vec::with_capacity(ATTRIBUTES_USUAL);
+        self.put_request(&mut span.attributes);
+        self.put_way(&mut span.attributes, why);
         span
     }
 
-    fn request_attributes(&self) -> Attributes {
+    fn put_request(&self, attributes: &mut Attributes) {
         let flight = self.flight;
-        let mut attributes = Attributes::new();
-        put(&mut attributes, "http.request.method", flight.method);
-        put(&mut attributes, "url.scheme", if flight.is_tls { "https" } else { "http" });
-        put(&mut attributes, "url.path", flight.path.to_text());
-        put(&mut attributes, "server.address", flight.host.to_text());
-        put(&mut attributes, "client.address", flight.client);
-        put(&mut attributes, "network.protocol.name", "http");
-        put(&mut attributes, "network.protocol.version", version(flight.version));
+        put(attributes, "http.request.method", flight.method);
+        put(attributes, "url.scheme", if flight.is_tls { "https" } else { "http" });
+        put(attributes, "url.path", flight.path.to_text());
+        put(attributes, "server.address", flight.host.to_text());
+        put(attributes, "client.address", address(flight.client));
+        put(attributes, "network.protocol.name", "http");
+        put(attributes, "network.protocol.version", version(flight.version));
         if flight.status > 0 {
-            put(&mut attributes, "http.response.status_code", flight.status);
+            put(attributes, "http.response.status_code", flight.status);
         }
         if let Some(error) = self.error() {
-            put(&mut attributes, "error.type", error);
+            put(attributes, "error.type", error);
         }
-        put(&mut attributes, "http.request.body.size", flight.bytes_in);
-        put(&mut attributes, "http.response.body.size", flight.bytes_out);
-        attributes
+        put(attributes, "http.request.body.size", flight.bytes_in);
+        put(attributes, "http.response.body.size", flight.bytes_out);
     }
 
-    fn way_attributes(&self, why: Kept) -> Attributes {
+    fn put_way(&self, attributes: &mut Attributes, why: Kept) {
         let flight = self.flight;
-        let mut attributes = Attributes::new();
         if let Some(route) = self.names.route(flight.route) {
-            put(&mut attributes, "http.route", route.pattern.to_string());
-            put(&mut attributes, "terrace.route", route.name.to_string());
+            put(attributes, "http.route", route.pattern.to_string());
+            put(attributes, "terrace.route", route.name.to_string());
         }
-        put(&mut attributes, "terrace.listener", self.names.listener(flight.listener));
+        put(attributes, "terrace.listener", self.names.listener(flight.listener));
         if let Some(service) = flight.service {
-            put(&mut attributes, "terrace.service", self.names.service(service));
+            put(attributes, "terrace.service", self.names.service(service));
         }
-        put(&mut attributes, "terrace.outcome", flight.outcome.clone());
-        put(&mut attributes, "terrace.tries", flight.tries.last().map_or(0, |last| last.number));
-        put(&mut attributes, "terrace.own_answer", flight.is_own);
-        put(&mut attributes, "terrace.kept", why.as_str());
-        attributes
+        put(attributes, "terrace.outcome", flight.outcome.clone());
+        put(attributes, "terrace.tries", flight.tries.last().map_or(0, |last| last.number));
+        put(attributes, "terrace.own_answer", flight.is_own);
+        put(attributes, "terrace.kept", why.as_str());
     }
 
     /// What went wrong, in a word: as Terrace calls it, or else the status.
@@ -163,16 +166,16 @@ impl<W: Fn(Duration) -> SystemTime> Maker<'_, W> {
         let id = self.flight.place.part(u64::from(attempt.number));
         spans.push(self.attempt(id, attempt));
         let part = |kind: u64, name, time| self.part(kind + u64::from(attempt.number), name, id, time);
-        let ready = attempt.dialled.map_or(attempt.began, |(_, to)| to);
-        if let Some(time) = attempt.dialled {
+        let ready = attempt.dialled().map_or_else(|| attempt.began(), |(_, to)| to);
+        if let Some(time) = attempt.dialled() {
             spans.push(part(CONNECT, "connect", time));
         }
-        if let Some(sent) = attempt.sent {
+        if let Some(sent) = attempt.sent() {
             spans.push(part(UPLOAD, "request body", (ready, sent)));
         }
-        if let Some((head, _)) = attempt.head {
+        if let Some((head, _)) = attempt.head() {
             spans.push(part(FIRST_BYTE, "first byte", (ready, head)));
-            if attempt.failed.is_none() {
+            if attempt.failed().is_none() {
                 spans.push(part(DOWNLOAD, "response body", (head, self.flight.ended)));
             }
         }
@@ -180,24 +183,26 @@ impl<W: Fn(Duration) -> SystemTime> Maker<'_, W> {
 
     fn attempt(&self, id: SpanId, attempt: &Try) -> Span {
         let flight = self.flight;
-        let ended = attempt.failed.map_or(flight.ended, |(at, _)| at);
-        let time = (attempt.began, ended);
+        let ended = attempt.failed().map_or(flight.ended, |(at, _)| at);
+        let time = (attempt.began(), ended);
         let mut span = self.span(id, Some(flight.place.span), Cow::Borrowed("try"), time);
         span.kind = SpanKind::Client;
         let is_last = flight.tries.last().is_some_and(|last| last.number == attempt.number);
-        let error = match attempt.failed {
+        let error = match attempt.failed() {
             Some((_, error)) => Some(Cow::Borrowed(error)),
             None if is_last && !flight.is_own => self.error(),
             None => None,
         };
         span.status = status(error.is_some());
         let attributes = &mut span.attributes;
+        attributes.reserve_exact(ATTRIBUTES_USUAL / 2);
         put(attributes, "http.request.method", flight.method);
-        put(attributes, "server.address", attempt.sign.address().ip());
+        let address = address(attempt.sign.address().ip());
+        put(attributes, "server.address", address.clone());
         put(attributes, "server.port", attempt.sign.address().port());
-        put(attributes, "network.peer.address", attempt.sign.address().ip());
+        put(attributes, "network.peer.address", address);
         put(attributes, "network.peer.port", attempt.sign.address().port());
-        if let Some((_, status)) = attempt.head {
+        if let Some((_, status)) = attempt.head() {
             put(attributes, "http.response.status_code", status);
         }
         if let Some(error) = error {
@@ -210,9 +215,14 @@ impl<W: Fn(Duration) -> SystemTime> Maker<'_, W> {
             put(attributes, "terrace.service", self.names.service(service));
         }
         put(attributes, "terrace.instance", attempt.sign.name().to_string());
-        put(attributes, "terrace.connection_reused", attempt.dialled.is_none());
+        put(attributes, "terrace.connection_reused", attempt.dialled().is_none());
         span
     }
+}
+
+/// As [`AddressText`] writes it: the standard formatter costs ten times as much, and each kept try has three.
+fn address(address: std::net::IpAddr) -> String {
+    String::from_utf8_lossy(AddressText::new(address).as_bytes()).into_owned()
 }
 
 fn put(attributes: &mut Attributes, key: &'static str, value: impl Into<Value>) {
@@ -252,15 +262,8 @@ mod tests {
     }
 
     fn attempt(number: u32, began: u64) -> Try {
-        Try {
-            number,
-            sign: Arc::new(Sign::new(format!("orders-{number}").into(), ([127, 0, 0, 1], 4000).into())),
-            began: ms(began),
-            dialled: None,
-            sent: None,
-            head: None,
-            failed: None,
-        }
+        let sign = Sign::new(format!("orders-{number}").into(), ([127, 0, 0, 1], 4000).into());
+        Try::new(number, Arc::new(sign), ms(began))
     }
 
     fn names() -> Names {
@@ -294,11 +297,11 @@ mod tests {
     fn a_retried_request_shows_each_step_of_its_way() {
         let mut flight = flight(1);
         let mut first = attempt(1, 101);
-        first.dialled = Some((ms(101), ms(103)));
-        first.failed = Some((ms(105), "connection_terminated"));
+        first.note_dialled(ms(101), ms(103));
+        first.note_failed(ms(105), "connection_terminated");
         let mut second = attempt(2, 115);
-        second.sent = Some(ms(117));
-        second.head = Some((ms(120), 200));
+        second.note_sent(ms(117));
+        second.note_head(ms(120), 200);
         flight.tries.push(first);
         flight.tries.push(second);
         let spans = spans(&flight);

@@ -1,8 +1,10 @@
 //! Which trace a request belongs to, and what the endpoint is told of it (W3C Trace Context, Level 1).
 //!
 //! Every request that is traced has ids, since whoever comes after it needs them, and whether it will be kept is not known
-//! before its end. The ids are all that it pays for: three random numbers, 48 digits and one field. A try's id is made of
+//! before its end. The ids are all that it pays for: two random numbers, 32 digits and one field. A try's id is made of
 //! the hop's by a mixing that is one-to-one, so that it need not be remembered, and no two of a hop are alike.
+
+use std::time::Duration;
 
 use terrace_http::{Fields, Known};
 use terrace_instruments::{SpanId, TraceId, TraceParent, Tracer};
@@ -14,6 +16,35 @@ use crate::client::Digits;
 const STATE_MEMBERS_MAX: usize = 32;
 /// Bytes of `tracestate` that are passed on; 512 are asked for (section 3.3.1.5).
 const STATE_BYTES_MAX: usize = 2_048;
+
+/// Digits of half a trace's id.
+const HALF_DIGITS: usize = TraceId::DIGITS / 2;
+
+/// The upper half of the ids of traces that begin on a core within a second, and its digits, which need not be written
+/// anew for each. The lower half is random for each: more than the 56 bits that are asked for (W3C Trace Context, Level 2,
+/// "Random Trace ID Flag").
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Half {
+    upper: u64,
+    digits: [u8; HALF_DIGITS],
+}
+
+impl Half {
+    /// An upper half of its own.
+    pub(crate) fn new() -> Self {
+        let upper = random::u64().max(1);
+        Self { upper, digits: SpanId(upper).digits() }
+    }
+
+    /// The id with that lower half.
+    #[inline]
+    fn with(&self, lower: u64) -> (TraceId, Digits) {
+        let mut digits = [0; TraceId::DIGITS];
+        digits[..HALF_DIGITS].copy_from_slice(&self.digits);
+        digits[HALF_DIGITS..].copy_from_slice(&SpanId(lower).digits());
+        (TraceId(u128::from(self.upper) << 64 | u128::from(lower)), digits)
+    }
+}
 
 /// A hop's place in its trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,15 +64,17 @@ impl Place {
     /// Takes the trace over that the fields name, or begins one. Neither field is left: what is passed on is written for
     /// each try, see [`Place::tell`], but `tracestate` stays beside a trace that is taken over.
     #[inline]
-    pub(crate) fn begin(tracer: &Tracer, fields: &mut Fields) -> Self {
+    pub(crate) fn begin(tracer: &Tracer, half: &Half, fields: &mut Fields, now: Duration) -> (Self, Digits) {
         match caller(fields) {
-            Some(caller) => Self {
-                parent: Some(caller.parent),
-                is_asked: caller.is_sampled,
-                ..Self::of(tracer, caller.trace)
-            },
+            Some(caller) => {
+                tracer.heard_caller(now);
+                let (parent, is_asked) = (Some(caller.parent), caller.is_sampled);
+                let digits = caller.trace.digits();
+                (Self { parent, is_asked, ..Self::of(tracer, caller.trace) }, digits)
+            }
             None => {
-                Self::of(tracer, TraceId(u128::from(random::u64()) << 64 | u128::from(random::u64()).max(1)))
+                let (trace, digits) = half.with(random::u64());
+                (Self::of(tracer, trace), digits)
             }
         }
     }
@@ -121,7 +154,7 @@ mod tests {
     fn begun(said: &[(Known, &[u8])]) -> (Place, Fields) {
         let (tracer, _receiver) = Tracer::channel(1);
         let mut fields = fields(said);
-        (Place::begin(&tracer, &mut fields), fields)
+        (Place::begin(&tracer, &Half::new(), &mut fields, Duration::ZERO).0, fields)
     }
 
     #[test]

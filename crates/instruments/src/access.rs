@@ -17,13 +17,13 @@ use crate::trace::TraceId;
 pub struct AccessRecord<'a> {
     /// When its head was complete, since 1970.
     pub time: Duration,
-    /// The keys of the connection: `listener`, and `client` where nobody claims another.
+    /// The keys of the connection: `listener`, `client` where nobody claims another, and `host` where it is the usual one.
     pub connection: &'a Plate,
     /// Who asked, where a trusted proxy says so; else it is the connection's.
     pub client: Option<&'a AddressText>,
     /// `GET` …
     pub method: &'a str,
-    /// The host asked for.
+    /// The host asked for, where `connection` does not say it.
     pub host: &'a str,
     /// The path as sent.
     pub path: &'a str,
@@ -122,17 +122,20 @@ impl AccessRecord<'_> {
 
     #[inline]
     fn encode_request(&self, out: &mut Vec<u8>, query: QueryValues) {
+        if !self.host.is_empty() {
+            out.extend_from_slice(b",\"host\":\"");
+            push_escaped(out, self.host.as_bytes());
+            out.push(b'"');
+        }
         match self.method {
-            "GET" => out.extend_from_slice(b",\"method\":\"GET\",\"host\":\""),
-            "POST" => out.extend_from_slice(b",\"method\":\"POST\",\"host\":\""),
+            "GET" => out.extend_from_slice(b",\"method\":\"GET\",\"path\":\""),
+            "POST" => out.extend_from_slice(b",\"method\":\"POST\",\"path\":\""),
             method => {
                 out.extend_from_slice(b",\"method\":");
                 push_json_string(out, method);
-                out.extend_from_slice(b",\"host\":\"");
+                out.extend_from_slice(b",\"path\":\"");
             }
         }
-        push_escaped(out, self.host.as_bytes());
-        out.extend_from_slice(b"\",\"path\":\"");
         push_escaped(out, self.path.as_bytes());
         if let Some(asked) = self.query {
             push_query(out, asked.as_bytes(), query);
@@ -303,8 +306,7 @@ mod tests {
             line(&World::new().record(), QueryValues::Sensitive),
             concat!(
                 r#"{"time":"2023-11-14T22:13:20.000001Z","event":"access","status":200,"#,
-                r#""duration_seconds":0.001500,"client":"192.0.2.7","listener":"public","method":"GET","#,
-                r#""host":"shop.example.com","#,
+                r#""duration_seconds":0.001500,"client":"192.0.2.7","listener":"public","host":"shop.example.com","method":"GET","#,
                 r#""path":"/orders/7?expand=lines","protocol":"HTTP/1.1","request_id":"018f","#,
                 r#""trace_id":"0af7651916cd43dd8448eb211c80319c","bytes_in":0,"bytes_out":1234,"#,
                 r#""route":"orders","service":"orders","instance":"orders-1","#,
@@ -413,11 +415,12 @@ mod tests {
             prop_assert!(!line.contains(commands));
             let parsed = parsed(&forged, QueryValues::Shown);
             let texts = [
-                ("method", &method), ("host", &host), ("request_id", &id), ("outcome", &outcome), ("protocol", &outcome),
+                ("method", &method), ("request_id", &id), ("outcome", &outcome), ("protocol", &outcome),
             ];
             for (key, text) in texts {
                 prop_assert_eq!(parsed[key].as_str(), Some(text.as_str()));
             }
+            prop_assert_eq!(parsed["host"].as_str().unwrap_or_default(), host);
             prop_assert_eq!(parsed["path"].as_str().unwrap(), format!("{target}?{asked}"));
             prop_assert_eq!(parsed["client"].as_str(), Some("192.0.2.7"));
             prop_assert_eq!(parsed["status"].as_u64(), Some(200));

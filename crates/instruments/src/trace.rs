@@ -152,6 +152,8 @@ struct Shared {
     capacity: usize,
     spans: Mutex<VecDeque<Span>>,
     dropped: AtomicU64,
+    /// When a caller last named a trace: seconds of the clock, and one more, so that 0 says never.
+    called_at_s: AtomicU64,
     /// How many ids were ever added to `late`.
     late_count: AtomicU64,
     late: Mutex<VecDeque<(TraceId, Kept)>>,
@@ -159,6 +161,8 @@ struct Shared {
 
 /// Of a trace id so many of the lowest bits are random wherever it was made (W3C Trace Context, Level 2, "random-trace-id").
 const SAMPLE_BITS: u32 = 56;
+/// So long after the last call within a trace hops are remembered, lest a trace lacks those that ended before.
+const CALLS_FOR_S: u64 = 600;
 /// Ids of traces kept late that wait for cores to ask: a thousand failures between two looks.
 const LATE_MAX: usize = 1_024;
 
@@ -172,6 +176,7 @@ impl Tracer {
             capacity,
             spans: Mutex::default(),
             dropped: AtomicU64::new(0),
+            called_at_s: AtomicU64::new(0),
             late_count: AtomicU64::new(0),
             late: Mutex::default(),
         });
@@ -206,6 +211,26 @@ impl Tracer {
     pub fn is_in_sample(&self, trace: TraceId) -> bool {
         let random = trace.0 as u64 & ((1 << SAMPLE_BITS) - 1);
         self.0.as_ref().is_some_and(|shared| random < shared.sample_below.load(Relaxed))
+    }
+
+    /// Takes note of a caller that names its trace, so that traces of several hops are known to be about. Costs a load,
+    /// and a store once a second.
+    #[inline]
+    pub fn heard_caller(&self, now: Duration) {
+        let Some(shared) = &self.0 else { return };
+        let now_s = now.as_secs() + 1;
+        if shared.called_at_s.load(Relaxed) != now_s {
+            shared.called_at_s.store(now_s, Relaxed);
+        }
+    }
+
+    /// Whether traces may have more than one hop here: a caller named its trace within the last ten minutes. Where none
+    /// does, a trace is kept or not with its only hop, and no hop need be remembered for the sake of others.
+    #[inline]
+    pub fn has_callers(&self, now: Duration) -> bool {
+        let at_s = |shared: &Arc<Shared>| shared.called_at_s.load(Relaxed);
+        let called_at_s = self.0.as_ref().map_or(0, at_s);
+        called_at_s != 0 && now.as_secs() < called_at_s + CALLS_FOR_S
     }
 
     /// Whether a hop that took so long is kept for it.

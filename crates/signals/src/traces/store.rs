@@ -63,6 +63,7 @@ pub struct TraceCounts {
 /// One kept trace.
 #[derive(Debug)]
 struct Trace {
+    id: TraceId,
     number: u64,
     holder: Holder,
     spans: Vec<Span>,
@@ -71,7 +72,8 @@ struct Trace {
     /// Of everything.
     bytes: usize,
     left_out: u64,
-    summary: TraceSummary,
+    /// Made when somebody looks.
+    summary: OnceCell<TraceSummary>,
     /// Made when somebody looks for a text: it costs more than all else that keeping a trace does.
     pieces: OnceCell<Trigrams>,
 }
@@ -145,8 +147,8 @@ impl TraceStore {
     pub fn recent(&self, filter: &TraceFilter) -> Vec<TraceSummary> {
         let wanted = Wanted::new(filter);
         let newest = self.arrivals.values().rev().filter_map(|trace| self.traces.get(trace));
-        let fits = newest.filter(|trace| wanted.fits(&trace.summary, || trace.pieces(), &trace.spans));
-        fits.take(filter.limit).map(|trace| trace.summary.clone()).collect()
+        let fits = newest.filter(|trace| wanted.fits(trace.summary(), || trace.pieces(), &trace.spans));
+        fits.take(filter.limit).map(|trace| trace.summary().clone()).collect()
     }
 
     /// All spans of a trace, parents before their children, siblings by start; spans whose parent is not known stand at
@@ -188,20 +190,21 @@ impl TraceStore {
         if matches!(trace.holder, Holder::Calm(_)) {
             trace.holder = holder(&trace.spans);
         }
-        trace.renew(id);
+        trace.renew();
         self.hold(id, trace);
     }
 
     fn begin(&mut self, trace: TraceId, spans: &[Span]) -> Trace {
         self.next += 1;
         Trace {
+            id: trace,
             number: self.next,
             holder: holder(spans),
             spans: Vec::new(),
             span_bytes: 0,
             bytes: 0,
             left_out: 0,
-            summary: view::summary(trace, &[], 0),
+            summary: OnceCell::new(),
             pieces: OnceCell::new(),
         }
     }
@@ -281,16 +284,20 @@ impl Trace {
     }
 
     fn pieces(&self) -> &Trigrams {
-        self.pieces.get_or_init(|| view::trigrams(self.summary.trace, &self.spans))
+        self.pieces.get_or_init(|| view::trigrams(self.id, &self.spans))
     }
 
-    /// Makes what is shown of it fit its spans again.
-    fn renew(&mut self, id: TraceId) {
-        self.summary = view::summary(id, &self.spans, self.left_out);
-        self.pieces = OnceCell::new();
+    fn summary(&self) -> &TraceSummary {
+        self.summary.get_or_init(|| view::summary(self.id, &self.spans, self.left_out))
+    }
+
+    /// Forgets what was shown of it, which does not fit its spans any more.
+    fn renew(&mut self) {
+        (self.summary, self.pieces) = (OnceCell::new(), OnceCell::new());
         let spare = (self.spans.capacity() - self.spans.len()) * size_of::<Span>();
-        let names: usize = self.summary.services.iter().map(|name| name.capacity() + 2 * BLOCK_BYTES).sum();
-        let summary = self.summary.root.capacity() + self.summary.route.capacity() + names;
+        // At most what a summary will take: a name and a service of each span, and the route's.
+        let service = |span: &Span| span.service.len() + 3 * BLOCK_BYTES;
+        let summary: usize = self.spans.iter().map(service).sum();
         self.bytes = TRACE_BYTES + self.span_bytes + spare + summary + 8 * BLOCK_BYTES;
     }
 }
