@@ -1,2 +1,18 @@
 //! What may be done to bodies, without touching a socket: content codings, gRPC-Web's framing, JSON held against a schema.
+//!
+//! Everything here takes bytes and gives bytes or a verdict, and everything is bounded: what an encoder holds, how deep and
+//! how wide JSON may be, how much work a schema may cause. It knows no socket, no task, no clock and no file; what a schema
+//! refers to is read by a function that the caller hands in.
 #![forbid(unsafe_code)]
+
+mod coding;
+mod compression;
+mod encode;
+mod etag;
+mod media;
+
+// The public interface is:
+pub use coding::{Coding, negotiate};
+pub use compression::{Compression, Plan, Wish};
+pub use encode::{Effort, EncodeError, Encoder, FLUSH_BYTES};
+pub use media::{MediaRange, MediaRangeError, essence, is_json};
