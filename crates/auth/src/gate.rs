@@ -23,6 +23,7 @@ use crate::auth::Shared;
 use crate::cache::{Keep, Owner, Place};
 use crate::forward::{self, Source};
 use crate::identity::{Identity, Method};
+use crate::keys::{KeyConfig, KeyMethod};
 use crate::proof::{NoProof, Proof};
 use crate::refusal::{Refusal, Refused, Why};
 use crate::rules::Rule;
@@ -60,6 +61,9 @@ impl Default for GateConfig {
 pub enum MethodConfig {
     /// By a token that an issuer signed.
     Token(token::Config),
+    /// By an API key of ours. It stands before tokens, since both may be in one place and only keys are told by their
+    /// beginning.
+    Key(KeyConfig),
 }
 
 /// What a request shows, for whoever looks for a proof in it.
@@ -153,18 +157,21 @@ pub(crate) enum Checked {
 #[derive(Debug)]
 enum Means {
     Token(Tokens),
+    Key(KeyMethod),
 }
 
 impl Means {
     fn build(config: &MethodConfig, shared: &Arc<Shared>) -> Self {
         match config {
             MethodConfig::Token(config) => Self::Token(Tokens::build(config, shared)),
+            MethodConfig::Key(config) => Self::Key(KeyMethod::build(config)),
         }
     }
 
     fn method(&self) -> Method {
         match self {
             Self::Token(_) => Method::Token,
+            Self::Key(_) => Method::Key,
         }
     }
 
@@ -172,12 +179,14 @@ impl Means {
     fn find<'a>(&self, asked: &Asked<'a>) -> Result<Proof<'a>, NoProof> {
         match self {
             Self::Token(tokens) => tokens.find(asked),
+            Self::Key(keys) => keys.find(asked),
         }
     }
 
     fn check(&self, _asked: &Asked<'_>, proof: Proof<'_>, at: Moment) -> Checked {
         match self {
             Self::Token(tokens) => tokens.check(proof.bytes(), at),
+            Self::Key(keys) => keys.check(proof.bytes(), at),
         }
     }
 
@@ -185,6 +194,7 @@ impl Means {
     fn challenge(&self, realm: &str, wrong: Option<&Refused>, scope: Option<&str>) -> Option<String> {
         match self {
             Self::Token(_) => Some(token::challenge(realm, wrong, scope)),
+            Self::Key(keys) => Some(keys.challenge(realm, wrong)),
         }
     }
 }

@@ -84,3 +84,66 @@ impl KeyMethod {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use terrace_http::RequestHead;
+    use terrace_instruments::Log;
+    use terrace_testkit::Folder;
+
+    use super::*;
+    use crate::keys::{KeyText, NewKey};
+    use crate::{Auth, CacheBounds, Decision, Gate, GateConfig, MethodConfig, Now};
+
+    fn asked(gate: &Gate, name: &str, value: &str) -> Decision {
+        let mut head = RequestHead::new();
+        head.fields.append(name.as_bytes(), value.as_bytes());
+        let client = "192.0.2.1".parse().expect("an address");
+        let asked = Asked { head: &head, is_tls: true, client };
+        match gate.check_now(&asked, Moment::read()) {
+            Now::Decided(decision) => decision,
+            Now::Later(ticket) => panic!("a key takes no time: {ticket:?}"),
+        }
+    }
+
+    fn status(decision: &Decision) -> u16 {
+        match decision {
+            Decision::Refused(refusal) => refusal.status,
+            Decision::Known(_) | Decision::Anonymous => 200,
+        }
+    }
+
+    #[test]
+    fn a_key_opens_in_its_field_and_as_a_bearer_token_until_it_is_revoked() {
+        let folder = Folder::new();
+        let keys = Keys::open(folder.path(), Log::discard()).expect("readable");
+        let new = NewKey { name: "x".to_owned(), roles: vec!["a".to_owned()], ..NewKey::default() };
+        let (key, _) = keys.create(new).expect("made");
+        let method = Config { keys: keys.clone(), header: Some("X-Api-Key".to_owned()) };
+        let (auth, _task) = Auth::new(CacheBounds::default(), 1);
+        let gate =
+            auth.gate(&GateConfig { methods: vec![MethodConfig::Key(method)], ..GateConfig::default() });
+        let bearer = format!("Bearer {}", key.reveal());
+        for _ in 0..2 {
+            for (name, value) in [("X-Api-Key", key.reveal()), ("authorization", &bearer)] {
+                let decision = asked(&gate, name, value);
+                let Decision::Known(passed) = &decision else { panic!("{decision:?}") };
+                let roles = passed.forward.iter().find(|(name, _)| &**name == "X-Auth-Roles");
+                assert_eq!(roles.map(|(_, value)| &**value), Some("a"));
+            }
+        }
+        assert_eq!(
+            status(&asked(&gate, "Authorization", "Bearer eyJ.e30.x")),
+            401,
+            "another's token is none of ours"
+        );
+        assert_eq!(status(&asked(&gate, "X-Other", key.reveal())), 401);
+        let wrong = asked(&gate, "X-Api-Key", KeyText::random().reveal());
+        let Decision::Refused(refusal) = &wrong else { panic!("{wrong:?}") };
+        assert_eq!((refusal.status, refusal.outcome), (401, "invalid"));
+        assert!(refusal.challenges[0].starts_with("Bearer realm=\"terrace\", error=\"invalid_token\""));
+
+        keys.revoke(key.id()).expect("revoked");
+        assert_eq!(status(&asked(&gate, "X-Api-Key", key.reveal())), 401, "what was remembered is forgotten");
+    }
+}
