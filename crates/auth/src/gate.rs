@@ -315,7 +315,9 @@ impl Gate {
     }
 }
 
-fn refusal(refused: Refused, challenges: Vec<String>) -> Refusal {
+fn refusal(refused: Refused, mut challenges: Vec<String>) -> Refusal {
+    // A key and a token may both be bearer tokens: one question is enough.
+    challenges.dedup();
     let Refused { why, reason, detail } = refused;
     let (status, outcome) = (why.status(), why.outcome());
     let retry_after_s = if let Why::Unavailable { retry_after_s } = why { Some(retry_after_s) } else { None };
