@@ -6,19 +6,27 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+mod basic;
 mod cache;
 mod certificate;
+mod claims;
 mod desk;
+mod flights;
 mod forward;
 mod gate;
+mod guesses;
 mod identity;
+mod jose;
+mod jwk;
 mod keys;
+mod passwords;
 mod proof;
 mod refusal;
 mod rules;
 mod secret;
 mod token;
 mod totp;
+mod users;
 
 // The public interface is:
 pub use auth::{Auth, AuthTask};
@@ -36,3 +44,4 @@ pub use rules::{RULE_DEPTH_MAX, RULE_PARTS_MAX, Rule, RuleError};
 pub use secret::Secret;
 pub use token::Config as TokenConfig;
 pub use totp::{Attempts, NotATotpSecret, TotpSecret};
+pub use users::{Users, UsersError, UsersProblem};
