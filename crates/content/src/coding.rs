@@ -104,10 +104,7 @@ impl Weights {
 
 /// The weight that a parameter gives, in thousandths; 0 for one that is no weight (`q=x`), which is the safe reading.
 fn weight(parameter: &[u8]) -> Option<u16> {
-    let value = match parameter {
-        [b'q' | b'Q', b'=', value @ ..] => value,
-        _ => return None,
-    };
+    let [b'q' | b'Q', b'=', value @ ..] = parameter else { return None };
     Some(thousandths(value).unwrap_or(0))
 }
 

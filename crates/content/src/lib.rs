@@ -9,10 +9,14 @@ mod coding;
 mod compression;
 mod encode;
 mod etag;
+mod grpc;
 mod media;
 
 // The public interface is:
 pub use coding::{Coding, negotiate};
 pub use compression::{Compression, Plan, Wish};
 pub use encode::{Effort, EncodeError, Encoder, FLUSH_BYTES};
+pub use grpc::{
+    GrpcStatus, TextDecoder, TextEncoder, TextError, WebAnswer, WebCall, WebReply, encode_message,
+};
 pub use media::{MediaRange, MediaRangeError, essence, is_json};

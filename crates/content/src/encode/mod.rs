@@ -47,8 +47,8 @@ pub struct EncodeError {
     pub reason: &'static str,
 }
 
-/// After so many bytes an encoder gives out what it has gathered: it costs a hundredth in size, and bounds what is worked
-/// off at one go.
+/// After so many bytes at the latest an encoder gives out what it has gathered: it costs a hundredth in size, and bounds
+/// what is worked off at one go.
 pub const FLUSH_BYTES: usize = 16 << 10;
 
 /// One body's encoder.
@@ -58,6 +58,9 @@ pub struct Encoder {
     coding: Coding,
     /// Bytes that went in since it last gave out all.
     gathered_bytes: usize,
+    /// When so many have, it gives out all unasked.
+    gather_bytes_max: usize,
+    slice_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -92,16 +95,14 @@ impl Encoder {
                 Engine::Zstd(Box::new(zstd.map_err(|reason| EncodeError { coding, reason })?))
             }
         };
-        Ok(Self { engine, coding, gathered_bytes: 0 })
+        let (slice_bytes, gather_bytes_max) = slices(coding, effort);
+        Ok(Self { engine, coding, gathered_bytes: 0, gather_bytes_max, slice_bytes })
     }
 
     /// How many bytes to give it at one go, so that it costs about 100 µs at most.
     #[must_use]
     pub fn slice_bytes(&self) -> usize {
-        match self.coding {
-            Coding::Gzip | Coding::Brotli => 4 << 10,
-            Coding::Zstd => FLUSH_BYTES,
-        }
+        self.slice_bytes
     }
 
     /// Takes `data`, and appends to `out` what comes of it already.
@@ -110,12 +111,7 @@ impl Encoder {
     /// [`EncodeError`] for want of memory.
     pub fn encode(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         self.gathered_bytes += data.len();
-        let gather_bytes_max = match self.coding {
-            // It works off nothing before it must, and then all of it.
-            Coding::Brotli => self.slice_bytes(),
-            Coding::Gzip | Coding::Zstd => FLUSH_BYTES,
-        };
-        if self.gathered_bytes < gather_bytes_max {
+        if self.gathered_bytes < self.gather_bytes_max {
             return self.run(data, Operation::Process, out);
         }
         self.gathered_bytes = 0;
@@ -156,6 +152,17 @@ impl Encoder {
             Engine::Zstd(zstd) => zstd.run(data, operation, out),
         };
         done.map_err(|reason| EncodeError { coding: self.coding, reason })
+    }
+}
+
+/// How many bytes go in at one go, and after how many all is given out. Gzip works as it goes; the other two gather, and
+/// then work it all off.
+fn slices(coding: Coding, effort: Effort) -> (usize, usize) {
+    match (coding, effort) {
+        (Coding::Gzip, _) => (4 << 10, FLUSH_BYTES),
+        (Coding::Brotli, _) => (4 << 10, 4 << 10),
+        (Coding::Zstd, Effort::Low | Effort::Medium) => (FLUSH_BYTES, FLUSH_BYTES),
+        (Coding::Zstd, Effort::High) => (8 << 10, 8 << 10),
     }
 }
 
