@@ -9,6 +9,7 @@ use terrace_runtime::drain::Drain;
 use crate::cache::{Cache, CacheBounds};
 use crate::desk::{self, Clerk, Desk};
 use crate::gate::{Decision, Gate, GateConfig};
+use crate::passwords::Passwords;
 
 /// Makes gates. Cheap to clone; there is one in a program.
 #[derive(Debug, Clone)]
@@ -24,6 +25,7 @@ pub struct AuthTask {
 pub(crate) struct Shared {
     pub(crate) cache: Cache<Decision>,
     pub(crate) desk: Desk,
+    pub(crate) passwords: Arc<Passwords>,
     gates: Mutex<Vec<Weak<Gate>>>,
     /// Numbers are never given twice, so that a new policy knows nothing of what an old one remembered.
     next_gate: AtomicU32,
@@ -34,8 +36,13 @@ impl Auth {
     #[must_use]
     pub fn new(bounds: CacheBounds, processors: usize) -> (Self, AuthTask) {
         let (desk, clerk) = desk::open(processors);
-        let shared =
-            Shared { cache: Cache::new(bounds), desk, gates: Mutex::default(), next_gate: AtomicU32::new(0) };
+        let shared = Shared {
+            cache: Cache::new(bounds),
+            desk,
+            passwords: Arc::new(Passwords::new()),
+            gates: Mutex::default(),
+            next_gate: AtomicU32::new(0),
+        };
         (Self(Arc::new(shared)), AuthTask { clerk })
     }
 

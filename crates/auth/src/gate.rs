@@ -20,6 +20,7 @@ use std::time::Duration;
 use terrace_http::RequestHead;
 
 use crate::auth::Shared;
+use crate::basic::BasicMethod;
 use crate::cache::{Keep, Owner, Place};
 use crate::forward::{self, Source};
 use crate::identity::{Identity, Method};
@@ -28,6 +29,7 @@ use crate::proof::{NoProof, Proof};
 use crate::refusal::{Refusal, Refused, Why};
 use crate::rules::Rule;
 use crate::token::{self, Tokens};
+use crate::users::Users;
 
 /// One policy of who may pass.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +66,8 @@ pub enum MethodConfig {
     /// By an API key of ours. It stands before tokens, since both may be in one place and only keys are told by their
     /// beginning.
     Key(KeyConfig),
+    /// By the name and password of somebody on a list.
+    Basic(Users),
 }
 
 /// What a request shows, for whoever looks for a proof in it.
@@ -158,6 +162,7 @@ pub(crate) enum Checked {
 enum Means {
     Token(Tokens),
     Key(KeyMethod),
+    Basic(BasicMethod),
 }
 
 impl Means {
@@ -165,6 +170,7 @@ impl Means {
         match config {
             MethodConfig::Token(config) => Self::Token(Tokens::build(config, shared)),
             MethodConfig::Key(config) => Self::Key(KeyMethod::build(config)),
+            MethodConfig::Basic(users) => Self::Basic(BasicMethod::build(users, shared)),
         }
     }
 
@@ -172,6 +178,7 @@ impl Means {
         match self {
             Self::Token(_) => Method::Token,
             Self::Key(_) => Method::Key,
+            Self::Basic(_) => Method::Basic,
         }
     }
 
@@ -180,13 +187,15 @@ impl Means {
         match self {
             Self::Token(tokens) => tokens.find(asked),
             Self::Key(keys) => keys.find(asked),
+            Self::Basic(users) => users.find(asked),
         }
     }
 
-    fn check(&self, _asked: &Asked<'_>, proof: Proof<'_>, at: Moment) -> Checked {
+    fn check(&self, asked: &Asked<'_>, proof: Proof<'_>, at: Moment) -> Checked {
         match self {
             Self::Token(tokens) => tokens.check(proof.bytes(), at),
             Self::Key(keys) => keys.check(proof.bytes(), at),
+            Self::Basic(users) => users.check(proof.bytes(), asked.client, at),
         }
     }
 
@@ -195,6 +204,7 @@ impl Means {
         match self {
             Self::Token(_) => Some(token::challenge(realm, wrong, scope)),
             Self::Key(keys) => Some(keys.challenge(realm, wrong)),
+            Self::Basic(users) => Some(users.challenge(realm)),
         }
     }
 }
@@ -320,7 +330,10 @@ fn refusal(refused: Refused, mut challenges: Vec<String>) -> Refusal {
     challenges.dedup();
     let Refused { why, reason, detail } = refused;
     let (status, outcome) = (why.status(), why.outcome());
-    let retry_after_s = if let Why::Unavailable { retry_after_s } = why { Some(retry_after_s) } else { None };
+    let retry_after_s = match why {
+        Why::TooMany { retry_after_s } | Why::Unavailable { retry_after_s } => Some(retry_after_s),
+        _ => None,
+    };
     let fields = if let Why::Elsewhere { fields, .. } = why { fields } else { Vec::new() };
     Refusal {
         status,

@@ -55,6 +55,8 @@ pub(crate) enum Why {
     Expired,
     /// It is good, and is not enough.
     Forbidden,
+    /// Too many were no good; the next is not looked at yet.
+    TooMany { retry_after_s: u64 },
     /// It cannot be checked now; that is not the client's fault.
     Unavailable { retry_after_s: u64 },
     /// The browser is sent elsewhere, with these fields beside `Location`.
@@ -94,6 +96,7 @@ impl Why {
             Self::Missing | Self::Invalid | Self::Expired => 401,
             Self::Malformed => 400,
             Self::Forbidden => 403,
+            Self::TooMany { .. } => 429,
             Self::Unavailable { .. } => 503,
             Self::Elsewhere { status, .. } => *status,
         }
@@ -106,6 +109,7 @@ impl Why {
             Self::Invalid => "invalid",
             Self::Expired => "expired",
             Self::Forbidden => "forbidden",
+            Self::TooMany { .. } => "too_many",
             Self::Unavailable { .. } => "unavailable",
             Self::Elsewhere { .. } => "login",
         }
@@ -117,7 +121,7 @@ impl Why {
             Self::Malformed => Some("invalid_request"),
             Self::Invalid | Self::Expired => Some("invalid_token"),
             Self::Forbidden => Some("insufficient_scope"),
-            Self::Missing | Self::Unavailable { .. } | Self::Elsewhere { .. } => None,
+            Self::Missing | Self::TooMany { .. } | Self::Unavailable { .. } | Self::Elsewhere { .. } => None,
         }
     }
 }
