@@ -162,7 +162,7 @@ fn route(route: &Route, index: &impl Fn(&str) -> Option<usize>) -> edge::Route {
 
 fn action(action: &Action, index: &impl Fn(&str) -> Option<usize>) -> edge::Action {
     match action {
-        Action::Forward { to, path } => {
+        Action::Forward { to, path, .. } => {
             let weights = to.iter().enumerate().map(|(place, target)| (place, target.weight)).collect();
             let (strip, rewrite) = match path {
                 PathChange::Keep => (None, None),

@@ -20,6 +20,9 @@ table! {
         "token" token: Option<SecretSource>, example { env = "TERRACE_TOKEN" };
         /// A second token, for viewers, who may look and change nothing. Default: none.
         "viewer-token" viewer_token: Option<SecretSource>, example { env = "TERRACE_VIEWER_TOKEN" };
+        /// Ask for a code of an authenticator app too when somebody logs in at the dashboard (RFC 6238); `terrace totp` shows the
+        /// secret for the app.
+        "totp" totp: bool = false;
         /// Address of `/livez`, `/readyz` and `/metrics`. `false`: off.
         "probes" probes: Switch<SocketAddr> = "127.0.0.1:9901";
     }
@@ -43,6 +46,8 @@ pub struct AdminApi {
     pub token: Option<Secret>,
     /// What a viewer's requests must carry; `None`: there are no viewers.
     pub viewer_token: Option<Secret>,
+    /// Whether the dashboard asks for a code of an authenticator app too.
+    pub totp: bool,
 }
 
 /// Where the dashboard is when nobody says where.
@@ -56,6 +61,11 @@ pub(crate) fn resolve(node: &Node, reader: &mut Reader<'_>) -> Option<Admin> {
     let token = resolve_token(table.token.as_ref(), node.origin_of("token"), reader);
     let viewer_token = resolve_token(table.viewer_token.as_ref(), node.origin_of("viewer-token"), reader);
     let address = match table.address {
+        Some(Switch::Off) if table.totp => {
+            let finding =
+                Finding::new(node.key_origin_of("totp"), "there is no dashboard that could ask for a code");
+            return reader.refuse(finding.other(node.origin_of("address"), "it is off"));
+        }
         Some(Switch::Off) => return Some(Admin { api: None, probes: table.probes.on() }),
         Some(Switch::On(address)) => Some(on_loopback(address, node, reader)?),
         None => None,
@@ -70,7 +80,10 @@ pub(crate) fn resolve(node: &Node, reader: &mut Reader<'_>) -> Option<Admin> {
         );
         return reader.refuse(finding.other(node.origin_of("token"), "the same as this"));
     }
-    Some(Admin { api: Some(AdminApi { address, token, viewer_token }), probes: table.probes.on() })
+    Some(Admin {
+        api: Some(AdminApi { address, token, viewer_token, totp: table.totp }),
+        probes: table.probes.on(),
+    })
 }
 
 fn on_loopback(address: SocketAddr, node: &Node, reader: &mut Reader<'_>) -> Option<SocketAddr> {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Resolved;
+use super::{Guards, Resolved};
 
 /// Keys, with their tables, that a reload takes note of but cannot bring into force.
 const NEEDS_RESTART: [(&str, &str); 2] = [("terrace", "threads"), ("terrace", "state")];
@@ -98,16 +98,22 @@ fn key_changes(kind: &str, (before, after): (&Values, &Values), content_differs:
 /// Whether the values of a key stay out of logs: people put passwords into plain variables and headers.
 fn is_private(kind: &str, key: &str) -> bool {
     let private = match kind {
-        "notify" => "headers.",
-        "otlp" => "export.headers.",
-        _ => "env.",
+        "notify" => &["headers."][..],
+        "otlp" => &["export.headers."],
+        "route" => &["request.set.", "request.add.", "request.query.set."],
+        _ => &["env.", "request.set.", "request.add.", "request.query.set."],
     };
-    key.starts_with(private)
+    private.iter().any(|private| key.starts_with(private))
 }
 
 /// Whether two tables that are written alike still mean different things.
 fn content_differs(old: &Resolved, new: &Resolved, (kind, name): &(String, Option<String>)) -> bool {
     match (kind.as_str(), name) {
+        ("issuer", Some(name)) => old.identity.issuers.get(name) != new.identity.issuers.get(name),
+        ("login", Some(name)) => old.identity.logins.get(name) != new.identity.logins.get(name),
+        ("users", Some(name)) => old.identity.users.get(name) != new.identity.users.get(name),
+        ("limit", Some(name)) => old.limits.get(name) != new.limits.get(name),
+        ("route", Some(name)) => guards(old, name) != guards(new, name),
         ("service", Some(name)) => old.services.get(name) != new.services.get(name),
         ("listen", Some(name)) => old.listeners.get(name) != new.listeners.get(name),
         ("admin", None) => old.admin != new.admin,
@@ -115,6 +121,11 @@ fn content_differs(old: &Resolved, new: &Resolved, (kind, name): &(String, Optio
         ("notify", Some(name)) => old.receivers.get(name) != new.receivers.get(name),
         _ => false,
     }
+}
+
+/// What stands before a route, the schema that its requests are held against included.
+fn guards<'r>(resolved: &'r Resolved, route: &str) -> Option<&'r Guards> {
+    Some(&resolved.routes.get(route)?.guards)
 }
 
 impl fmt::Display for KeyChange {
@@ -160,6 +171,8 @@ pub(crate) fn noun(table: &str) -> &str {
     match table {
         "listen" => "listener",
         "notify" => "receiver",
+        "users" => "list of users",
+        "keys" => "API keys",
         table => table,
     }
 }

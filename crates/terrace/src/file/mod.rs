@@ -13,12 +13,18 @@
 
 mod admin;
 mod alert;
+mod auth;
+mod body;
 mod command;
 mod contact;
+mod cors;
 mod diff;
 mod gather;
+mod issuer;
+mod limit;
 mod listen;
 mod log;
+mod login;
 mod notify;
 mod objective;
 mod otlp;
@@ -27,6 +33,7 @@ mod print;
 mod problem;
 mod read;
 mod reference;
+mod resilience;
 mod root;
 mod route;
 mod schema;
@@ -36,7 +43,9 @@ mod spec;
 mod surroundings;
 mod terrace;
 mod trace;
+mod traffic;
 mod tree;
+mod users;
 mod values;
 mod words;
 
@@ -53,20 +62,34 @@ use terrace_signals::alerts::{Objective, Threshold};
 use tree::Node;
 
 pub use admin::{Admin, AdminApi, DEFAULT_ADDRESS};
+pub use auth::{Ask, AskTo, Auth, ForwardSource, Requirement, TokenPlace, TrustedIssuer};
+pub use body::{Coding, Compress, CompressLevel, Validate, ValidateKind};
+pub use cors::{Addresses, Cors, Frame, OriginPattern, Referrer, SecurityHeaders};
 pub use diff::{Change, KeyChange, What, diff, summary};
+pub use issuer::{Algorithm, Introspection, Issuer, IssuerKeys};
+pub use limit::{Limit, LimitEngine, LimitKey, LimitLaw, LimitUse, Period, Rate};
 pub use listen::{Bounds, Certificate, Listener, ProxyProtocolIn, Tls};
 pub use log::{Log, LogTo, Rotate};
+pub use login::Login;
 pub use notify::{Receiver, Way};
 pub use otlp::{ExportProtocol, ExportSignal, Otlp, OtlpExport};
-pub use policy::{Policies, Retry, RetryOn, Timeouts};
+pub use policy::{Guards, Policies, Retry, RetryOn, Timeouts};
 pub use problem::{Other, Problem, Problems, Spot};
 pub use reference::reference;
-pub use route::{Action, PathChange, Route, Target};
+pub use resilience::{
+    Breaker, Concurrency, Fallback, FallbackOn, FallbackTo, Hedge, HedgeAfter, HedgeQuantile, Overload,
+    Priority, PriorityLevel, Queue, QueueOrder, Slow,
+};
+pub use route::{Action, Choice, PathChange, Route, Target};
 pub use schema::schema;
 pub use service::*;
 pub use surroundings::{Imagined, Surroundings};
 pub use terrace::Terrace;
 pub use trace::Trace;
+pub use traffic::{
+    Condition, Fault, Mirror, RequestChange, ResponseChange, Stick, StickKey, ValuePiece, ValueTemplate,
+};
+pub use users::{ApiKeys, Users};
 pub use values::{DnsName, Network, Secret, SecretSource, StatusRange};
 
 /// A configuration with nothing left open: every default filled in, every name checked, every secret read.
@@ -80,6 +103,12 @@ pub struct Resolved {
     pub services: BTreeMap<String, Service>,
     /// Routes by name; [`terrace_route::Table::build`] accepts them.
     pub routes: BTreeMap<String, Route>,
+    /// Who can prove who they are, and to whom.
+    pub identity: Identity,
+    /// Limits that several share, by name.
+    pub limits: BTreeMap<String, Limit>,
+    /// What this machine can bear.
+    pub overload: Overload,
     /// What users are promised, by name.
     pub objectives: BTreeMap<String, Objective>,
     /// Alerts on metrics, by name.
@@ -98,6 +127,19 @@ pub struct Resolved {
     pub watch: Vec<PathBuf>,
     /// Everything as it is written out, to be compared by [`diff`].
     written: diff::Written,
+}
+
+/// Who can prove who they are, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Authorities whose tokens are believed, by name.
+    pub issuers: BTreeMap<String, Issuer>,
+    /// Logins of people with their browser, by name.
+    pub logins: BTreeMap<String, Login>,
+    /// People with passwords, by name.
+    pub users: BTreeMap<String, Users>,
+    /// Keys for programs.
+    pub keys: ApiKeys,
 }
 
 /// A configuration together with the text that it came from.
@@ -194,7 +236,7 @@ fn read_all(path: &Path, env_name: Option<&str>, reader: &mut Reader<'_>) -> Opt
 /// consequence of the first mistake must not look like a second one.
 fn check_around_syntax(tree: &Node, reader: &mut Reader<'_>) {
     let told = reader.findings.len();
-    reader.partially(|reader| root::check_tables(tree, reader));
+    reader.damaged(|reader| root::check_tables(tree, reader));
     let mut more = reader.findings.split_off(told);
     more.retain(|finding| match finding.origin {
         source::Origin::Text(place) => !reader.misread.contains(&(place.file, reader.sources.line(place))),

@@ -102,8 +102,8 @@ fn merge_split(root: &Node, weights: &Table, route: &Node) -> Node {
     said
 }
 
-/// Policies in an order that does not depend on the layers they come from.
-fn policy_values(policies: &Node) -> Vec<(String, String)> {
+/// The values of policies with their dotted keys, in an order that does not depend on the layers they come from.
+pub(crate) fn policy_values(policies: &Node) -> Vec<(String, String)> {
     let mut lines = Vec::new();
     collect(policies, &PolicyTable::shape(), &(String::new(), None), "", &mut lines);
     lines.into_iter().map(|line| (line.key, line.value)).collect()
@@ -150,7 +150,7 @@ fn collect(node: &Node, shape: &Shape, table: &(String, Option<String>), key: &s
         key => format!("{key}.{}", bare_or_quoted(name)),
     };
     match shape.decide(&node.value) {
-        Some(Shape::Table(spec)) if !spec.whole => {
+        Some(Shape::Table(spec)) if !spec.whole || spec.keys.len() > ON_ONE_LINE_KEYS_MAX => {
             // The policy that a route names is merged into it.
             for known in spec.all_keys().filter(|known| known.name != "policy") {
                 if let Some(entry) = entries.get(known.name) {
@@ -166,6 +166,9 @@ fn collect(node: &Node, shape: &Shape, table: &(String, Option<String>), key: &s
         _ => push(node, table, key, lines),
     }
 }
+
+/// A table of alternatives with no more keys than this is printed on one line.
+const ON_ONE_LINE_KEYS_MAX: usize = 5;
 
 fn push(node: &Node, table: &(String, Option<String>), key: &str, lines: &mut Vec<Line>) {
     let line = Line {

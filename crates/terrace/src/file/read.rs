@@ -94,6 +94,8 @@ pub(crate) struct Reader<'a> {
     path: Vec<String>,
     /// Reading one layer of several: what is missing may come from another.
     partial: bool,
+    /// Reading what faults of syntax have left: what is missing may have been there.
+    damaged: bool,
 }
 
 /// Findings kept: the search for a name that was meant must not be paid for a hundred thousand times.
@@ -114,6 +116,7 @@ impl<'a> Reader<'a> {
             surroundings,
             path: Vec::new(),
             partial: false,
+            damaged: false,
         }
     }
 
@@ -164,6 +167,20 @@ impl<'a> Reader<'a> {
     /// Reads as one layer of several: no complaint about what is missing.
     pub(crate) fn partially<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
         let before = std::mem::replace(&mut self.partial, true);
+        let value = read(self);
+        self.partial = before;
+        value
+    }
+
+    /// Reads what faults of syntax have left: no complaint about what is missing, however it belongs together.
+    pub(crate) fn damaged<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.damaged = true;
+        self.partially(read)
+    }
+
+    /// Reads what no other layer adds anything to: what is missing in it is missing.
+    pub(crate) fn wholly<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.partial, self.damaged);
         let value = read(self);
         self.partial = before;
         value
@@ -543,6 +560,37 @@ impl<T: Read> Read for Switch<T> {
     }
 }
 
+/// A policy that `true` switches on as it is, `false` off, and a table says more about.
+#[derive(Clone, Debug)]
+pub(crate) enum Toggle<T> {
+    Off,
+    On(T),
+}
+
+impl<T> Toggle<T> {
+    pub(crate) fn on(self) -> Option<T> {
+        match self {
+            Self::On(value) => Some(value),
+            Self::Off => None,
+        }
+    }
+}
+
+impl<T: Read> Read for Toggle<T> {
+    fn shape() -> Shape {
+        Shape::Either(vec![Shape::Boolean, T::shape()])
+    }
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Boolean(false) => Some(Self::Off),
+            Value::Boolean(true) => Some(Self::On(T::read(&built_in("{}"), reader)?)),
+            Value::Table(_) => Some(Self::On(T::read(node, reader)?)),
+            _ => reader.unexpected(node, "`true`, `false` or a table", None),
+        }
+    }
+}
+
 impl<T: Read> Read for Vec<T> {
     fn shape() -> Shape {
         Shape::List(Box::new(T::shape()))
@@ -650,8 +698,8 @@ impl<T: Read> Read for BTreeMap<String, T> {
 /// ```
 /// After the type: `= DEFAULT`, `within LOW to HIGH`, `with "OTHER KEY"` (without which it has no meaning) and
 /// `example VALUE`, in that order, each if wanted and each as TOML. A key without default is required unless its
-/// type says what absence means. `one of "A" "B"` before the braces: exactly one of these keys. `whole` before the braces: a later such table replaces an earlier one.
-/// `also T`: keys of the table `T` may stand here too.
+/// type says what absence means. `one of "A" "B"` before the braces: exactly one of these keys. `whole` before the braces:
+/// a later such table replaces an earlier one, so each must be complete. `also T`: keys of the table `T` may stand here too.
 macro_rules! table {
     (
         $(#[doc = $doc:literal])+
@@ -705,6 +753,18 @@ macro_rules! table {
                 };)*
                 Some(Self { $($field: $field?),* })
             }
+
+            fn read_table(
+                node: &$crate::file::tree::Node,
+                reader: &mut $crate::file::read::Reader<'_>,
+            ) -> Option<Self> {
+                let is_one = reader.table(node, Self::SPEC)?;
+                if let Some(also) = &Self::SPEC.also {
+                    (also.check)(node, reader);
+                }
+                let read = Self::fields(node, reader)?;
+                is_one.then_some(read)
+            }
         }
 
         impl $crate::file::read::Read for $name {
@@ -716,12 +776,10 @@ macro_rules! table {
                 node: &$crate::file::tree::Node,
                 reader: &mut $crate::file::read::Reader<'_>,
             ) -> Option<Self> {
-                let is_one = reader.table(node, Self::SPEC)?;
-                if let Some(also) = &Self::SPEC.also {
-                    (also.check)(node, reader);
+                if Self::SPEC.whole {
+                    return reader.wholly(|reader| Self::read_table(node, reader));
                 }
-                let read = Self::fields(node, reader)?;
-                is_one.then_some(read)
+                Self::read_table(node, reader)
             }
         }
     };

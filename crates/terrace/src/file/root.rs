@@ -3,25 +3,32 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::Resolved;
+use terrace_signals::alerts::{Objective, Threshold};
+
 use super::admin::{self, Admin, AdminTable, DEFAULT_ADDRESS};
 use super::alert::{self, AlertTable};
+use super::issuer::{self, IssuerTable};
+use super::limit::{self, Limit, LimitTable};
 use super::listen::{self, Claim, ListenTable, Listener};
-use super::log::{self, LogTable};
-use super::notify::{self, NotifyTable};
+use super::log::{self, Log, LogTable};
+use super::login::{self, LoginTable};
+use super::notify::{self, NotifyTable, Receiver};
 use super::objective::{self, ObjectiveTable};
 use super::otlp::{self, Otlp, OtlpTable};
-use super::policy::{self, Policies, PolicyLayer};
+use super::policy::{self, PolicyLayer};
 use super::problem::{Finding, nearest};
 use super::read::{Read, Reader};
+use super::resilience::{self, Overload, OverloadTable};
 use super::route::{self, Known, Route, RouteTable, is_worker};
 use super::service::{self, Service, ServiceTable, Source};
 use super::source::Origin;
 use super::spec::{Key, Shape, Spec};
-use super::terrace::{self, TerraceTable};
-use super::trace::{self, TraceTable};
+use super::terrace::{self, Terrace, TerraceTable};
+use super::trace::{self, Trace, TraceTable};
 use super::tree::{Entry, Layer, Node, Table, Value};
+use super::users::{self, KeysTable, UsersTable};
 use super::values::FilePath;
+use super::{Identity, Resolved};
 
 /// Every table of the file, in the order in which the reference shows them.
 pub(crate) static SPEC: Spec = Spec {
@@ -43,6 +50,22 @@ pub(crate) static SPEC: Spec = Spec {
             None,
         ),
         key("defaults", "Policies for all services and routes.", PolicyLayer::shape, None),
+        key(
+            "issuer",
+            "Authorities whose tokens are believed, by name.",
+            BTreeMap::<String, IssuerTable>::shape,
+            None,
+        ),
+        key(
+            "login",
+            "Logins of people with their browser, by name.",
+            BTreeMap::<String, LoginTable>::shape,
+            None,
+        ),
+        key("users", "People with passwords, by name.", BTreeMap::<String, UsersTable>::shape, None),
+        key("keys", "Keys for programs.", KeysTable::shape, None),
+        key("limit", "Limits that several share, by name.", BTreeMap::<String, LimitTable>::shape, None),
+        key("overload", "What this machine can bear.", OverloadTable::shape, None),
         key(
             "objective",
             "What users are promised, by name.",
@@ -95,10 +118,16 @@ pub(crate) fn check_tables(root: &Node, reader: &mut Reader<'_>) {
     each::<ServiceTable>("service", root, reader);
     each::<RouteTable>("route", root, reader);
     each::<PolicyLayer>("policy", root, reader);
+    each::<IssuerTable>("issuer", root, reader);
+    each::<LoginTable>("login", root, reader);
+    each::<UsersTable>("users", root, reader);
+    each::<LimitTable>("limit", root, reader);
     each::<ObjectiveTable>("objective", root, reader);
     each::<AlertTable>("alert", root, reader);
     each::<NotifyTable>("notify", root, reader);
     one::<PolicyLayer>("defaults", root, reader);
+    one::<KeysTable>("keys", root, reader);
+    one::<OverloadTable>("overload", root, reader);
     one::<TerraceTable>("terrace", root, reader);
     one::<LogTable>("log", root, reader);
     one::<TraceTable>("trace", root, reader);
@@ -121,6 +150,9 @@ fn each<T: Read>(kind: &str, root: &Node, reader: &mut Reader<'_>) {
             let example = match kind {
                 "policy" => "public",
                 "notify" => "oncall",
+                "issuer" => "main",
+                "users" => "staff",
+                "limit" => "api",
                 _ => "web",
             };
             let finding = Finding::new(entry.key, format!("`{name}` stands in [{kind}], where names are"));
@@ -187,49 +219,27 @@ fn understood(tables: &mut Table, kind: &str, name: &str, literal: &str) {
 /// The whole file. `None`: the findings say why.
 pub(crate) fn resolve(root: &Node, reader: &mut Reader<'_>) -> Option<Resolved> {
     check_form(root, reader);
-    let empty = Node { value: Value::Table(Table::new()), origin: Origin::BuiltIn, layer: Layer::Own };
-    let part = |name: &str| root.get(name).unwrap_or(&empty);
-    let terrace = reader.below("terrace", |reader| terrace::resolve(part("terrace"), reader));
-    let log = reader.below("log", |reader| log::resolve(part("log"), reader));
-    let trace = reader.below("trace", |reader| trace::resolve(part("trace"), reader));
-    let otlp = reader.below("otlp", |reader| otlp::resolve(part("otlp"), reader));
-    let admin = reader.below("admin", |reader| admin::resolve(part("admin"), reader));
-    let listeners = named("listen", root, reader, listen::resolve);
-    let services = named("service", root, reader, |name, node, reader| {
-        let policies = merged_policies(root, Some(name), None, reader);
-        service::resolve(name, node, policies, reader)
-    });
     let known = Known { root };
-    let routes = named("route", root, reader, |name, node, reader| {
-        let merged = |service: Option<&str>, reader: &mut Reader<'_>| {
-            merged_policies(root, service, Some(node), reader)
-        };
-        route::resolve(name, node, &known, &merged, reader)
-    });
-    let objectives =
-        named("objective", root, reader, |name, node, reader| objective::resolve(name, node, &known, reader));
-    let alerts =
-        named("alert", root, reader, |name, node, reader| alert::resolve(name, node, &known, reader));
-    let receivers = named("notify", root, reader, notify::resolve);
-    let mut found = Found {
-        listeners: by_name(listeners, |listener| &listener.name),
-        services: by_name(services, |service| &service.name),
-        routes: by_name(routes, |route| &route.name),
-        otlp,
-        admin,
-    };
+    check_names_of_policies(&known, reader);
+    let process = resolve_process(root, reader);
+    let seeing = resolve_seeing(&known, reader);
+    let mut found = find(&known, reader);
     check_together(&found, root, reader);
     make_way_for_others(&mut found);
+    let process = process?;
     Some(Resolved {
-        terrace: terrace?,
+        terrace: process.terrace,
         listeners: found.listeners,
         services: found.services,
         routes: found.routes,
-        objectives: by_name(objectives, |objective| &objective.name),
-        alerts: by_name(alerts, |alert| &alert.name),
-        receivers: by_name(receivers, |receiver| &receiver.name),
-        log: log?,
-        trace: trace?,
+        identity: found.identity?,
+        limits: found.limits,
+        overload: process.overload,
+        objectives: seeing.objectives,
+        alerts: seeing.alerts,
+        receivers: seeing.receivers,
+        log: process.log,
+        trace: process.trace,
         otlp: found.otlp?,
         admin: found.admin?,
         watch: Vec::new(),
@@ -237,17 +247,85 @@ pub(crate) fn resolve(root: &Node, reader: &mut Reader<'_>) -> Option<Resolved> 
     })
 }
 
+/// What the process itself does.
+struct Process {
+    terrace: Terrace,
+    overload: Overload,
+    log: Log,
+    trace: Trace,
+}
+
+fn resolve_process(root: &Node, reader: &mut Reader<'_>) -> Option<Process> {
+    let terrace = only("terrace", root, reader, terrace::resolve);
+    let overload = only("overload", root, reader, resilience::resolve_overload);
+    let log = only("log", root, reader, log::resolve);
+    let trace = only("trace", root, reader, trace::resolve);
+    Some(Process { terrace: terrace?, overload: overload?, log: log?, trace: trace? })
+}
+
+/// What is watched, and whom it calls.
+struct Seeing {
+    objectives: BTreeMap<String, Objective>,
+    alerts: BTreeMap<String, Threshold>,
+    receivers: BTreeMap<String, Receiver>,
+}
+
+fn resolve_seeing(known: &Known<'_>, reader: &mut Reader<'_>) -> Seeing {
+    let objectives = named("objective", known.root, reader, |name, node, reader| {
+        objective::resolve(name, node, known, reader)
+    });
+    let alerts =
+        named("alert", known.root, reader, |name, node, reader| alert::resolve(name, node, known, reader));
+    Seeing { objectives, alerts, receivers: named("notify", known.root, reader, notify::resolve) }
+}
+
 /// What is good by itself, to be checked together: a fault in one table must not hide those between others.
 struct Found {
     listeners: BTreeMap<String, Listener>,
     services: BTreeMap<String, Service>,
     routes: BTreeMap<String, Route>,
+    identity: Option<Identity>,
+    limits: BTreeMap<String, Limit>,
     otlp: Option<Otlp>,
     admin: Option<Admin>,
 }
 
-fn by_name<T>(found: Vec<T>, name: impl Fn(&T) -> &String) -> BTreeMap<String, T> {
-    found.into_iter().map(|found| (name(&found).clone(), found)).collect()
+fn find(known: &Known<'_>, reader: &mut Reader<'_>) -> Found {
+    let root = known.root;
+    Found {
+        otlp: only("otlp", root, reader, otlp::resolve),
+        admin: only("admin", root, reader, admin::resolve),
+        listeners: named("listen", root, reader, listen::resolve),
+        services: named("service", root, reader, |name, node, reader| {
+            service::resolve(name, node, &merged(root, Some(name), None), known, reader)
+        }),
+        routes: named("route", root, reader, |name, node, reader| {
+            let merged = |service: Option<&str>| merged(root, service, Some(node));
+            route::resolve(name, node, known, &merged, reader)
+        }),
+        identity: resolve_identity(known, reader),
+        limits: named("limit", root, reader, limit::resolve_named),
+    }
+}
+
+fn resolve_identity(known: &Known<'_>, reader: &mut Reader<'_>) -> Option<Identity> {
+    let issuers =
+        named("issuer", known.root, reader, |name, node, reader| issuer::resolve(name, node, known, reader));
+    let logins =
+        named("login", known.root, reader, |name, node, reader| login::resolve(name, node, known, reader));
+    let users = named("users", known.root, reader, users::resolve);
+    Some(Identity { issuers, logins, users, keys: only("keys", known.root, reader, users::resolve_keys)? })
+}
+
+/// The table of that name, of which there is one.
+fn only<T>(
+    name: &str,
+    root: &Node,
+    reader: &mut Reader<'_>,
+    resolve: impl Fn(&Node, &mut Reader<'_>) -> Option<T>,
+) -> Option<T> {
+    let empty = Node { value: Value::Table(Table::new()), origin: Origin::BuiltIn, layer: Layer::Own };
+    reader.below(name, |reader| resolve(root.get(name).unwrap_or(&empty), reader))
 }
 
 /// Where the dashboard would be by default, another program or a listener of this file may be: nobody asked for that
@@ -280,14 +358,14 @@ fn named<T>(
     root: &Node,
     reader: &mut Reader<'_>,
     resolve: impl Fn(&str, &Node, &mut Reader<'_>) -> Option<T>,
-) -> Vec<T> {
+) -> BTreeMap<String, T> {
     let tables = root.get(kind).and_then(Node::table);
-    let mut found = Vec::new();
+    let mut found = BTreeMap::new();
     for (name, entry) in tables.into_iter().flatten().take(NAMES_MAX) {
         if entry.node.table().is_some() {
-            found.extend(
-                reader.below(kind, |reader| reader.below(name, |reader| resolve(name, &entry.node, reader))),
-            );
+            let resolved =
+                reader.below(kind, |reader| reader.below(name, |reader| resolve(name, &entry.node, reader)));
+            found.extend(resolved.map(|resolved| (name.clone(), resolved)));
         }
     }
     found
@@ -307,13 +385,16 @@ pub(crate) fn merged(root: &Node, service: Option<&str>, route: Option<&Node>) -
     policy::merge(present.collect(), route.or(service).map_or(Origin::BuiltIn, |node| node.origin))
 }
 
-fn merged_policies(
-    root: &Node,
-    service: Option<&str>,
-    route: Option<&Node>,
-    reader: &mut Reader<'_>,
-) -> Option<Policies> {
-    policy::resolve(&merged(root, service, route), reader)
+/// Reports names in policies that do not exist, wherever policies may stand.
+fn check_names_of_policies(known: &Known<'_>, reader: &mut Reader<'_>) {
+    if let Some(defaults) = known.root.get("defaults") {
+        policy::check_names(defaults, known, reader);
+    }
+    for kind in ["service", "policy", "route"] {
+        for (_, entry) in known.root.get(kind).and_then(Node::table).into_iter().flatten() {
+            policy::check_names(&entry.node, known, reader);
+        }
+    }
 }
 
 /// Reports what is wrong between tables that are each good by themselves.
@@ -322,8 +403,21 @@ fn check_together(found: &Found, root: &Node, reader: &mut Reader<'_>) {
     check_loops(found, root, &claims, reader);
     let routes: Vec<_> = found.routes.values().cloned().collect();
     route::check_together(&routes, root, reader);
+    check_logins(found, root, reader);
     check_names_of_alerts(root, reader);
     check_purpose(root, reader);
+}
+
+/// Reports logins that are in each other's way.
+fn check_logins(found: &Found, root: &Node, reader: &mut Reader<'_>) {
+    let Some(identity) = &found.identity else { return };
+    let mut users = Vec::new();
+    for route in found.routes.values() {
+        if let Some(login) = route.guards.auth.as_ref().and_then(|auth| auth.login.as_deref()) {
+            users.extend(route.at.iter().map(|pattern| (login, pattern.host())));
+        }
+    }
+    login::check_together(&identity.logins, &users, root, reader);
 }
 
 /// Every address that Terrace listens at; two that clash are reported.

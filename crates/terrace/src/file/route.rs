@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use terrace_route::{Conditions, HeaderMatch, Pattern, QueryMatch, Redirect, Rewrite, Rule, Strip};
 
 use super::diff::noun;
-use super::policy::{Policies, PolicyTable};
+use super::policy::{self, Guards, Place, Policies, PolicyTable};
 use super::problem::{Finding, listed, nearest};
 use super::read::{OneOrMany, Read, Reader, Scalar, Wrong, table};
 use super::source::Origin;
 use super::spec::{Form, Shape};
+use super::traffic::{self, ChooseTable, Condition, Mirror, MirrorTable, Stick, StickKey, StickTable};
 use super::tree::{Node, Table, Value};
 use super::values::{Method, UrlPath, Words, is_token};
 
@@ -33,6 +34,12 @@ table! {
         "to" to: Option<ToSetting>, example { orders = 9, orders-next = 1 };
         /// Only requests that come in there: a listener, or a list of them. Default: all.
         "listen" listen: Option<OneOrMany<Words>>, example "public";
+        /// Requests that go to another service than `to` says; the first item that fits decides.
+        "choose" choose: Vec<ChooseTable>, with "to", example [{ to = "orders-next", header = { X-Beta = "1" } }];
+        /// Keep each client on the same side of a split, see `to` with weights, and of a `share` in `choose`.
+        "stick" stick: Option<StickTable>, with "to", example { key = "claim:sub" };
+        /// Send a copy of each request to another service too.
+        "mirror" mirror: Option<MirrorTable>, with "to", example { to = "orders-next", share = "10%" };
         /// Prefix that is removed from the path.
         "strip" strip: Option<UrlPath>, with "to", example "/api";
         /// New path, with captures of `at`.
@@ -97,7 +104,7 @@ impl Read for At {
 
 /// What is asked of a header, as written.
 #[derive(Clone, Debug)]
-pub(crate) struct HeaderSetting(HeaderMatch);
+pub(crate) struct HeaderSetting(pub(crate) HeaderMatch);
 
 table! {
     /// A part of a header's value.
@@ -134,7 +141,7 @@ impl Read for HeaderSetting {
 
 /// What is asked of a query parameter, as written.
 #[derive(Clone, Debug)]
-pub(crate) struct QuerySetting(QueryMatch);
+pub(crate) struct QuerySetting(pub(crate) QueryMatch);
 
 impl Read for QuerySetting {
     fn shape() -> Shape {
@@ -193,7 +200,7 @@ fn read_weights(table: &Table, node: &Node, reader: &mut Reader<'_>) -> Option<V
 
 /// A media type as it stands in `Content-Type`.
 #[derive(Clone, Debug)]
-pub(crate) struct MediaType(String);
+pub(crate) struct MediaType(pub(crate) String);
 
 impl Scalar for MediaType {
     const FORM: Form = Form { noun: "a media type", example: "text/plain", pattern: "^[^/\\s]+/[^/]+$" };
@@ -220,6 +227,8 @@ pub struct Route {
     pub conditions: Conditions,
     /// The listeners it is limited to; empty: all.
     pub listeners: Vec<String>,
+    /// What stands before that: [`policy`](super::Policies) keys that are decided before a service is chosen.
+    pub guards: Guards,
     /// What is done with a request.
     pub action: Action,
 }
@@ -231,6 +240,12 @@ pub enum Action {
     Forward {
         /// Never empty; at least one has a weight above 0.
         to: Vec<Target>,
+        /// Requests that go elsewhere; the first that fits decides.
+        choose: Vec<Choice>,
+        /// What keeps a client on the same side.
+        stick: Option<Stick>,
+        /// Where a copy goes.
+        mirror: Option<Mirror>,
         /// What becomes of the path.
         path: PathChange,
     },
@@ -240,8 +255,6 @@ pub enum Action {
         to: Redirect,
         /// 301, 302, 303, 307 or 308.
         status: u16,
-        /// Built-in < `[defaults]` < policy < route.
-        policies: Policies,
     },
     /// Terrace answers with a fixed response.
     Respond {
@@ -251,8 +264,6 @@ pub enum Action {
         body: String,
         /// Its media type.
         media_type: String,
-        /// Built-in < `[defaults]` < policy < route.
-        policies: Policies,
     },
 }
 
@@ -274,6 +285,17 @@ pub struct Target {
     pub service: String,
     /// Share of the requests, relative to the others'; 0: none.
     pub weight: u32,
+    /// Built-in < `[defaults]` < service < policy < route.
+    pub policies: Policies,
+}
+
+/// Requests that go to another service than the weights say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// What they carry.
+    pub condition: Condition,
+    /// Name of the service.
+    pub service: String,
     /// Built-in < `[defaults]` < service < policy < route.
     pub policies: Policies,
 }
@@ -301,6 +323,27 @@ impl<'a> Known<'a> {
         self.root.get(kind).and_then(Node::table).into_iter().flatten().map(|(name, _)| name.as_str())
     }
 
+    /// The table `[kind.name]`.
+    pub(crate) fn get(&self, kind: &str, name: &str) -> Option<&'a Node> {
+        self.root.get(kind)?.get(name)
+    }
+
+    /// [`Self::find`] for the sake of the report.
+    pub(crate) fn check(&self, kind: &str, name: &str, origin: Origin, reader: &mut Reader<'_>) {
+        let _reported = self.find(kind, name, origin, reader);
+    }
+
+    /// Reports when there is no service called `name` that requests can be sent to.
+    pub(crate) fn routed(&self, name: &str, origin: Origin, reader: &mut Reader<'_>) -> Option<&'a Node> {
+        let found = self.find("service", name, origin, reader)?;
+        if !is_worker(found) {
+            return Some(found);
+        }
+        let finding =
+            Finding::new(origin, format!("`{name}` is a worker: it has no port to send requests to"));
+        reader.refuse(finding.other(found.key_origin_of("worker"), "here"))
+    }
+
     /// Reports when there is no `[kind.name]`; `origin`: where it is named.
     pub(crate) fn find(
         &self,
@@ -309,7 +352,7 @@ impl<'a> Known<'a> {
         origin: Origin,
         reader: &mut Reader<'_>,
     ) -> Option<&'a Node> {
-        if let Some(node) = self.root.get(kind).and_then(|table| table.get(name)) {
+        if let Some(node) = self.get(kind, name) {
             return Some(node);
         }
         if reader.is_full() {
@@ -325,12 +368,31 @@ impl<'a> Known<'a> {
     }
 }
 
+/// What a route is resolved with.
+struct Ground<'a> {
+    node: &'a Node,
+    at: &'a [Pattern],
+    known: &'a Known<'a>,
+    /// The policies for a service, or for an answer of Terrace's own.
+    merged: &'a dyn Fn(Option<&str>) -> Node,
+}
+
+impl Ground<'_> {
+    fn place<'p>(&'p self, service: Option<&'p str>) -> Place<'p> {
+        Place { at: self.at, service, known: self.known }
+    }
+
+    fn policies(&self, service: &str, reader: &mut Reader<'_>) -> Option<Policies> {
+        policy::resolve(&(self.merged)(Some(service)), &self.place(Some(service)), reader)
+    }
+}
+
 /// The route called `name`. `merged` gives the policies for a service, or for an answer of Terrace's own.
 pub(crate) fn resolve(
     name: &str,
     node: &Node,
     known: &Known<'_>,
-    merged: &dyn Fn(Option<&str>, &mut Reader<'_>) -> Option<Policies>,
+    merged: &dyn Fn(Option<&str>) -> Node,
     reader: &mut Reader<'_>,
 ) -> Option<Route> {
     check_names(node, known, reader);
@@ -340,15 +402,53 @@ pub(crate) fn resolve(
     if let Some(policy) = &table.policy {
         known.find("policy", &policy.0, node.origin_of("policy"), reader)?;
     }
+    let ground = Ground { node, at: &at, known, merged };
     let listeners = resolve_listeners(&table, node, known, reader);
-    let action = resolve_action(&table, &at, node, known, merged, reader);
+    let guards = resolve_guards(&table, &ground, reader);
+    let action = resolve_action(&table, &ground, reader);
+    let guards = guards?;
+    check_claims(&table, &guards, node, reader)?;
     Some(Route {
         name: name.to_owned(),
         at,
         conditions: conditions(table),
         listeners: listeners?,
+        guards,
         action: action?,
     })
+}
+
+/// What stands before the route's action: the same for every service it may lead to.
+fn resolve_guards(table: &RouteTable, ground: &Ground<'_>, reader: &mut Reader<'_>) -> Option<Guards> {
+    let split = table.to.iter().flat_map(|to| to.0.iter().map(|(service, _)| service.as_str()));
+    let chosen = table.choose.iter().map(|choice| choice.to.0.as_str());
+    let services = split.chain(chosen).filter(|service| ground.known.get("service", service).is_some());
+    let merged: Vec<(&str, Node)> =
+        services.map(|service| (service, (ground.merged)(Some(service)))).collect();
+    let first = match merged.first() {
+        Some((_, first)) => first.clone(),
+        None => (ground.merged)(None),
+    };
+    policy::check_same_guards(&merged, ground.node, reader)?;
+    let guards = policy::resolve_guards(&first, &ground.place(None), reader)?;
+    policy::check_guards(&guards, &first, ground.known, reader)?;
+    Some(guards)
+}
+
+/// Reports a choice by who somebody is where nobody is asked.
+fn check_claims(table: &RouteTable, guards: &Guards, node: &Node, reader: &mut Reader<'_>) -> Option<()> {
+    if guards.auth.is_some() {
+        return Some(());
+    }
+    let sticks = matches!(&table.stick, Some(StickTable { key: Some(StickKey::Claim(_)), .. }));
+    let chooses = table.choose.iter().any(|choice| !choice.claim.is_empty());
+    let key = match (sticks, chooses) {
+        (true, _) => "stick",
+        (false, true) => "choose",
+        (false, false) => return Some(()),
+    };
+    let finding = Finding::new(node.origin_of(key), "nobody has a claim where no `auth` asks who they are");
+    reader.refuse(finding.help("add auth = { … }"))
 }
 
 /// Reports names that do not exist, even when another fault keeps the rest of the route from being read.
@@ -356,15 +456,23 @@ fn check_names(node: &Node, known: &Known<'_>, reader: &mut Reader<'_>) {
     for (key, kind) in [("policy", "policy"), ("listen", "listen"), ("to", "service")] {
         for node in OneOrMany::<Words>::nodes(node.get(key)) {
             if let Some(name) = node.text() {
-                let _found = known.find(kind, name, node.origin, reader);
+                known.check(kind, name, node.origin, reader);
             }
+        }
+    }
+    let chosen = OneOrMany::<ChooseTable>::nodes(node.get("choose")).iter();
+    for to in chosen.chain(node.get("mirror")).filter_map(|node| node.get("to")) {
+        if let Some(name) = to.text() {
+            known.check("service", name, to.origin, reader);
         }
     }
 }
 
 fn check_headers(node: &Node, reader: &mut Reader<'_>) -> Option<()> {
+    let chosen = OneOrMany::<ChooseTable>::nodes(node.get("choose")).iter();
+    let tables = chosen.filter_map(|choice| choice.get("header")).chain(node.get("headers"));
     let mut good = Some(());
-    for (name, entry) in node.get("headers").and_then(Node::table).into_iter().flatten() {
+    for (name, entry) in tables.filter_map(Node::table).flatten() {
         if !is_token(name) {
             good = reader.refuse(Finding::new(entry.key, format!("{name:?} is no name of a header")));
         }
@@ -395,55 +503,48 @@ fn conditions(table: RouteTable) -> Conditions {
     }
 }
 
-fn resolve_action(
-    table: &RouteTable,
-    at: &[Pattern],
-    node: &Node,
-    known: &Known<'_>,
-    merged: &dyn Fn(Option<&str>, &mut Reader<'_>) -> Option<Policies>,
-    reader: &mut Reader<'_>,
-) -> Option<Action> {
+fn resolve_action(table: &RouteTable, ground: &Ground<'_>, reader: &mut Reader<'_>) -> Option<Action> {
     match (&table.to, &table.redirect, &table.respond) {
-        (Some(to), _, _) => {
-            let path = resolve_path(table, at, node, reader);
-            let to = resolve_targets(to, node, known, merged, reader);
-            Some(Action::Forward { to: to?, path: path? })
-        }
+        (Some(to), _, _) => resolve_forward(to, table, ground, reader),
         (None, Some(redirect), _) => {
-            let to = resolve_redirect(redirect, at, node, reader)?;
-            Some(Action::Redirect { to, status: redirect.status, policies: merged(None, reader)? })
+            let to = resolve_redirect(redirect, ground.at, ground.node, reader)?;
+            Some(Action::Redirect { to, status: redirect.status })
         }
         (None, None, Some(respond)) => Some(Action::Respond {
             status: respond.status,
             body: respond.body.0.clone(),
             media_type: respond.media_type.0.clone(),
-            policies: merged(None, reader)?,
         }),
         // Invariant: `RouteTable` has exactly one of the three.
         (None, None, None) => None,
     }
 }
 
-fn resolve_targets(
+fn resolve_forward(
     to: &ToSetting,
-    node: &Node,
-    known: &Known<'_>,
-    merged: &dyn Fn(Option<&str>, &mut Reader<'_>) -> Option<Policies>,
+    table: &RouteTable,
+    ground: &Ground<'_>,
     reader: &mut Reader<'_>,
-) -> Option<Vec<Target>> {
-    let written = node.get("to")?;
+) -> Option<Action> {
+    let path = resolve_path(table, ground.at, ground.node, reader);
+    let mirror = match &table.mirror {
+        Some(mirror) => traffic::resolve_mirror(mirror, ground.node, ground.known, reader).map(Some),
+        None => Some(None),
+    };
+    let choose = resolve_choices(table, ground, reader);
+    let stick = resolve_stick(table, to, ground.node, reader);
+    let to = resolve_targets(to, ground, reader);
+    Some(Action::Forward { to: to?, choose: choose?, stick: stick?, mirror: mirror?, path: path? })
+}
+
+fn resolve_targets(to: &ToSetting, ground: &Ground<'_>, reader: &mut Reader<'_>) -> Option<Vec<Target>> {
+    let written = ground.node.get("to")?;
     let mut targets = Vec::new();
     for (service, weight) in &to.0 {
         // A single service is the value itself; with weights it is a key.
         let origin = written.key_origin_of(service);
-        let Some(found) = known.find("service", service, origin, reader) else { continue };
-        if is_worker(found) {
-            let finding =
-                Finding::new(origin, format!("`{service}` is a worker: it has no port to send requests to"));
-            reader.report(finding.other(found.key_origin_of("worker"), "here"));
-            continue;
-        }
-        let policies = merged(Some(service), reader);
+        let Some(_found) = ground.known.routed(service, origin, reader) else { continue };
+        let policies = ground.policies(service, reader);
         targets.extend(policies.map(|policies| Target {
             service: service.clone(),
             weight: *weight,
@@ -451,6 +552,37 @@ fn resolve_targets(
         }));
     }
     (targets.len() == to.0.len()).then_some(targets)
+}
+
+fn resolve_choices(table: &RouteTable, ground: &Ground<'_>, reader: &mut Reader<'_>) -> Option<Vec<Choice>> {
+    let nodes = OneOrMany::<ChooseTable>::nodes(ground.node.get("choose"));
+    let mut choices = Vec::new();
+    for (choice, node) in table.choose.iter().zip(nodes) {
+        let service = &choice.to.0;
+        let condition = traffic::condition(choice, node, reader);
+        let found = ground.known.routed(service, node.origin_of("to"), reader);
+        let (Some(condition), Some(_)) = (condition, found) else { continue };
+        let policies = ground.policies(service, reader);
+        choices.extend(policies.map(|policies| Choice { condition, service: service.clone(), policies }));
+    }
+    (choices.len() == table.choose.len()).then_some(choices)
+}
+
+fn resolve_stick(
+    table: &RouteTable,
+    to: &ToSetting,
+    node: &Node,
+    reader: &mut Reader<'_>,
+) -> Option<Option<Stick>> {
+    let Some(stick) = &table.stick else { return Some(None) };
+    let by_share = table.choose.iter().any(|choice| choice.share.is_some());
+    if to.0.len() > 1 || by_share {
+        return Some(traffic::stick(stick.clone()));
+    }
+    let finding =
+        Finding::new(node.key_origin_of("stick"), "there is only one side here, so everybody stays on it");
+    let help = format!("write to = {{ {} = 9, OTHER = 1 }}, or leave it out", to.0[0].0);
+    reader.refuse(finding.help(help))
 }
 
 /// Whether the service in `node` says that it is a worker.

@@ -7,9 +7,11 @@ mod traffic;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::policy::{Policies, PolicyTable};
+use super::policy::{self, Guards, Place, Policies, PolicyTable};
 use super::problem::Finding;
 use super::read::{OneOrMany, Read, Reader, Switch, table};
+use super::resilience::{self, Breaker, BreakerTable, Concurrency, Queue, QueueTable};
+use super::route::Known;
 use super::tree::Node;
 use super::values::{Account, Command, DnsName, FilePath, Share, Variable};
 
@@ -78,6 +80,13 @@ table! {
         "metrics" metrics: Switch<MetricsSetting> = false, example "/metrics";
         /// Take an endpoint that fails out for a while. `false`: never.
         "eject" eject: Switch<EjectTable> = {};
+        /// Refuse requests at once while no endpoint helps. `false`: never.
+        "breaker" breaker: Switch<BreakerTable> = {};
+        /// Requests under way at the service at the same time: `"adaptive"`, which finds out how many it can bear, a number, or
+        /// `false` for any.
+        "concurrency" concurrency: Concurrency = "adaptive";
+        /// Requests beyond that wait here for a while.
+        "queue" queue: QueueTable = {};
         /// With a smaller share of healthy endpoints than this, all are used: too few would drown. `false`: never.
         "panic" panic: Switch<Share> = "50%";
         /// Protocol towards the endpoints.
@@ -112,6 +121,12 @@ pub struct Service {
     pub slow_start: Duration,
     /// Takes endpoints that fail out for a while.
     pub eject: Option<Eject>,
+    /// Refuses requests while no endpoint helps.
+    pub breaker: Option<Breaker>,
+    /// How many requests are under way at the same time.
+    pub concurrency: Concurrency,
+    /// Where those beyond wait.
+    pub queue: Queue,
     /// Share (0 to 1) of healthy endpoints below which all are used.
     pub panic_below_share: Option<f64>,
     /// Protocol towards the endpoints.
@@ -126,6 +141,8 @@ pub struct Service {
     pub internal: SocketAddr,
     /// Policies of calls from other services: built-in < `[defaults]` < service.
     pub policies: Policies,
+    /// What stands before them.
+    pub guards: Guards,
 }
 
 /// Where a service's endpoints come from.
@@ -154,17 +171,22 @@ impl Service {
     }
 }
 
-/// The service called `name`, with the policies of calls from inside.
+/// The service called `name`. `merged`: the policies of calls from inside.
 pub(crate) fn resolve(
     name: &str,
     node: &Node,
-    policies: Option<Policies>,
+    merged: &Node,
+    known: &Known<'_>,
     reader: &mut Reader<'_>,
 ) -> Option<Service> {
+    let place = Place { at: &[], service: Some(name), known };
+    let policies = policy::resolve(merged, &place, reader);
+    let guards = policy::resolve_guards_inside(merged, &place, reader);
     let table = ServiceTable::read(node, reader)?;
     let source = resolve_source(&table, node, reader);
     let health = traffic::resolve_health(table.health.clone(), node, reader);
     let eject = traffic::resolve_eject(table.eject.clone(), node, reader);
+    let breaker = resilience::resolve_breaker(table.breaker.clone(), node, reader);
     let tls = traffic::resolve_tls(&table.tls, node, reader);
     let metrics = traffic::resolve_metrics(&table, node, reader);
     check_internal(&table, node, reader)?;
@@ -177,6 +199,9 @@ pub(crate) fn resolve(
         sticky: table.sticky.on().map(Sticky::from),
         slow_start: table.slow_start,
         eject: eject?,
+        breaker: breaker?,
+        concurrency: table.concurrency,
+        queue: table.queue.into(),
         panic_below_share: table.panic.on().map(|share| share.0),
         protocol: table.protocol,
         tls: tls?,
@@ -184,6 +209,7 @@ pub(crate) fn resolve(
         connections: table.connections.into(),
         internal: table.internal,
         policies: policies?,
+        guards: guards?,
     })
 }
 

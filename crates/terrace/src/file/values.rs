@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::problem::Finding;
-use super::read::{Read, Reader, Scalar, Wrong, table};
+use super::read::{Read, Reader, Scalar, Wrong, choice, table};
 use super::spec::{Form, Shape};
 use super::tree::{Node, Value};
 use super::words::SplitError;
@@ -442,6 +442,51 @@ impl Scalar for StatusRange {
             (Some(from), Some(to)) if from <= to => Ok(Self { from, to }),
             (Some(_), Some(_)) => Err(Wrong::because("ends before it starts")),
             _ => Err(Wrong::form()),
+        }
+    }
+}
+
+choice! {
+    /// A bound that Terrace finds itself.
+    pub(crate) enum AutoWord {
+        /// Found by measuring.
+        "auto" Auto,
+    }
+}
+
+/// A value, or `"auto"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OrAuto<T> {
+    Auto,
+    Is(T),
+}
+
+impl<T> OrAuto<T> {
+    /// The value; `None`: found by measuring.
+    pub(crate) fn fixed(self) -> Option<T> {
+        match self {
+            Self::Auto => None,
+            Self::Is(value) => Some(value),
+        }
+    }
+}
+
+impl<T: Read> Read for OrAuto<T> {
+    fn shape() -> Shape {
+        Shape::Either(vec![AutoWord::shape(), T::shape()])
+    }
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        match node.text() {
+            Some("auto") => Some(Self::Auto),
+            _ => Some(Self::Is(T::read(node, reader)?)),
+        }
+    }
+
+    fn is_within(&self, low: &Self, high: &Self) -> bool {
+        match (self, low, high) {
+            (Self::Is(value), Self::Is(low), Self::Is(high)) => value.is_within(low, high),
+            _ => true,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::file::listen::{Certificate, resolve_certificate};
 use crate::file::policy::ordered;
 use crate::file::problem::Finding;
 use crate::file::read::{OneOrMany, Read, Reader, Scalar, Switch, Wrong, choice, table};
+use crate::file::resilience::{Slow, SlowTable};
 use crate::file::spec::{Form, Shape};
 use crate::file::tree::{Node, Value};
 use crate::file::values::{FilePath, SecretSource, Share, StatusRange, Token, UrlPath, Words, is_token};
@@ -232,6 +233,8 @@ table! {
         "for-max" longest: Duration = "5m", within "100ms" to "1d";
         /// Share of the endpoints that are out at most.
         "share-max" share_max: Share = "50%";
+        /// Answers that come too late count as failures. `false`: however late.
+        "slow" slow: Switch<SlowTable> = {}, example { over = "2s", share = "80%" };
     }
 }
 
@@ -410,6 +413,8 @@ pub struct Eject {
     pub duration_max: Duration,
     /// Share of the endpoints out at most, 0 to 1.
     pub ejected_share_max: f64,
+    /// Answers that come too late.
+    pub slow: Option<Slow>,
 }
 
 /// TLS towards the endpoints.
@@ -514,6 +519,7 @@ pub(super) fn resolve_eject(
         duration_first: table.first,
         duration_max: table.longest,
         ejected_share_max: table.share_max.0,
+        slow: table.slow.on().map(Slow::from),
     }))
 }
 
