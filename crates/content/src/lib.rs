@@ -10,6 +10,7 @@ mod compression;
 mod encode;
 mod etag;
 mod grpc;
+mod json;
 mod media;
 
 // The public interface is:
@@ -19,4 +20,5 @@ pub use encode::{Effort, EncodeError, Encoder, FLUSH_BYTES};
 pub use grpc::{
     GrpcStatus, TextDecoder, TextEncoder, TextError, WebAnswer, WebCall, WebReply, encode_message,
 };
+pub use json::{Decimal, Item, Json, JsonBounds, JsonError, Kind};
 pub use media::{MediaRange, MediaRangeError, essence, is_json};
