@@ -184,6 +184,8 @@ fn pick(
         hash: sticky::hash(service, head, request.client),
         sticky: service.sticky.as_ref().and_then(|sticky| sticky::endpoint(sticky, &head.fields)),
         tried: &tries.tried,
+        is_whole: request.exchange.length == BodyLength::Empty,
+        is_repeatable: false,
     };
     service
         .upstream

@@ -1,21 +1,28 @@
-//! Outlier ejection: an endpoint whose answers fail is taken out of rotation for a while.
+//! Outlier ejection, an endpoint's circuit breaker: one whose answers fail, or that is out of line with its neighbours, is
+//! taken out of rotation, and comes back by proving itself.
 //!
-//! Two kinds of evidence count. *Failures in a row* catch an endpoint that died: five of them happen within
-//! milliseconds under load. *The share of failures over a window* catches one that is half ill, whose
-//! successes keep breaking the row; it needs a minimum of requests, or one failure of one would be a share of
-//! all. Each ejection in a row lasts twice as long as the one before, up to a bound; every base time spent
-//! in rotation takes one doubling back, so an endpoint that relapses at once is trusted less than one that
-//! relapses after an hour, and trust returns step by step.
+//! Four kinds of evidence count. *Failures in a row* catch an endpoint that died: five of them happen within milliseconds
+//! under load. *The share of failures over a window* catches one that is half ill, whose successes keep breaking the row;
+//! it needs a minimum of requests, or one failure of one would be a share of all. *Slowness* and *silence* catch what
+//! fails nothing: they are held against the neighbours' latencies and not against a number that somebody would have to
+//! tune ([`SlowLaw`], [`SilenceLaw`]).
 //!
-//! [`Evidence`] is what several cores write on every answer: atomics, no lock. [`Ejection`] is the verdict
-//! over time, changed rarely and by one at a time. How many endpoints of a set may be out at once is a
-//! question about the set and is answered by [`EjectionLaw::may_eject`].
+//! An endpoint that is out (open) is let in by *probes* (half-open): one request at a time, and a few in a row must go
+//! well. Two kinds of request serve. One that may be sent twice can be sent elsewhere when the probe fails, so that its
+//! client notices nothing; such a probe is made early, after [`EjectionLaw::probe`]. Any other request would be lost with
+//! it, and is risked only after [`EjectionLaw::duration`]. Both pauses double with each ejection in a row; time spent in
+//! rotation takes the doublings back, so an endpoint that relapses at once is trusted less than one that relapses after an
+//! hour, and trust returns step by step.
+//!
+//! [`Evidence`] is what several cores write on every answer: atomics, no lock. [`Ejection`] is the verdict over time,
+//! changed rarely and by one at a time. How many endpoints of a set may be out at once is a question about the set and is
+//! answered by [`EjectionLaw::may_eject`].
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::window::Window;
-use crate::{Backoff, Share};
+use crate::{Backoff, Share, SpreadCounts};
 
 /// The parameters of ejection. Cheap to copy; may change between two calls (a reload).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,24 +35,124 @@ pub struct EjectionLaw {
     pub requests: u32,
     /// The window of the share.
     pub window: Duration,
-    /// How long the first ejection lasts, and the longest one.
+    /// When an endpoint counts as slow; none never does.
+    pub slow: Option<SlowLaw>,
+    /// When it counts as silent; none never does.
+    pub silence: Option<SilenceLaw>,
+    /// How long any request is kept away from an endpoint that is out: the first time, and at the longest.
     pub duration: Backoff,
+    /// The same for requests that may be sent twice, and so lose nothing by being a probe.
+    pub probe: Backoff,
+    /// So many probes in a row that go well readmit; 0 counts as 1.
+    pub probes: u32,
+    /// How long an endpoint that is readmitted takes to its full share.
+    pub ramp: Duration,
+    /// So much time in rotation takes one doubling back.
+    pub forgiven_after: Duration,
     /// At most this share of a set is out at once.
     pub share_max: Share,
 }
 
 impl Default for EjectionLaw {
-    /// Five in a row, or half of at least 20 in 10 s; out for 10 s up to 5 min; never more than half of a set.
+    /// Five in a row, or half of at least 20 in 10 s, or slow, or silent; probed after 1 s (any request: after 10 s) and
+    /// readmitted by three probes, over 2 s; never more than half of a set. So an endpoint that was ill for however long
+    /// has its share again within five seconds of getting well.
     fn default() -> Self {
         Self {
             failures: 5,
             share: Share::percent(50),
             requests: 20,
             window: Duration::from_secs(10),
+            slow: Some(SlowLaw::default()),
+            silence: Some(SilenceLaw::default()),
             duration: Backoff { from: Duration::from_secs(10), to: Duration::from_secs(300) },
+            probe: Backoff { from: Duration::from_secs(1), to: Duration::from_secs(30) },
+            probes: 3,
+            ramp: Duration::from_secs(2),
+            forgiven_after: Duration::from_secs(5),
             share_max: Share::percent(50),
         }
     }
+}
+
+/// When an endpoint is slow: when so large a share of its answers takes longer than a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowLaw {
+    /// The limit; none is three times the median of its neighbours, and at least a tenth of a second.
+    pub over: Option<Duration>,
+    /// The share of its answers.
+    pub share: Share,
+    /// With fewer answers than this it says nothing.
+    pub answers: u32,
+}
+
+impl Default for SlowLaw {
+    /// Half of ten or more answers, each three times as long as the neighbours' median.
+    fn default() -> Self {
+        Self { over: None, share: Share::percent(50), answers: 10 }
+    }
+}
+
+impl SlowLaw {
+    /// Against the neighbours' median: less is the ordinary difference between machines.
+    const TIMES: u32 = 3;
+    /// Nobody is ejected for being slower than its neighbours by what nobody notices.
+    const OVER_MIN: Duration = Duration::from_millis(100);
+
+    /// What counts as slow where the neighbours' median is `normal`; none while that is not known.
+    pub fn limit(&self, normal: Option<Duration>) -> Option<Duration> {
+        match (self.over, normal) {
+            (Some(over), _) => Some(over),
+            (None, Some(normal)) => Some((normal * Self::TIMES).max(Self::OVER_MIN)),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether these answers are those of a slow endpoint.
+    pub fn cause(&self, answers: &SpreadCounts, limit: Duration) -> Option<EjectionCause> {
+        let (slow, total) = (answers.over(limit), answers.total());
+        let is_enough = total >= u64::from(self.answers.max(1));
+        let is_slow = is_enough && self.share.is_reached_by(slow, total);
+        is_slow.then_some(EjectionCause::Slow { slow, answers: total, limit })
+    }
+}
+
+/// When an endpoint that owes answers and gives none is silent: after a multiple of what nearly all answers take, since
+/// it was last heard of. Load alone makes nobody silent, for an endpoint that is busy still answers now and then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SilenceLaw {
+    /// Not sooner than this.
+    pub from: Duration,
+    /// Nor later than this.
+    pub to: Duration,
+}
+
+impl Default for SilenceLaw {
+    /// From a quarter of a second to 30 s.
+    fn default() -> Self {
+        Self { from: Duration::from_millis(250), to: Duration::from_secs(30) }
+    }
+}
+
+impl SilenceLaw {
+    /// Times what 99 of 100 answers take.
+    const TIMES: u32 = 3;
+    /// Where nothing is known of how long answers take.
+    const UNKNOWN: Duration = Duration::from_secs(1);
+
+    /// How long an endpoint may owe answers without giving one, where 99 of 100 answers of the service took at most `usual`.
+    pub fn limit(&self, usual: Option<Duration>) -> Duration {
+        let limit = usual.map_or(Self::UNKNOWN, |usual| usual.saturating_mul(Self::TIMES));
+        limit.clamp(self.from, self.to.max(self.from))
+    }
+}
+
+/// The median of the neighbours' medians: what is normal for a set, whichever of it is ill, as long as half is well.
+/// Sorts what it is given; none without any.
+pub fn normal_of(medians: &mut [Duration]) -> Option<Duration> {
+    medians.sort_unstable();
+    // Of an even number the lower one: the slower half may be the ill one.
+    medians.get(medians.len().saturating_sub(1) / 2).copied()
 }
 
 /// Why an endpoint is to be ejected.
@@ -60,6 +167,17 @@ pub enum EjectionCause {
         /// Of how many.
         requests: u64,
     },
+    /// So many answers took longer than the limit.
+    Slow {
+        /// How many did.
+        slow: u64,
+        /// Of how many.
+        answers: u64,
+        /// The limit.
+        limit: Duration,
+    },
+    /// It owed answers and gave none for that long.
+    Silent(Duration),
 }
 
 /// What is known of one endpoint's answers. Written from any core on every answer.
@@ -89,6 +207,11 @@ impl Evidence {
         self.share_cause(law, now)
     }
 
+    /// Failures in a row, up to now.
+    pub fn consecutive(&self) -> u32 {
+        self.consecutive.load(Ordering::Relaxed)
+    }
+
     /// Forgets everything: after an ejection (or a refused one) the count begins anew.
     pub fn clear(&self) {
         self.consecutive.store(0, Ordering::Relaxed);
@@ -104,37 +227,72 @@ impl Evidence {
     }
 }
 
-/// Whether one endpoint is out, until when, and how long the next time would be.
+/// Whether one endpoint is out, who may probe it and when, and how far it is trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ejection {
     /// Ejections in a row that are not forgiven yet.
     level: u32,
-    ends_at: Option<Duration>,
+    out: Option<Out>,
     readmitted_at: Option<Duration>,
 }
 
+/// An endpoint that is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Out {
+    /// When a request that may be sent twice may go there.
+    probe_at: Duration,
+    /// When any may.
+    any_at: Duration,
+    /// Probes in a row that went well.
+    well: u32,
+    probing: Option<Probing>,
+}
+
+/// What a probe that is under way risks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probing {
+    Safely,
+    AtRisk,
+}
+
+/// How a probe ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeEnd {
+    /// As an endpoint's answers should.
+    Well,
+    /// In a failure, or too late.
+    Ill,
+    /// It says nothing: the client went away.
+    Nothing,
+}
+
 impl Ejection {
-    /// Takes the endpoint out; answers until when. One that is out stays out as long as it was told.
+    /// Takes the endpoint out; answers until when any request is kept away. One that is out stays out as it was told.
     pub fn eject(&mut self, law: &EjectionLaw, now: Duration) -> Duration {
-        if let Some(ends_at) = self.ends_at.filter(|ends_at| *ends_at > now) {
-            return ends_at;
+        if let Some(out) = self.out {
+            return out.any_at;
         }
-        self.readmit_if_due(now);
         let remembered = self.level.saturating_sub(self.forgiven(law, now));
         self.level = (remembered + 1).min(level_max(law));
-        let ends_at = now + law.duration.bound(self.level);
-        self.ends_at = Some(ends_at);
-        ends_at
+        let any_at = now + law.duration.bound(self.level);
+        self.out = Some(Out { probe_at: now + law.probe.bound(self.level), any_at, well: 0, probing: None });
+        any_at
     }
 
-    /// Whether the endpoint is out, once its time is over it is not.
-    pub fn is_ejected(&self, now: Duration) -> bool {
-        self.ends_at.is_some_and(|ends_at| ends_at > now)
+    /// Whether the endpoint is out: it stays so until probes readmit it.
+    pub fn is_ejected(&self) -> bool {
+        self.out.is_some()
     }
 
-    /// When the present ejection ends; none, when there is none or it is over and was noted.
+    /// Until when any request is kept away; none, when the endpoint is not out.
     pub fn ends_at(&self) -> Option<Duration> {
-        self.ends_at
+        self.out.map(|out| out.any_at)
+    }
+
+    /// When the next probe may begin, if it is a request that may be sent twice; none, when the endpoint is not out or is
+    /// being probed.
+    pub fn probe_at(&self) -> Option<Duration> {
+        self.out.filter(|out| out.probing.is_none()).map(|out| out.probe_at)
     }
 
     /// When the endpoint last came back.
@@ -142,21 +300,48 @@ impl Ejection {
         self.readmitted_at
     }
 
-    /// Notes the end of an ejection whose time is over; true once for each.
-    pub fn readmit_if_due(&mut self, now: Duration) -> bool {
-        match self.ends_at {
-            Some(ends_at) if ends_at <= now => {
-                self.ends_at = None;
-                self.readmitted_at = Some(ends_at);
-                true
-            }
-            Some(_) | None => false,
+    /// Whether a request may go to the endpoint although it is out, as the only one. `is_safe` says that it may be sent
+    /// elsewhere should it fail.
+    pub fn try_begin_probe(&mut self, now: Duration, is_safe: bool) -> bool {
+        let Some(out) = &mut self.out else { return false };
+        // Once a probe went well, the next is hardly a risk.
+        let is_due = now >= out.probe_at && (is_safe || out.well > 0 || now >= out.any_at);
+        if out.probing.is_some() || !is_due {
+            return false;
         }
+        out.probing = Some(if is_safe { Probing::Safely } else { Probing::AtRisk });
+        true
+    }
+
+    /// The probe that was begun has ended; true when that readmits the endpoint.
+    pub fn end_probe(&mut self, law: &EjectionLaw, now: Duration, end: ProbeEnd) -> bool {
+        let Some(out) = &mut self.out else { return false };
+        let Some(probing) = out.probing.take() else { return false };
+        match end {
+            ProbeEnd::Nothing => {}
+            ProbeEnd::Well => {
+                out.well += 1;
+                if out.well >= law.probes {
+                    self.out = None;
+                    self.readmitted_at = Some(now);
+                    return true;
+                }
+            }
+            ProbeEnd::Ill => {
+                out.well = 0;
+                if probing == Probing::AtRisk {
+                    self.level = (self.level + 1).min(level_max(law));
+                    out.any_at = now + law.duration.bound(self.level);
+                }
+                out.probe_at = now + law.probe.bound(self.level);
+            }
+        }
+        false
     }
 
     /// Readmits at once and forgets the past: the law was switched off, or the process behind is a new one.
     pub fn pardon(&mut self) -> bool {
-        let was_ejected = self.ends_at.is_some();
+        let was_ejected = self.out.is_some();
         *self = Self::default();
         was_ejected
     }
@@ -165,13 +350,15 @@ impl Ejection {
     fn forgiven(&self, law: &EjectionLaw, now: Duration) -> u32 {
         let Some(readmitted_at) = self.readmitted_at else { return 0 };
         let calm = now.saturating_sub(readmitted_at).as_nanos();
-        u32::try_from(calm / law.duration.from.as_nanos().max(1)).unwrap_or(u32::MAX)
+        u32::try_from(calm / law.forgiven_after.as_nanos().max(1)).unwrap_or(u32::MAX)
     }
 }
 
-/// The level at which an ejection lasts longest. Counting beyond it would only have to be forgiven later.
+/// The level at which both pauses are longest. Counting beyond it would only have to be forgiven later.
 fn level_max(law: &EjectionLaw) -> u32 {
-    let is_longest = |level: &u32| law.duration.bound(*level) >= law.duration.to;
+    let is_longest = |level: &u32| {
+        law.duration.bound(*level) >= law.duration.to && law.probe.bound(*level) >= law.probe.to
+    };
     (1..32).find(is_longest).unwrap_or(32)
 }
 
@@ -184,144 +371,4 @@ impl EjectionLaw {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const LAW: EjectionLaw = EjectionLaw {
-        failures: 5,
-        share: Share::percent(50),
-        requests: 20,
-        window: Duration::from_secs(10),
-        duration: Backoff { from: Duration::from_secs(10), to: Duration::from_secs(300) },
-        share_max: Share::percent(50),
-    };
-
-    fn at(secs: u64) -> Duration {
-        Duration::from_secs(secs)
-    }
-
-    #[test]
-    fn the_fifth_failure_in_a_row_ejects() {
-        let evidence = Evidence::default();
-        let causes: Vec<_> = (0..5).map(|_| evidence.failure(&LAW, at(1))).collect();
-        assert_eq!(causes[..4], [None; 4]);
-        assert_eq!(causes[4], Some(EjectionCause::Consecutive(5)));
-    }
-
-    #[test]
-    fn a_success_breaks_the_row() {
-        let evidence = Evidence::default();
-        for _ in 0..4 {
-            assert_eq!(evidence.failure(&LAW, at(1)), None);
-        }
-        evidence.success(LAW.window, at(1));
-        assert_eq!(evidence.failure(&LAW, at(1)), None);
-    }
-
-    #[test]
-    fn half_of_enough_requests_failing_ejects_though_no_row_forms() {
-        let evidence = Evidence::default();
-        for _ in 0..9 {
-            evidence.success(LAW.window, at(1));
-            assert_eq!(evidence.failure(&LAW, at(1)), None);
-        }
-        evidence.success(LAW.window, at(1));
-        let cause = evidence.failure(&LAW, at(1));
-        assert_eq!(cause, Some(EjectionCause::Share { failures: 10, requests: 20 }));
-    }
-
-    #[test]
-    fn failures_older_than_the_window_say_nothing() {
-        let evidence = Evidence::default();
-        for _ in 0..9 {
-            evidence.success(LAW.window, at(1));
-            evidence.failure(&LAW, at(1));
-        }
-        evidence.success(LAW.window, at(60));
-        assert_eq!(evidence.failure(&LAW, at(60)), None);
-    }
-
-    #[test]
-    fn ejections_in_a_row_double_up_to_the_longest() {
-        let (mut ejection, mut now, mut lengths) = (Ejection::default(), at(100), Vec::new());
-        for _ in 0..7 {
-            let ends_at = ejection.eject(&LAW, now);
-            lengths.push((ends_at - now).as_secs());
-            now = ends_at;
-            assert!(ejection.readmit_if_due(now));
-            assert!(!ejection.readmit_if_due(now));
-        }
-        assert_eq!(lengths, [10, 20, 40, 80, 160, 300, 300]);
-    }
-
-    #[test]
-    fn time_in_rotation_takes_the_doublings_back_one_by_one() {
-        let mut ejection = Ejection::default();
-        let mut now = at(100);
-        for _ in 0..3 {
-            now = ejection.eject(&LAW, now);
-        }
-        // 10, 20, 40 s were served; after 20 s in rotation two doublings are forgiven.
-        let again = now + at(20);
-        assert_eq!(ejection.eject(&LAW, again) - again, at(20));
-    }
-
-    #[test]
-    fn an_endless_outage_is_forgiven_as_fast_as_a_long_one() {
-        let (mut ejection, mut now) = (Ejection::default(), at(100));
-        for _ in 0..1_000 {
-            now = ejection.eject(&LAW, now);
-        }
-        let again = now + at(50);
-        assert_eq!(ejection.eject(&LAW, again) - again, at(20));
-    }
-
-    #[test]
-    fn an_endpoint_that_is_out_is_not_ejected_for_longer() {
-        let mut ejection = Ejection::default();
-        let ends_at = ejection.eject(&LAW, at(100));
-        assert_eq!(ejection.eject(&LAW, at(105)), ends_at);
-        assert!(ejection.is_ejected(at(109)));
-        assert!(!ejection.is_ejected(at(110)));
-    }
-
-    #[test]
-    fn a_pardon_forgets_the_past() {
-        let mut ejection = Ejection::default();
-        ejection.eject(&LAW, at(100));
-        assert!(ejection.pardon());
-        assert!(!ejection.pardon());
-        assert_eq!(ejection, Ejection::default());
-    }
-
-    #[test]
-    fn the_only_endpoint_is_never_ejected() {
-        assert!(!LAW.may_eject(0, 1));
-        assert!(LAW.may_eject(0, 2));
-        assert!(!LAW.may_eject(1, 2));
-    }
-
-    proptest! {
-        #[test]
-        fn never_more_than_the_share_is_out(endpoints in 0_usize..200, percent in 0_u32..=100) {
-            let law = EjectionLaw { share_max: Share::percent(percent), ..LAW };
-            let mut ejected = 0;
-            while law.may_eject(ejected, endpoints) {
-                ejected += 1;
-            }
-            prop_assert!(ejected * 100 <= endpoints * percent as usize);
-        }
-
-        #[test]
-        fn an_ejection_lasts_at_least_the_base_and_at_most_the_longest(gaps in prop::collection::vec(0_u64..1_000, 1..50)) {
-            let (mut ejection, mut now) = (Ejection::default(), Duration::ZERO);
-            for gap in gaps {
-                now += at(gap);
-                let ends_at = ejection.eject(&LAW, now);
-                prop_assert!(ends_at > now && ends_at - now <= LAW.duration.to);
-                now = ends_at;
-            }
-        }
-    }
-}
+mod tests;

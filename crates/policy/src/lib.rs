@@ -12,14 +12,18 @@ mod ejection;
 mod restart;
 mod retry;
 mod share;
+mod spread;
 mod timeouts;
 mod window;
 
 // The public interface is:
 pub use backoff::Backoff;
 pub use budget::{BudgetLaw, RetryBudget, RetryPermit};
-pub use ejection::{Ejection, EjectionCause, EjectionLaw, Evidence};
+pub use ejection::{
+    Ejection, EjectionCause, EjectionLaw, Evidence, ProbeEnd, SilenceLaw, SlowLaw, normal_of,
+};
 pub use restart::{Decision as RestartDecision, RestartLaw, RestartState};
 pub use retry::{Attempt, AttemptOutcome, Conditions, GiveUp, RetryPolicy, Statuses, Verdict};
 pub use share::Share;
+pub use spread::{Spread, SpreadCounts};
 pub use timeouts::{Deadline, Phase, TimeoutKind, Timeouts};

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use terrace_instruments::Plate;
-use terrace_policy::{Ejection, Evidence};
+use terrace_policy::{Ejection, Evidence, ProbeEnd, Spread};
 use tokio::sync::Notify;
 
 use crate::id::EndpointId;
@@ -23,11 +23,17 @@ use crate::latency::Latency;
 use crate::lease::Outcome;
 use crate::metrics::EndpointMetrics;
 use crate::padded::Padded;
+use crate::slights::Slights;
 use crate::upstream::Upstream;
 
-/// One more stream, in [`Load`].
-const STREAM: u64 = 1 << 32;
-const REQUESTS_MASK: u64 = STREAM - 1;
+/// The word of an endpoint's load holds three counts: requests, upgraded connections, and of the requests those that were
+/// sent whole and whose response's head has not come.
+const STREAM: u64 = 1 << COUNT_BITS;
+const AWAITED: u64 = 1 << (2 * COUNT_BITS);
+const COUNT_BITS: u32 = 21;
+const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+/// Requests and upgraded connections at once, whatever is configured, so that no count runs over into the next: a million.
+const BUSY_MAX: u32 = 1 << (COUNT_BITS - 1);
 
 /// Where requests of a service can go. Shared; every method may run on any core.
 #[derive(Debug)]
@@ -38,10 +44,12 @@ pub struct Endpoint {
     upstream: Weak<Upstream>,
     limits: Limits,
     standing: Standing,
-    load: Padded<AtomicU64>,
+    work: Padded<Work>,
     connections: Padded<AtomicU32>,
     latency: Padded<Latency>,
+    spread: Padded<Spread>,
     evidence: Padded<Evidence>,
+    slights: Slights,
     waiters: AtomicU32,
     ended: Notify,
     pub(crate) metrics: EndpointMetrics,
@@ -78,6 +86,14 @@ impl Sign {
     }
 }
 
+/// What the endpoint is at.
+#[derive(Debug, Default)]
+struct Work {
+    load: AtomicU64,
+    /// When it last answered, or began to owe an answer after owing none, in nanoseconds.
+    heard_ns: AtomicU64,
+}
+
 /// Parameters that a reload may change, as the request's way reads them.
 #[derive(Debug)]
 struct Limits {
@@ -94,6 +110,10 @@ struct Standing {
     is_drained: AtomicBool,
     health: AtomicU8,
     ejection: Mutex<Ejection>,
+    /// Whether it is ejected, for those who only want to know.
+    is_out: AtomicBool,
+    /// When a probe may begin that risks nothing, in nanoseconds; a hint, so that picks take the lock only then.
+    probe_ns: AtomicU64,
 }
 
 /// What active checks say.
@@ -160,11 +180,15 @@ impl Endpoint {
                 is_drained: AtomicBool::new(false),
                 health: AtomicU8::new(Health::Unknown as u8),
                 ejection: Mutex::default(),
+                is_out: AtomicBool::new(false),
+                probe_ns: AtomicU64::new(NEVER),
             },
-            load: Padded::default(),
+            work: Padded::default(),
             connections: Padded::default(),
             latency: Padded::default(),
+            spread: Padded::default(),
             evidence: Padded::default(),
+            slights: Slights::default(),
             waiters: AtomicU32::new(0),
             ended: Notify::new(),
             metrics,
@@ -198,12 +222,12 @@ impl Endpoint {
 
     /// Requests in flight.
     pub fn in_flight(&self) -> u32 {
-        (self.load.load(Ordering::SeqCst) & REQUESTS_MASK) as u32
+        (self.work.load.load(Ordering::SeqCst) & COUNT_MASK) as u32
     }
 
     /// Upgraded connections.
     pub fn streams(&self) -> u32 {
-        (self.load.load(Ordering::SeqCst) >> 32) as u32
+        (self.work.load.load(Ordering::SeqCst) >> COUNT_BITS & COUNT_MASK) as u32
     }
 
     /// Connections open, over all cores, idle ones included.
@@ -244,29 +268,82 @@ impl Endpoint {
         self.latency.known(now)
     }
 
-    /// Requests and streams together.
-    pub(crate) fn load(&self) -> u64 {
-        let load = self.load.load(Ordering::Relaxed);
-        (load & REQUESTS_MASK) + (load >> 32)
+    /// Whether it is out for failing, for being slow or for being silent; requests that wait for it wait in vain, as far
+    /// as anybody knows.
+    pub fn is_out(&self) -> bool {
+        self.standing.is_out.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn expected_latency_us(&self, now: Duration) -> f32 {
-        self.latency.estimate_us(now)
+    /// Requests that were sent whole and whose response's head has not come.
+    pub(crate) fn awaited(&self) -> u32 {
+        (self.work.load.load(Ordering::Relaxed) >> (2 * COUNT_BITS)) as u32
     }
 
-    /// Counts a request in, unless the endpoint is at its bound or was withdrawn.
-    pub(crate) fn begin_request(&self) -> Result<(), Refusal> {
-        let before = self.load.fetch_add(1, Ordering::SeqCst);
-        let busy = (before & REQUESTS_MASK) + (before >> 32);
-        if busy >= u64::from(self.limits.requests_max.load(Ordering::Relaxed)) {
-            self.end_request();
-            return Err(Refusal::Full);
+    /// For how long it has owed answers and given none; nothing, while it owes none.
+    pub(crate) fn silent_for(&self, now: Duration) -> Duration {
+        if self.awaited() == 0 {
+            return Duration::ZERO;
         }
-        if !self.is_accepting() {
-            self.end_request();
-            return Err(Refusal::Closed);
+        now.saturating_sub(Duration::from_nanos(self.work.heard_ns.load(Ordering::Relaxed)))
+    }
+
+    /// Requests and streams together.
+    pub(crate) fn busy(&self) -> u64 {
+        busy(self.work.load.load(Ordering::Relaxed))
+    }
+
+    /// The same as a picker sees it: recent failures count as requests too.
+    pub(crate) fn load(&self, now: Duration) -> u64 {
+        self.busy() + self.slights.weight(now)
+    }
+
+    /// What a request is expected to take; at least as long as the endpoint has been silent.
+    pub(crate) fn expected_latency_us(&self, now: Duration) -> f32 {
+        let silent_us = self.silent_for(now).as_secs_f32() * 1e6;
+        self.latency.estimate_us(now).max(silent_us)
+    }
+
+    /// Counts a request in, unless the endpoint is at its bound or was withdrawn. One that is `whole` owes an answer at
+    /// once.
+    pub(crate) fn begin_request(&self, is_whole: bool, now: Duration) -> Result<(), Refusal> {
+        let counts = if is_whole { 1 + AWAITED } else { 1 };
+        let before = self.work.load.fetch_add(counts, Ordering::SeqCst);
+        let refusal = if busy(before) >= u64::from(self.limits.requests_max.load(Ordering::Relaxed)) {
+            Some(Refusal::Full)
+        } else if !self.is_accepting() {
+            Some(Refusal::Closed)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            self.subtract(counts);
+            return Err(refusal);
+        }
+        if is_whole && before >> (2 * COUNT_BITS) == 0 {
+            self.work.heard_ns.store(nanos(now), Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// A request that was begun is sent whole now: it owes an answer.
+    pub(crate) fn request_is_whole(&self, now: Duration) {
+        let before = self.work.load.fetch_add(AWAITED, Ordering::SeqCst);
+        if before >> (2 * COUNT_BITS) == 0 {
+            self.work.heard_ns.store(nanos(now), Ordering::Relaxed);
+        }
+    }
+
+    /// An answer is owed no longer: it came (`is_heard`), or nobody waits for it any more.
+    pub(crate) fn request_is_answered(&self, is_heard: bool, now: Duration) {
+        if is_heard {
+            self.work.heard_ns.store(nanos(now), Ordering::Relaxed);
+        }
+        self.work.load.fetch_sub(AWAITED, Ordering::SeqCst);
+    }
+
+    /// An answer is owed no longer, and the request has ended with it.
+    pub(crate) fn end_awaited_request(&self) {
+        self.subtract(1 + AWAITED);
     }
 
     pub(crate) fn end_request(&self) {
@@ -279,7 +356,7 @@ impl Endpoint {
 
     pub(crate) fn request_becomes_stream(&self) {
         // One addition, so that no moment shows neither.
-        self.load.fetch_add(STREAM - 1, Ordering::SeqCst);
+        self.work.load.fetch_add(STREAM - 1, Ordering::SeqCst);
         self.tell_waiters();
     }
 
@@ -290,11 +367,14 @@ impl Endpoint {
                 self.metrics.success.inc();
                 self.metrics.latency.record(latency);
                 self.latency.success(latency, now);
+                self.spread.record(latency);
+                self.slights.success(now);
                 self.record_success(now);
             }
             Outcome::Failure { kind, latency } => {
                 self.metrics.failure(kind).inc();
                 self.latency.failure(latency, now);
+                self.slights.failure(now);
                 if let Some(upstream) = self.upstream.upgrade() {
                     upstream.failed(self, now);
                 }
@@ -306,7 +386,55 @@ impl Endpoint {
         &self.evidence
     }
 
-    pub(crate) fn ejection(&self) -> MutexGuard<'_, Ejection> {
+    pub(crate) fn spread(&self) -> &Spread {
+        &self.spread
+    }
+
+    /// Looks at the ejection; to change it, [`Endpoint::change_ejection`].
+    pub(crate) fn ejection(&self) -> Ejection {
+        *self.locked_ejection()
+    }
+
+    /// Changes the ejection, and what is known of it without the lock.
+    pub(crate) fn change_ejection<T>(&self, change: impl FnOnce(&mut Ejection) -> T) -> T {
+        let mut ejection = self.locked_ejection();
+        let changed = change(&mut ejection);
+        self.standing.is_out.store(ejection.is_ejected(), Ordering::Relaxed);
+        self.standing.probe_ns.store(ejection.probe_at().map_or(NEVER, nanos), Ordering::Relaxed);
+        changed
+    }
+
+    /// Readmits it at once, with nothing held against it.
+    pub(crate) fn pardon(&self) {
+        self.change_ejection(Ejection::pardon);
+        self.forgive();
+    }
+
+    /// Holds nothing against it any more.
+    pub(crate) fn forgive(&self) {
+        self.evidence.clear();
+        self.slights.clear();
+    }
+
+    /// Begins a probe of an endpoint that is out, if one is due. Costs one look while none is.
+    pub(crate) fn try_begin_probe(&self, is_safe: bool, now: Duration) -> bool {
+        let is_due = nanos(now) >= self.standing.probe_ns.load(Ordering::Relaxed);
+        is_due && self.change_ejection(|ejection| ejection.try_begin_probe(now, is_safe))
+    }
+
+    /// The probe has ended.
+    pub(crate) fn end_probe(&self, end: ProbeEnd, now: Duration) {
+        if let Some(upstream) = self.upstream.upgrade() {
+            upstream.end_probe(self, end, now);
+        }
+    }
+
+    /// Whether an answer that took so long is that of an endpoint that is well.
+    pub(crate) fn is_fast_enough(&self, latency: Duration) -> bool {
+        self.upstream.upgrade().is_none_or(|upstream| latency <= upstream.slow_limit())
+    }
+
+    fn locked_ejection(&self) -> MutexGuard<'_, Ejection> {
         match self.standing.ejection.lock() {
             Ok(guard) => guard,
             // An ejection is changed in one step; a panic elsewhere leaves it whole.
@@ -329,7 +457,7 @@ impl Endpoint {
     pub(crate) fn set_bounds(&self, bounds: Bounds) {
         let window_ns = u64::try_from(bounds.ejection_window.as_nanos()).unwrap_or(u64::MAX);
         self.limits.connections_max.store(bounds.connections_max, Ordering::Relaxed);
-        self.limits.requests_max.store(bounds.requests_max, Ordering::Relaxed);
+        self.limits.requests_max.store(bounds.requests_max.min(BUSY_MAX), Ordering::Relaxed);
         self.limits.ejection_window_ns.store(window_ns, Ordering::Relaxed);
     }
 
@@ -348,12 +476,12 @@ impl Endpoint {
     }
 
     /// Sets the gauges to what holds now.
-    pub(crate) fn observe(&self, now: Duration) {
+    pub(crate) fn observe(&self) {
         self.metrics.in_flight.set(i64::from(self.in_flight()));
         self.metrics.streams.set(i64::from(self.streams()));
         self.metrics.connections.set(i64::from(self.connections()));
         self.metrics.healthy.set(i64::from(self.health() != Health::Down));
-        self.metrics.ejected.set(i64::from(self.ejection().is_ejected(now)));
+        self.metrics.ejected.set(i64::from(self.is_out()));
         self.metrics.drained.set(i64::from(self.is_drained()));
     }
 
@@ -365,7 +493,7 @@ impl Endpoint {
     }
 
     fn subtract(&self, what: u64) {
-        let before = self.load.fetch_sub(what, Ordering::SeqCst);
+        let before = self.work.load.fetch_sub(what, Ordering::SeqCst);
         debug_assert!(before >= what, "every end has its beginning");
         self.tell_waiters();
     }
@@ -375,6 +503,17 @@ impl Endpoint {
             self.ended.notify_waiters();
         }
     }
+}
+
+const NEVER: u64 = u64::MAX;
+
+/// Requests and streams in a word of load.
+fn busy(load: u64) -> u64 {
+    (load & COUNT_MASK) + (load >> COUNT_BITS & COUNT_MASK)
+}
+
+fn nanos(moment: Duration) -> u64 {
+    u64::try_from(moment.as_nanos()).unwrap_or(NEVER)
 }
 
 /// Room for one connection to an endpoint; given back when dropped.

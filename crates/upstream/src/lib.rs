@@ -27,8 +27,10 @@ mod padded;
 mod pool;
 mod probe;
 mod proxy_header;
+mod pulse;
 mod report;
 mod roster;
+mod slights;
 mod slow_start;
 #[cfg(test)]
 mod testing;
@@ -50,6 +52,7 @@ pub use id::{EndpointId, IdentityKey};
 pub use lease::{FailureKind, Lease, Outcome, StreamLease};
 pub use live::Ask;
 pub use pool::{Pool, Shelf};
+pub use pulse::{Beat, Usual};
 pub use report::EndpointReport;
 pub use roster::{Member, MemberState};
 pub use tls::Tls;

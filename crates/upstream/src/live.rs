@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use terrace_policy::ProbeEnd;
+
 use crate::balance::{Shares, least_requests, maglev, peak_ewma, random, round_robin, weighted};
 use crate::config::Balance;
 use crate::endpoint::{Endpoint, Refusal};
@@ -19,6 +21,8 @@ use crate::lease::Lease;
 const DRAWS_MAX: usize = 4;
 /// Slots of a hash table walked before the same.
 const SLOTS_MAX: usize = 64;
+/// Endpoints that are out at which one pick looks for a probe that is due.
+const PROBES_LOOKED_AT: usize = 8;
 
 /// What a request wants of the pick.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,6 +33,10 @@ pub struct Ask<'a> {
     pub sticky: Option<EndpointId>,
     /// Endpoints that failed this request before; taken again only when there are no others.
     pub tried: &'a [EndpointId],
+    /// The request has no body, so that it is whole with its head.
+    pub is_whole: bool,
+    /// It may be sent elsewhere should the endpoint fail: such a request can find out whether one that is out is well.
+    pub is_repeatable: bool,
 }
 
 /// The picture.
@@ -36,6 +44,8 @@ pub struct Ask<'a> {
 pub(crate) struct Live {
     pub(crate) balance: Balance,
     pub(crate) candidates: Candidates,
+    /// Those that are out, to be probed.
+    pub(crate) out: Box<[Arc<Endpoint>]>,
     pub(crate) table: Option<HashTable>,
     /// Why there are no candidates; none, when there are.
     pub(crate) nobody: Option<NoEndpoint>,
@@ -107,7 +117,14 @@ impl Live {
     /// The picture of a service without endpoints.
     pub(crate) fn empty(balance: Balance) -> Self {
         let nobody = Some(NoEndpoint::NoneConfigured);
-        Self { balance, candidates: Candidates::default(), table: None, nobody, is_panicking: false }
+        Self {
+            balance,
+            candidates: Candidates::default(),
+            out: Box::default(),
+            table: None,
+            nobody,
+            is_panicking: false,
+        }
     }
 
     /// Picks a candidate and counts a request in there.
@@ -118,6 +135,10 @@ impl Live {
         now: Duration,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Lease, Miss> {
+        let may_probe = !self.out.is_empty() && ask.tried.is_empty();
+        if may_probe && let Some(lease) = self.probe(ask, now, random) {
+            return Ok(lease);
+        }
         let Some(shares) = &self.candidates.shares else {
             return Err(Miss::Nobody(self.nobody.unwrap_or(NoEndpoint::NoneConfigured)));
         };
@@ -130,6 +151,21 @@ impl Live {
         match drawn {
             Some(lease) => Ok(lease),
             None => attempt.go_through(ask.hash.unwrap_or_else(random)),
+        }
+    }
+
+    /// The request as a probe of an endpoint that is out, where one is due.
+    fn probe(&self, ask: &Ask<'_>, now: Duration, random: &mut dyn FnMut() -> u64) -> Option<Lease> {
+        let start = (random() % self.out.len() as u64) as usize;
+        let looked_at = self.out[start..].iter().chain(&self.out[..start]).take(PROBES_LOOKED_AT);
+        let mut open = looked_at.filter(|endpoint| endpoint.try_begin_probe(ask.is_repeatable, now));
+        let endpoint = open.next()?;
+        match endpoint.begin_request(ask.is_whole, now) {
+            Ok(()) => Some(Lease::of_begun(Arc::clone(endpoint), ask.is_whole, true)),
+            Err(Refusal::Full | Refusal::Closed) => {
+                endpoint.end_probe(ProbeEnd::Nothing, now);
+                None
+            }
         }
     }
 }
@@ -155,7 +191,7 @@ impl Attempt<'_> {
 
     fn draw_one(&self, shares: &Shares, turn: &AtomicU64, random: &mut dyn FnMut() -> u64) -> usize {
         let endpoints = &self.live.candidates.endpoints;
-        let load = |index: usize| endpoints[index].load();
+        let load = |index: usize| endpoints[index].load(self.now);
         let cost =
             |index: usize| peak_ewma::cost(endpoints[index].expected_latency_us(self.now), load(index));
         match self.live.balance {
@@ -187,8 +223,8 @@ impl Attempt<'_> {
 
     fn begin(&mut self, index: usize) -> Option<Lease> {
         let endpoint = &self.live.candidates.endpoints[index];
-        match endpoint.begin_request() {
-            Ok(()) => Some(Lease::of_begun(Arc::clone(endpoint))),
+        match endpoint.begin_request(self.ask.is_whole, self.now) {
+            Ok(()) => Some(Lease::of_begun(Arc::clone(endpoint), self.ask.is_whole, false)),
             Err(Refusal::Full) => None,
             Err(Refusal::Closed) => {
                 self.saw_withdrawn = true;

@@ -23,7 +23,8 @@ pub struct EndpointReport {
     pub health: Health,
     /// Whether an operator took it out of rotation.
     pub is_drained: bool,
-    /// How much longer it is out for failing.
+    /// It is out for failing, and for so much longer any request is kept away; then, or sooner where a request may be sent
+    /// twice, the next one finds out whether it is well.
     pub ejected_for: Option<Duration>,
     /// Whether requests may go there now.
     pub is_candidate: bool,
@@ -57,7 +58,7 @@ impl EndpointReport {
             state: None,
             health: endpoint.health(),
             is_drained: endpoint.is_drained(),
-            ejected_for: ends_at.map(|ends_at| ends_at.saturating_sub(now)).filter(|left| !left.is_zero()),
+            ejected_for: ends_at.map(|ends_at| ends_at.saturating_sub(now)),
             is_candidate: false,
             in_flight: endpoint.in_flight(),
             streams: endpoint.streams(),

@@ -15,6 +15,7 @@ use crate::config::{Balance, Config, Protocol};
 use crate::endpoint::{Bounds, Endpoint, Health};
 use crate::error::NoEndpoint;
 use crate::live::{Candidates, HashTable, Live};
+use crate::pulse::{Pulse, ServicePulse};
 use crate::slow_start::Ramp;
 
 /// A larger weight counts as this one.
@@ -62,6 +63,9 @@ pub(crate) struct Roster {
     pub(crate) seats: Vec<Seat>,
     /// Withdrawn endpoints that somebody still holds.
     pub(crate) retired: Vec<Weak<Endpoint>>,
+    pub(crate) pulse: ServicePulse,
+    /// When the picture will be wrong by the time alone.
+    pub(crate) refold_at: Option<Duration>,
     table: Option<(Vec<maglev::Member>, Arc<maglev::Table>)>,
 }
 
@@ -73,6 +77,7 @@ pub(crate) struct Seat {
     pub(crate) state: MemberState,
     /// When it last became usable: the beginning of its slow start.
     pub(crate) joined_at: Duration,
+    pub(crate) pulse: Pulse,
 }
 
 /// A picture, and when the time alone will have made it wrong.
@@ -93,8 +98,13 @@ impl Seat {
         self.takes_requests() && !self.endpoint.is_drained()
     }
 
-    fn is_healthy(&self, now: Duration) -> bool {
-        self.endpoint.health() != Health::Down && !self.endpoint.ejection().is_ejected(now)
+    fn is_healthy(&self) -> bool {
+        self.endpoint.health() != Health::Down && !self.endpoint.is_out()
+    }
+
+    /// Whether probes may find out if it is well again. One that fails its checks is not asked.
+    fn is_to_be_probed(&self) -> bool {
+        self.is_open() && self.endpoint.is_out() && self.endpoint.health() != Health::Down
     }
 
     /// Takes over what the source says now. A closed endpoint that opens again has a new process behind it, or one
@@ -104,8 +114,8 @@ impl Seat {
         self.weight = member.weight.min(WEIGHT_MAX);
         if opens {
             self.joined_at = now;
-            self.endpoint.ejection().pardon();
-            self.endpoint.evidence().clear();
+            self.endpoint.pardon();
+            self.pulse.forget(now);
             self.endpoint.set_health(Health::Unknown);
             self.endpoint.set_drained(false);
         }
@@ -123,7 +133,7 @@ impl Seat {
         let young = Ramp::new(self.joined_at, config.slow_start, now);
         let readmitted_at = self.endpoint.ejection().readmitted_at();
         match (readmitted_at, &config.ejection) {
-            (Some(since), Some(law)) => young.and(Ramp::new(since, law.duration.from, now)),
+            (Some(since), Some(law)) => young.and(Ramp::new(since, law.ramp, now)),
             (Some(_), None) | (None, _) => young,
         }
     }
@@ -174,26 +184,20 @@ impl Roster {
     }
 
     /// Whether one more endpoint may be ejected.
-    pub(crate) fn may_eject(&self, law: &EjectionLaw, now: Duration) -> bool {
+    pub(crate) fn may_eject(&self, law: &EjectionLaw) -> bool {
         let open = || self.seats.iter().filter(|seat| seat.is_open());
-        let ejected = open().filter(|seat| seat.endpoint.ejection().is_ejected(now)).count();
+        let ejected = open().filter(|seat| seat.endpoint.is_out()).count();
         law.may_eject(ejected, open().count())
-    }
-
-    /// Endpoints whose ejection is over now, noted as readmitted.
-    pub(crate) fn readmit_due(&self, now: Duration) -> Vec<Arc<Endpoint>> {
-        let is_due = |seat: &&Seat| seat.endpoint.ejection().readmit_if_due(now);
-        self.seats.iter().filter(is_due).map(|seat| Arc::clone(&seat.endpoint)).collect()
     }
 
     /// Folds all that is known into the picture that picks look at.
     pub(crate) fn fold(&mut self, config: &Config, now: Duration) -> Folded {
         let open = self.seats.iter().filter(|seat| seat.is_open()).count();
-        let healthy = self.seats.iter().filter(|seat| seat.is_open() && seat.is_healthy(now)).count();
+        let healthy = self.seats.iter().filter(|seat| seat.is_open() && seat.is_healthy()).count();
         let is_panicking = config
             .panic_share
             .is_some_and(|share| open > 0 && !share.is_reached_by(healthy as u64, open as u64));
-        let is_candidate = |seat: &Seat| seat.is_open() && (is_panicking || seat.is_healthy(now));
+        let is_candidate = |seat: &Seat| seat.is_open() && (is_panicking || seat.is_healthy());
         let chosen: Vec<Option<Ramp>> =
             self.seats.iter().map(|seat| is_candidate(seat).then(|| seat.ramp(config, now))).collect();
         let candidates = self.candidates(config.balance, &chosen);
@@ -205,8 +209,10 @@ impl Roster {
             (false, _, _) => None,
         };
         let table = self.hash_table(config.balance, &chosen);
-        let live = Live { balance: config.balance, candidates, table, nobody, is_panicking };
-        Folded { live, due_at: self.due_at(&chosen) }
+        let probed = self.seats.iter().filter(|seat| seat.is_to_be_probed());
+        let out = probed.map(|seat| Arc::clone(&seat.endpoint)).collect();
+        let live = Live { balance: config.balance, candidates, out, table, nobody, is_panicking };
+        Folded { live, due_at: due_at(&chosen) }
     }
 
     fn candidates(&self, balance: Balance, chosen: &[Option<Ramp>]) -> Candidates {
@@ -246,13 +252,11 @@ impl Roster {
         self.table = Some((members, Arc::clone(&table)));
         Some(HashTable { table, candidates })
     }
+}
 
-    /// The next moment at which an ejection ends or a share grows.
-    fn due_at(&self, chosen: &[Option<Ramp>]) -> Option<Duration> {
-        let ejections = self.seats.iter().filter_map(|seat| seat.endpoint.ejection().ends_at());
-        let ramps = chosen.iter().filter_map(|ramp| ramp.and_then(|ramp| ramp.grows_at));
-        ejections.chain(ramps).min()
-    }
+/// The next moment at which a share grows.
+fn due_at(chosen: &[Option<Ramp>]) -> Option<Duration> {
+    chosen.iter().filter_map(|ramp| ramp.and_then(|ramp| ramp.grows_at)).min()
 }
 
 /// The bounds that a configuration sets for each endpoint.

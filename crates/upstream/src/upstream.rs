@@ -7,18 +7,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use terrace_instruments::{Event, Level, Log, Meter};
-use terrace_policy::{EjectionCause, EjectionLaw};
+use terrace_policy::{EjectionCause, EjectionLaw, ProbeEnd, SilenceLaw, normal_of};
 use terrace_runtime::clock;
 use terrace_runtime::drain::Drain;
 use tokio::sync::watch;
 
-use crate::config::Config;
+use crate::config::{Balance, Config};
 use crate::endpoint::{Endpoint, Health, Identity};
 use crate::error::{BuildError, NoEndpoint};
 use crate::id::EndpointId;
@@ -26,6 +26,7 @@ use crate::lease::Lease;
 use crate::live::{Ask, Live, Miss};
 use crate::metrics::{DiscoveryMetrics, EndpointMetrics, ServiceMetrics};
 use crate::padded::Padded;
+use crate::pulse::{Beat, Pulse, SharedUsual, Usual};
 use crate::report::EndpointReport;
 use crate::roster::{Member, MemberState, Roster, Seat, bounds};
 use crate::tls::Tls;
@@ -36,6 +37,10 @@ const ENDPOINTS_MAX: usize = 4_096;
 const PICTURES_MAX: usize = 4;
 /// From one look at gauges and readmissions to the next, where no request looks.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
+/// From one look at what answers took and who owes any to the next, while requests pass; longer for many endpoints.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Endpoints for which that interval is twice as long.
+const LOOK_ENDPOINTS: u32 = 256;
 const NEVER: u64 = u64::MAX;
 
 /// A service's configuration, with what was made of it.
@@ -54,8 +59,15 @@ pub struct Upstream {
     me: Weak<Self>,
     settings: ArcSwap<Settings>,
     live: ArcSwap<Live>,
-    /// When the picture will be wrong by the time alone, in nanoseconds.
+    /// When the picture will be wrong by the time alone, or endpoints are to be looked at again, in nanoseconds.
     due_ns: AtomicU64,
+    /// An endpoint's standing changed while somebody else held the lock.
+    is_outdated: AtomicBool,
+    usual: SharedUsual,
+    /// What takes longer is slow, in nanoseconds; [`NEVER`] while there is no measure.
+    slow_ns: AtomicU64,
+    beats: Padded<AtomicU64>,
+    beat: Mutex<Beat>,
     turn: Padded<AtomicU64>,
     roster: Mutex<Roster>,
     changes: watch::Sender<u64>,
@@ -78,6 +90,11 @@ impl Upstream {
             settings: ArcSwap::from_pointee(settings),
             live: ArcSwap::from_pointee(live),
             due_ns: AtomicU64::new(NEVER),
+            is_outdated: AtomicBool::new(false),
+            usual: SharedUsual::default(),
+            slow_ns: AtomicU64::new(NEVER),
+            beats: Padded::default(),
+            beat: Mutex::default(),
             turn: Padded::default(),
             roster: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -106,7 +123,7 @@ impl Upstream {
         for endpoint in roster.everyone() {
             endpoint.set_bounds(bounds(&settings.config));
             if settings.config.ejection.is_none() {
-                endpoint.ejection().pardon();
+                endpoint.pardon();
             }
             if settings.config.health.is_none() && endpoint.health() == Health::Down {
                 endpoint.set_health(Health::Unknown);
@@ -177,7 +194,7 @@ impl Upstream {
         now: Duration,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Lease, NoEndpoint> {
-        self.refold_if_due(now);
+        self.attend(now);
         for _ in 0..PICTURES_MAX {
             match self.live.load().pick(ask, &self.turn, now, random) {
                 Ok(lease) => return Ok(lease),
@@ -215,7 +232,7 @@ impl Upstream {
         let roster = self.roster();
         let published =
             roster.seats.iter().map(|seat| EndpointReport::published(seat, &live.candidates, now));
-        let retired = roster.retired.iter().filter_map(Weak::upgrade).filter(|endpoint| endpoint.load() > 0);
+        let retired = roster.retired.iter().filter_map(Weak::upgrade).filter(|endpoint| endpoint.busy() > 0);
         published.chain(retired.map(|endpoint| EndpointReport::withdrawn(&endpoint, now))).collect()
     }
 
@@ -226,11 +243,11 @@ impl Upstream {
 
     /// Brings the picture and the gauges up to the time; for a service that no request passes through.
     pub fn maintain(&self, now: Duration) {
-        self.refold_if_due(now);
+        self.attend(now);
         let mut roster = self.roster();
         roster.retired.retain(|endpoint| endpoint.strong_count() > 0);
         for endpoint in roster.everyone() {
-            endpoint.observe(now);
+            endpoint.observe();
         }
     }
 
@@ -290,43 +307,186 @@ impl Upstream {
     /// failure tries again: a request does not wait.
     fn eject(&self, endpoint: &Endpoint, law: &EjectionLaw, cause: EjectionCause, now: Duration) {
         let Some(mut roster) = self.try_roster() else { return };
-        if endpoint.ejection().is_ejected(now) {
+        if endpoint.is_out() {
             return;
         }
         endpoint.evidence().clear();
         let is_published = roster.seat_mut(endpoint).is_some_and(|seat| seat.takes_requests());
-        if !is_published || !roster.may_eject(law, now) {
-            return;
+        if is_published && self.take_out(&roster, endpoint, law, cause, now) {
+            self.refold(&mut roster, now);
         }
-        let ends_at = endpoint.ejection().eject(law, now);
+    }
+
+    /// Ejects an endpoint that is in, unless too many are out already. The picture is to be made anew then.
+    fn take_out(
+        &self,
+        roster: &Roster,
+        endpoint: &Endpoint,
+        law: &EjectionLaw,
+        cause: EjectionCause,
+        now: Duration,
+    ) -> bool {
+        if !roster.may_eject(law) {
+            return false;
+        }
+        let ends_at = endpoint.change_ejection(|ejection| ejection.eject(law, now));
         self.metrics.ejections.inc();
         self.emit(Level::Warn, "upstream.endpoint.ejected", |event| {
             let event = event.instance(&**endpoint.name()).field("for", ends_at.saturating_sub(now));
             with_cause(event, cause)
         });
-        self.refold(&mut roster, now);
+        true
     }
 
-    /// Makes the picture anew where the time alone has made it wrong.
-    fn refold_if_due(&self, now: Duration) {
-        if nanos(now) < self.due_ns.load(Ordering::Relaxed) {
+    /// A probe of an endpoint that is out has ended; perhaps it lets the endpoint in again.
+    pub(crate) fn end_probe(&self, endpoint: &Endpoint, end: ProbeEnd, now: Duration) {
+        let law = self.settings.load().config.ejection.unwrap_or_default();
+        if !endpoint.change_ejection(|ejection| ejection.end_probe(&law, now, end)) {
             return;
         }
-        if let Some(mut roster) = self.try_roster() {
-            self.refold(&mut roster, now);
+        endpoint.forgive();
+        self.emit(Level::Info, "upstream.endpoint.readmitted", |event| event.instance(&**endpoint.name()));
+        match self.try_roster() {
+            Some(mut roster) => {
+                if let Some(seat) = roster.seat_mut(endpoint) {
+                    // What its answers took while it was ill is of no more use.
+                    seat.pulse.forget(now);
+                }
+                self.refold(&mut roster, now);
+            }
+            // Whoever has the lock may not have seen it: the picture is made anew with the next look.
+            None => self.is_outdated.store(true, Ordering::Relaxed),
         }
+    }
+
+    /// What answers usually take.
+    pub fn usual(&self) -> Usual {
+        self.usual.load()
+    }
+
+    /// Beats so far: when it has grown, [`Upstream::beat`] tells of another.
+    #[inline]
+    pub fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
+    }
+
+    /// The last beat; none before the first.
+    pub fn beat(&self) -> Beat {
+        *self.beat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What takes longer is a slow endpoint's answer; without a measure nothing is.
+    pub fn slow_limit(&self) -> Duration {
+        Duration::from_nanos(self.slow_ns.load(Ordering::Relaxed))
+    }
+
+    /// After how long without any answer an endpoint that owes some is taken for silent.
+    pub fn silence_limit(&self) -> Duration {
+        let law = self.settings.load().config.ejection.and_then(|law| law.silence).unwrap_or_default();
+        self.silence_limit_by(&law)
+    }
+
+    fn silence_limit_by(&self, law: &SilenceLaw) -> Duration {
+        let usual = self.usual();
+        match usual.is_known {
+            true => law.limit(usual.p99),
+            // A few answers may all have been quick ones.
+            false => law.limit(None).max(law.limit(usual.p99)),
+        }
+    }
+
+    /// Looks after what the time alone changes: shares that grow, endpoints that fell silent, what is usual. To be called
+    /// by whoever passes or waits; costs one look while nothing is due.
+    #[inline]
+    pub fn attend(&self, now: Duration) {
+        if nanos(now) >= self.due_ns.load(Ordering::Relaxed) {
+            self.attend_now(now);
+        }
+    }
+
+    #[cold]
+    fn attend_now(&self, now: Duration) {
+        let Some(mut roster) = self.try_roster() else { return };
+        let someone_is_out = self.look(&mut roster, now);
+        let is_outdated = self.is_outdated.swap(false, Ordering::Relaxed);
+        if someone_is_out || is_outdated || roster.refold_at.is_some_and(|due_at| due_at <= now) {
+            self.refold(&mut roster, now);
+        } else {
+            self.set_due(&roster, now);
+        }
+    }
+
+    fn set_due(&self, roster: &Roster, now: Duration) {
+        let look_at = now + LOOK_INTERVAL * (1 + roster.seats.len() as u32 / LOOK_ENDPOINTS);
+        let due_at = roster.refold_at.map_or(look_at, |refold_at| refold_at.min(look_at));
+        self.due_ns.store(nanos(due_at), Ordering::Relaxed);
+    }
+
+    /// Takes in what endpoints answered since the last time, and ejects who is out of line with its neighbours; says
+    /// whether anybody was.
+    fn look(&self, roster: &mut Roster, now: Duration) -> bool {
+        let Roster { seats, pulse, .. } = &mut *roster;
+        for seat in seats {
+            let fresh = seat.pulse.take(seat.endpoint.spread(), now);
+            if !seat.endpoint.is_out() {
+                pulse.add(&fresh);
+            }
+        }
+        self.usual.store(pulse.usual(now));
+        if let Some(beat) = pulse.beat(now) {
+            *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = beat;
+            self.beats.store(beat.number, Ordering::Relaxed);
+        }
+        let settings = self.settings.load();
+        let Some(law) = &settings.config.ejection else { return false };
+        let silent = self.eject_silent(roster, law, now);
+        let slow = self.eject_slow(roster, law, settings.config.balance, now);
+        silent || slow
+    }
+
+    /// When more than half of a set is silent, it is what they all wait for that is, and taking some out helps nobody.
+    fn eject_silent(&self, roster: &Roster, law: &EjectionLaw, now: Duration) -> bool {
+        let Some(silence) = &law.silence else { return false };
+        let limit = self.silence_limit_by(silence);
+        let open = || roster.seats.iter().filter(|seat| seat.is_open());
+        let is_silent = |seat: &&Seat| seat.endpoint.silent_for(now) > limit;
+        let silent = open().filter(is_silent).count();
+        if silent == 0 || 2 * silent > open().count() {
+            return false;
+        }
+        let mut any = false;
+        for seat in open().filter(is_silent).filter(|seat| !seat.endpoint.is_out()) {
+            let cause = EjectionCause::Silent(seat.endpoint.silent_for(now));
+            any |= self.take_out(roster, &seat.endpoint, law, cause, now);
+        }
+        any
+    }
+
+    fn eject_slow(&self, roster: &Roster, law: &EjectionLaw, balance: Balance, now: Duration) -> bool {
+        let Some(slow) = &law.slow else { return false };
+        let is_in = |seat: &&Seat| seat.is_open() && !seat.endpoint.is_out();
+        let neighbours = roster.seats.iter().filter(is_in);
+        let mut medians: Vec<Duration> = neighbours.filter_map(|seat| seat.pulse.median(now)).collect();
+        // By themselves endpoints have no measure; and where a hash decides, what is asked of them differs.
+        let has_measure = medians.len() > 1 && balance != Balance::Hash;
+        let normal = if has_measure { normal_of(&mut medians) } else { None };
+        let Some(limit) = slow.limit(normal) else { return false };
+        self.slow_ns.store(nanos(limit), Ordering::Relaxed);
+        let mut any = false;
+        for seat in roster.seats.iter().filter(is_in) {
+            if let Some(cause) = slow.cause(seat.pulse.window(), limit) {
+                any |= self.take_out(roster, &seat.endpoint, law, cause, now);
+            }
+        }
+        any
     }
 
     fn refold(&self, roster: &mut Roster, now: Duration) {
-        for endpoint in roster.readmit_due(now) {
-            self.emit(Level::Info, "upstream.endpoint.readmitted", |event| {
-                event.instance(&**endpoint.name())
-            });
-        }
         let folded = roster.fold(&self.settings.load().config, now);
         self.metrics.available.set(i64::try_from(folded.live.candidates.len()).unwrap_or(i64::MAX));
         self.metrics.panic.set(i64::from(folded.live.is_panicking));
-        self.due_ns.store(folded.due_at.map_or(NEVER, nanos), Ordering::Relaxed);
+        roster.refold_at = folded.due_at;
+        self.set_due(roster, now);
         let is_panicking = folded.live.is_panicking;
         let before = self.live.swap(Arc::new(folded.live));
         match (before.is_panicking, is_panicking) {
@@ -345,7 +505,8 @@ impl Upstream {
             None => self.new_endpoint(member),
         };
         endpoint.set_bounds(bounds(&self.settings.load().config));
-        Seat { endpoint, weight: 0, state: MemberState::Closed, joined_at: Duration::ZERO }
+        let (state, joined_at) = (MemberState::Closed, Duration::ZERO);
+        Seat { endpoint, weight: 0, state, joined_at, pulse: Pulse::default() }
     }
 
     fn new_endpoint(&self, member: &Member) -> Arc<Endpoint> {
@@ -457,6 +618,10 @@ fn with_cause(event: Event, cause: EjectionCause) -> Event {
         EjectionCause::Share { failures, requests } => {
             event.field("cause", "share").field("failures", failures).field("requests", requests)
         }
+        EjectionCause::Slow { slow, answers, limit } => {
+            event.field("cause", "slow").field("slow", slow).field("answers", answers).field("limit", limit)
+        }
+        EjectionCause::Silent(silent) => event.field("cause", "silent").field("silent", silent),
     }
 }
 

@@ -59,6 +59,7 @@ fn ejection(eject: &Eject) -> EjectionLaw {
         window: eject.window,
         duration: Backoff { from: eject.duration_first, to: eject.duration_max },
         share_max: Share::from_ratio(eject.ejected_share_max),
+        ..EjectionLaw::default()
     }
 }
 

@@ -16,6 +16,9 @@ use crate::id::IdentityKey;
 use crate::lease::{FailureKind, Outcome};
 use crate::testing::Random;
 
+/// A request that may be sent elsewhere should it fail.
+const REPEATABLE: Ask<'static> =
+    Ask { hash: None, sticky: None, tried: &[], is_whole: true, is_repeatable: true };
 const START: Duration = Duration::from_secs(1_000);
 
 fn secs(seconds: u64) -> Duration {
@@ -88,6 +91,26 @@ impl Service {
     fn fail(&self, name: &str, times: usize) {
         let outcome = Outcome::Failure { kind: FailureKind::Reset, latency: Duration::from_millis(1) };
         (0..times).for_each(|_| self.endpoint(name).record(outcome, self.now));
+    }
+
+    fn answer(&self, name: &str, times: usize, latency: Duration) {
+        (0..times).for_each(|_| self.endpoint(name).record(Outcome::Success { latency }, self.now));
+    }
+
+    /// Lets every endpoint answer so often, and all be taken notice of.
+    fn answer_everywhere(&mut self, times: usize, latency: Duration) {
+        for report in self.upstream.report(self.now) {
+            self.answer(&report.name, times, latency);
+        }
+        self.now += Duration::from_millis(200);
+        self.upstream.attend(self.now);
+    }
+
+    /// Whether a request probes that endpoint; it goes well.
+    fn probe(&mut self, name: &str) -> bool {
+        let lease = self.ask(&REPEATABLE).expect("an endpoint");
+        lease.done(Outcome::Success { latency: Duration::from_millis(10) }, self.now);
+        lease.endpoint().name().as_ref() == name
     }
 
     fn set_health(&self, name: &str, health: Health) {
@@ -224,17 +247,141 @@ fn weight_zero_gets_no_request() {
 }
 
 #[test]
-fn five_failures_in_a_row_eject_for_ten_seconds_and_then_a_tenth_of_the_share_returns() {
+fn five_failures_in_a_row_eject_until_probes_readmit_and_then_a_tenth_of_the_share_returns() {
     let mut service = Service::new(config(Balance::Weighted), 4);
     service.fail("orders-3", 5);
     assert_eq!(service.names(), ["orders-0", "orders-1", "orders-2"]);
     service.now = secs(9);
-    assert_eq!(service.names().len(), 3);
-    service.now = secs(10);
+    assert_eq!(service.names().len(), 3, "these cannot be sent twice: they are kept away for longer");
+    assert!((0..3).all(|_| service.probe("orders-3")));
     let back = service.spread(3_100)["orders-3"];
     assert!((80..120).contains(&back), "{back}");
-    service.now = secs(20) + Duration::from_millis(1);
+    service.now = secs(11) + Duration::from_millis(1);
     assert_eq!(service.spread(4_000)["orders-3"] / 100, 10);
+}
+
+#[test]
+fn a_request_that_can_be_sent_twice_probes_after_a_second_and_one_at_a_time() {
+    let mut service = Service::new(config(Balance::LeastRequests), 4);
+    service.fail("orders-3", 5);
+    assert!(!service.probe("orders-3"), "too early");
+    service.now = secs(1);
+    let probe = service.ask(&REPEATABLE).expect("an endpoint");
+    assert!(probe.is_probe() && &**probe.endpoint().name() == "orders-3");
+    assert!(!service.probe("orders-3"), "one at a time");
+    drop(probe);
+    assert!(service.probe("orders-3"), "a client that left says nothing of the endpoint");
+}
+
+#[test]
+fn a_retry_is_no_probe() {
+    let mut service = Service::new(config(Balance::LeastRequests), 4);
+    service.fail("orders-3", 5);
+    service.now = secs(1);
+    let tried = [service.endpoint("orders-0").id()];
+    let lease = service.ask(&Ask { tried: &tried, ..REPEATABLE }).expect("an endpoint");
+    assert!(!lease.is_probe());
+}
+
+#[test]
+fn a_probe_that_fails_or_is_slow_leaves_the_endpoint_out() {
+    let mut service = Service::new(config(Balance::LeastRequests), 4);
+    service.answer_everywhere(20, Duration::from_millis(10));
+    service.fail("orders-3", 5);
+    let reset = Outcome::Failure { kind: FailureKind::Reset, latency: Duration::from_millis(1) };
+    let slow = Outcome::Success { latency: Duration::from_millis(400) };
+    for (second, end) in [(2, reset), (4, slow)] {
+        service.now = secs(second);
+        let probe = service.ask(&REPEATABLE).expect("an endpoint");
+        assert!(probe.is_probe());
+        probe.done(end, service.now);
+        assert!(!service.probe("orders-3"), "the next one waits");
+    }
+    service.now = secs(6);
+    let probe = service.ask(&REPEATABLE).expect("an endpoint");
+    probe.overdue(service.now);
+    probe.done(Outcome::Success { latency: Duration::from_millis(1) }, service.now);
+    assert!(!service.probe("orders-3"), "what was overdue has failed, whatever came after");
+}
+
+#[test]
+fn an_endpoint_that_owes_answers_and_gives_none_is_taken_out() {
+    let mut service = Service::new(config(Balance::LeastRequests), 4);
+    service.answer_everywhere(100, Duration::from_millis(10));
+    let whole = Ask { is_whole: true, ..Ask::default() };
+    let held: Vec<Lease> = (0..20).map(|_| service.ask(&whole).expect("an endpoint")).collect();
+    let (silent, others): (Vec<Lease>, Vec<Lease>) =
+        held.into_iter().partition(|lease| &**lease.endpoint().name() == "orders-2");
+    assert!(!silent.is_empty(), "requests were spread");
+    let begun = service.now;
+    for wait_ms in [100, 200, 300] {
+        service.now = begun + Duration::from_millis(wait_ms);
+        for lease in &others {
+            lease.endpoint().request_is_whole(service.now);
+            lease.endpoint().request_is_answered(true, service.now);
+        }
+        service.upstream.attend(service.now);
+        assert_eq!(silent[0].endpoint().is_out(), wait_ms == 300, "after {wait_ms} ms");
+    }
+    drop(others);
+    assert_eq!(service.names().len(), 3);
+}
+
+#[test]
+fn when_all_are_silent_none_is_taken_out() {
+    let mut service = Service::new(config(Balance::LeastRequests), 4);
+    service.answer_everywhere(100, Duration::from_millis(10));
+    let whole = Ask { is_whole: true, ..Ask::default() };
+    let held: Vec<Lease> = (0..4).map(|_| service.ask(&whole).expect("an endpoint")).collect();
+    service.now += Duration::from_secs(9);
+    service.upstream.attend(service.now);
+    assert!(held.iter().all(|lease| !lease.endpoint().is_out()));
+}
+
+#[test]
+fn an_endpoint_that_waits_for_its_client_owes_nothing() {
+    let mut service = Service::new(config(Balance::LeastRequests), 4);
+    service.answer_everywhere(100, Duration::from_millis(10));
+    let uploading = service.pick();
+    service.now += Duration::from_secs(9);
+    service.upstream.attend(service.now);
+    assert!(!uploading.endpoint().is_out());
+    uploading.sent(service.now);
+    service.now += Duration::from_millis(300);
+    service.upstream.attend(service.now);
+    assert!(uploading.endpoint().is_out(), "now it does");
+}
+
+#[test]
+fn an_endpoint_three_times_as_slow_as_its_neighbours_is_taken_out() {
+    let mut service = Service::new(config(Balance::LeastRequests), 4);
+    for (name, millis) in [("orders-0", 50), ("orders-1", 60), ("orders-2", 55), ("orders-3", 300)] {
+        service.answer(name, 10, Duration::from_millis(millis));
+    }
+    service.now += Duration::from_millis(100);
+    service.upstream.attend(service.now);
+    assert_eq!(service.names(), ["orders-0", "orders-1", "orders-2"]);
+}
+
+#[test]
+fn where_a_hash_decides_nobody_is_slow_by_comparison() {
+    let mut service = Service::new(config(Balance::Hash), 2);
+    service.answer("orders-0", 10, Duration::from_millis(50));
+    service.answer("orders-1", 10, Duration::from_millis(900));
+    service.now += Duration::from_millis(100);
+    service.upstream.attend(service.now);
+    assert_eq!(service.names().len(), 2, "what is asked of them differs");
+}
+
+#[test]
+fn an_endpoint_that_fails_at_once_is_no_idle_one() {
+    let off = Config { ejection: None, ..config(Balance::LeastRequests) };
+    let mut service = Service::new(off, 2);
+    service.fail("orders-1", 50);
+    let held: Vec<Lease> = (0..20).map(|_| service.pick()).collect();
+    assert!(held.iter().all(|lease| &**lease.endpoint().name() == "orders-0"));
+    service.now += Duration::from_secs(10);
+    assert_eq!(&**service.pick().endpoint().name(), "orders-1", "in the end it is tried again");
 }
 
 #[test]
@@ -265,7 +412,8 @@ fn switching_ejection_off_readmits_all() {
     service.upstream.apply(off, START).expect("a fine configuration");
     assert_eq!(service.names().len(), 4);
     service.fail("orders-3", 50);
-    assert_eq!(service.names().len(), 4);
+    service.now = secs(10);
+    assert_eq!(service.names().len(), 4, "it is avoided for a while, and no longer");
 }
 
 #[test]
@@ -550,7 +698,7 @@ fn while_endpoints_are_replaced_every_pick_finds_one_and_no_drained_one_gets_a_r
             upstream.publish(&[member(number)], START);
             runtime.block_on(upstream.wait_idle(old.name()));
             // A pick may still count itself in for a moment, but it sees that it came too late and leaves.
-            assert_eq!(old.begin_request(), Err(Refusal::Closed));
+            assert_eq!(old.begin_request(true, START), Err(Refusal::Closed));
         }
     });
 }
@@ -612,7 +760,7 @@ impl Service {
                 let name = lease.endpoint().name();
                 let of =
                     open.iter().find(|report| report.name == *name).expect("only open endpoints are picked");
-                assert!(is_well(of) || self.upstream.is_panicking(), "{of:?}");
+                assert!(is_well(of) || lease.is_probe() || self.upstream.is_panicking(), "{of:?}");
             }
             Err(why) => assert!(open.is_empty(), "{why}"),
         }
