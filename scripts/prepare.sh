@@ -10,9 +10,8 @@ cd "$(dirname "$0")/.."
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" # Debian keeps nginx and haproxy where only root looks
 VENV=target/venv
 PYTHON_NEEDED='import websockets, grpc, prometheus_client, aiosmtpd
-import opentelemetry.exporter.otlp.proto.http, opentelemetry.exporter.otlp.proto.grpc'
-BROWSER=target/browser
-BROWSER_TESTS=crates/terrace/tests/browser
+import opentelemetry.exporter.otlp.proto.http, opentelemetry.exporter.otlp.proto.grpc
+import jwt, authlib, cryptography'
 
 say() { printf '%s\n' "$*"; }
 fail() {
@@ -112,22 +111,23 @@ prepare_python() {
     if [ -x $VENV/bin/python ] && $VENV/bin/python -c "$PYTHON_NEEDED" 2>/dev/null; then
         return 0
     fi
-    say "installing Python packages into $VENV: websockets grpcio prometheus-client opentelemetry aiosmtpd"
+    say "installing Python packages into $VENV: websockets grpcio prometheus-client opentelemetry aiosmtpd PyJWT Authlib"
     "$(python)" -m venv --clear $VENV
     $VENV/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: \
         'websockets>=12,<17' 'grpcio>=1.60,<2' 'prometheus-client>=0.20,<1' 'aiosmtpd>=1.4,<2' \
         'opentelemetry-sdk>=1.25,<2' 'opentelemetry-exporter-otlp-proto-http>=1.25,<2' \
-        'opentelemetry-exporter-otlp-proto-grpc>=1.25,<2'
+        'opentelemetry-exporter-otlp-proto-grpc>=1.25,<2' \
+        'PyJWT>=2.8,<3' 'Authlib>=1.4,<2' 'cryptography>=42'
 }
 
-# What drives the dashboard in the browser. The versions are pinned in package.json, and neither has dependencies.
-prepare_browser() {
-    if cmp -s $BROWSER_TESTS/package.json $BROWSER/package.json && [ -d $BROWSER/node_modules ]; then
+# Packages of npm that tests use: the folder under target/, and the folder of tests whose package.json pins them.
+prepare_npm() {
+    if cmp -s "$2/package.json" "$1/package.json" && [ -d "$1/node_modules" ]; then
         return 0
     fi
-    say "installing packages of npm into $BROWSER: playwright-core axe-core"
-    rm -rf $BROWSER && mkdir -p $BROWSER && cp $BROWSER_TESTS/package.json $BROWSER/package.json.new
-    (cd $BROWSER && mv package.json.new package.json &&
+    say "installing packages of npm into $1: $(sed -n 's/^    "\(.*\)": ".*/\1/p' "$2/package.json" | tr '\n' ' ')"
+    rm -rf "$1" && mkdir -p "$1" && cp "$2/package.json" "$1/package.json.new"
+    (cd "$1" && mv package.json.new package.json &&
         npm install --silent --no-package-lock --no-audit --no-fund --ignore-scripts --omit=optional)
 }
 
@@ -142,5 +142,6 @@ missing=$(missing_packages "$what")
 missing=$(missing_packages "$what")
 [ -z "$missing" ] || fail "still missing after the installation: $missing"
 [ "$what" = demo ] || prepare_python
-[ "$what" = demo ] || prepare_browser
+[ "$what" = demo ] || prepare_npm target/browser crates/terrace/tests/browser
+[ "$what" = demo ] || prepare_npm target/tokens crates/auth/tests/tokens
 say "everything needed for '$what' is installed"
