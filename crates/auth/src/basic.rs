@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
     use crate::users::tests::{ARGON2, BCRYPT};
-    use crate::{Auth, CacheBounds, Decision, Gate, GateConfig, MethodConfig, Now};
+    use crate::{Auth, Decision, Gate, GateConfig, MethodConfig, Now};
 
     const WALL: Duration = Duration::from_secs(1_800_000_000);
 
@@ -140,9 +140,9 @@ mod tests {
     async fn with_gate<F: Future<Output = ()>>(test: impl FnOnce(Arc<Gate>) -> F) {
         let text = format!("ann:{ARGON2}:admin\nbob:{BCRYPT}\n");
         let users = Users::parse("staff", &text).expect("a list");
-        let (auth, task) = Auth::new(CacheBounds::default(), 2);
+        let (auth, task) = Auth::unseen(2);
         let config = GateConfig { methods: vec![MethodConfig::Basic(users)], ..GateConfig::default() };
-        let gate = auth.gate(&config);
+        let gate = auth.gate(&config).expect("a gate");
         let (drainer, drain) = drain::channel();
         let working = tokio::spawn(task.run(drain));
         test(gate).await;

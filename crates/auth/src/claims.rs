@@ -17,6 +17,9 @@ const BOUNDS: json::Bounds = json::Bounds { depth_max: 12, values_max: 2048 };
 /// Dates are kept below this, some 30,000 years after 1970, so that leeway can be added to any.
 const SECONDS_MAX: f64 = 1e12;
 
+/// All that a token claims, by its name.
+pub(crate) type Claims = Map<String, Value>;
+
 /// What a token must claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Expected {
@@ -31,44 +34,48 @@ pub(crate) struct Expected {
 }
 
 /// Why a token's claims do not do. The texts are for the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClaimsError {
-    #[error("the token's claims are no JSON object with each name once")]
     Json,
-    #[error("the token's issuer is not one of this route's")]
     Issuer,
-    #[error("the token is meant for somebody else")]
     Audience,
-    #[error("the token does not say when it expires")]
     NoExpiry,
-    #[error("a date in the token is no number")]
     Date,
-    #[error("the token has expired")]
     Expired,
-    #[error("the token is not valid yet")]
     TooEarly,
-    #[error("a claim of the token is not of the kind that it has to be")]
     Kind,
-    #[error("the token claims too many roles or scopes")]
     TooMany,
 }
 
+impl ClaimsError {
+    /// What the client is told.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Json => "the token's claims are no JSON object with each name once",
+            Self::Issuer => "the token's issuer is not one of this route's",
+            Self::Audience => "the token is meant for somebody else",
+            Self::NoExpiry => "the token does not say when it expires",
+            Self::Date => "a date in the token is no number",
+            Self::Expired => "the token has expired",
+            Self::TooEarly => "the token is not valid yet",
+            Self::Kind => "a claim of the token is not of the kind that it has to be",
+            Self::TooMany => "the token claims too many roles or scopes",
+        }
+    }
+}
+
 /// Reads claims, and believes nothing of them.
-pub(crate) fn parse(payload: &[u8]) -> Result<Map<String, Value>, ClaimsError> {
+pub(crate) fn parse(payload: &[u8]) -> Result<Claims, ClaimsError> {
     json::object(payload, BOUNDS).ok_or(ClaimsError::Json)
 }
 
 /// Who the claims say issued them, so that their checker can be found. It is a claim like any other until that has checked it.
-pub(crate) fn issuer(claims: &Map<String, Value>) -> Option<&str> {
+pub(crate) fn issuer(claims: &Claims) -> Option<&str> {
     claims.get("iss").and_then(Value::as_str)
 }
 
 /// Holds claims against what is expected, at `wall` since 1970, and says who it is. Their signature must have been checked.
-pub(crate) fn identify(
-    claims: Map<String, Value>,
-    expected: &Expected,
-    wall: Duration,
-) -> Result<Identity, ClaimsError> {
+pub(crate) fn identify(claims: Claims, expected: &Expected, wall: Duration) -> Result<Identity, ClaimsError> {
     if issuer(&claims) != Some(&expected.issuer) {
         return Err(ClaimsError::Issuer);
     }
@@ -99,11 +106,7 @@ fn check_audience(claimed: Option<&Value>, expected: Option<&[String]>) -> Resul
 }
 
 /// `exp`, `nbf` and `iat` (RFC 7519 sections 4.1.4 to 4.1.6); the moment from which on the token is no good, leeway included.
-fn check_dates(
-    claims: &Map<String, Value>,
-    leeway: Duration,
-    wall: Duration,
-) -> Result<Duration, ClaimsError> {
+fn check_dates(claims: &Claims, leeway: Duration, wall: Duration) -> Result<Duration, ClaimsError> {
     let expires = date(claims.get("exp"))?.ok_or(ClaimsError::NoExpiry)? + leeway;
     if expires <= wall {
         return Err(ClaimsError::Expired);

@@ -22,13 +22,14 @@ use terrace_http::RequestHead;
 use crate::auth::Shared;
 use crate::basic::BasicMethod;
 use crate::cache::{Keep, Owner, Place};
-use crate::forward::{self, Source};
+use crate::forward::{self, ForwardError, Source};
 use crate::identity::{Identity, Method};
+use crate::issuer::IssuerError;
 use crate::keys::{KeyConfig, KeyMethod};
 use crate::proof::{NoProof, Proof};
 use crate::refusal::{Refusal, Refused, Why};
-use crate::rules::Rule;
-use crate::token::{self, Tokens};
+use crate::rules::{Rule, RuleError};
+use crate::token::{self, TokenConfig, Tokens};
 use crate::users::Users;
 
 /// One policy of who may pass.
@@ -58,11 +59,31 @@ impl Default for GateConfig {
     }
 }
 
+/// Methods of one policy.
+const METHODS_MAX: usize = 16;
+
+/// Why a policy cannot be; the file's to put right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// Nobody can prove anything, or there are too many ways to.
+    #[error("a policy of who may pass needs 1 to {METHODS_MAX} methods")]
+    Methods,
+    /// Its rule.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// What is to be told.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
+    /// An issuer.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+}
+
 /// One way to prove who one is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MethodConfig {
     /// By a token that an issuer signed.
-    Token(token::Config),
+    Token(TokenConfig),
     /// By an API key of ours. It stands before tokens, since both may be in one place and only keys are told by their
     /// beginning.
     Key(KeyConfig),
@@ -166,12 +187,12 @@ enum Means {
 }
 
 impl Means {
-    fn build(config: &MethodConfig, shared: &Arc<Shared>) -> Self {
-        match config {
-            MethodConfig::Token(config) => Self::Token(Tokens::build(config, shared)),
+    fn build(config: &MethodConfig, shared: &Arc<Shared>) -> Result<Self, BuildError> {
+        Ok(match config {
+            MethodConfig::Token(config) => Self::Token(Tokens::build(config, shared)?),
             MethodConfig::Key(config) => Self::Key(KeyMethod::build(config)),
             MethodConfig::Basic(users) => Self::Basic(BasicMethod::build(users, shared)),
-        }
+        })
     }
 
     fn method(&self) -> Method {
@@ -218,9 +239,17 @@ pub struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn build(number: u32, config: GateConfig, shared: Arc<Shared>) -> Self {
-        let means = config.methods.iter().map(|method| Means::build(method, &shared)).collect();
-        Self { number, config, means, shared }
+    pub(crate) fn build(number: u32, config: GateConfig, shared: Arc<Shared>) -> Result<Self, BuildError> {
+        if config.methods.is_empty() || config.methods.len() > METHODS_MAX {
+            return Err(BuildError::Methods);
+        }
+        if let Some(rule) = &config.require {
+            rule.check()?;
+        }
+        config.forward.iter().try_for_each(|(name, _)| forward::check_header(name))?;
+        let means = config.methods.iter().map(|method| Means::build(method, &shared));
+        let means = means.collect::<Result<_, _>>()?;
+        Ok(Self { number, config, means, shared })
     }
 
     /// What it was made from.

@@ -1,36 +1,68 @@
-//! Proof by a token that an issuer signed.
+//! Proof by a token that an issuer signed: the token is found in its place, and its issuer among those of the policy.
+//!
+//! Which issuer checks a token is taken from what the token says, before anything of it is known to be true. That is safe since each
+//! issuer checks it with its own keys, its own algorithms and its own name: whoever lies about the issuer is checked by the wrong one.
 
 use std::sync::Arc;
 
 use crate::auth::Shared;
+use crate::claims;
 use crate::gate::{Asked, Checked, Moment};
+use crate::issuer::{Issuer, IssuerConfig, IssuerError, refused};
+use crate::jose::compact::Compact;
 use crate::proof::{NoProof, Place, Proof};
 use crate::refusal::{Refused, challenge as challenge_of};
 
 /// Tokens of which issuers, and where they are.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Config {
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TokenConfig {
     /// Where a request carries it.
     pub place: Place,
+    /// Whose tokens are taken; each has a name of its own.
+    pub issuers: Vec<IssuerConfig>,
 }
 
 /// The method, ready.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     place: Place,
+    issuers: Vec<Issuer>,
+    shared: Arc<Shared>,
 }
 
 impl Tokens {
-    pub(crate) fn build(config: &Config, _shared: &Arc<Shared>) -> Self {
-        Self { place: config.place.clone() }
+    pub(crate) fn build(config: &TokenConfig, shared: &Arc<Shared>) -> Result<Self, IssuerError> {
+        let issuers = config.issuers.iter().map(|config| Issuer::build(config, shared));
+        Ok(Self {
+            place: config.place.clone(),
+            issuers: issuers.collect::<Result<_, _>>()?,
+            shared: Arc::clone(shared),
+        })
     }
 
     pub(crate) fn find<'a>(&self, asked: &Asked<'a>) -> Result<Proof<'a>, NoProof> {
         self.place.find(&asked.head.fields).map(Proof::Sealed)
     }
 
-    pub(crate) fn check(&self, _token: &[u8], _at: Moment) -> Checked {
-        Checked::Refused(Refused::invalid("the token's issuer is not one of this route's", ""))
+    pub(crate) fn check(&self, token: &[u8], at: Moment) -> Checked {
+        let read = match Compact::parse(token) {
+            Ok(read) => read,
+            Err(error) => return Checked::Refused(Refused::invalid(error.reason(), "")),
+        };
+        let claims = match claims::parse(&read.payload) {
+            Ok(claims) => claims,
+            Err(error) => return Checked::Refused(refused(error)),
+        };
+        let named = claims::issuer(&claims).unwrap_or_default();
+        match self.issuers.iter().find(|issuer| issuer.name() == named) {
+            // Until its signature is checked, nothing of it is believed but whom to ask.
+            Some(issuer) => issuer.check(token, &read, claims, at, &self.shared.desk),
+            None => {
+                let named: String = named.chars().take(200).collect();
+                let reason = claims::ClaimsError::Issuer.reason();
+                Checked::Refused(Refused::invalid(reason, format!("it says {named:?}")))
+            }
+        }
     }
 }
 

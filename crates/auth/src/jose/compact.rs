@@ -12,26 +12,34 @@ const KID_BYTES_MAX: usize = 512;
 const HEADER_BOUNDS: json::Bounds = json::Bounds { depth_max: 4, values_max: 64 };
 
 /// Why a token is none; the client's to put right. The texts are for the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CompactError {
-    #[error("the token is not one of three parts")]
     Parts,
-    #[error("encrypted tokens are not taken")]
     Encrypted,
-    #[error("the token is too long")]
     TooLong,
-    #[error("the token is not in base64url")]
     Base64,
-    #[error("the token's header is no JSON object with each name once")]
     Header,
-    #[error("the token names no algorithm that is taken")]
     Algorithm,
-    #[error("the token needs an extension that is not known")]
     Critical,
-    #[error("the token's kid is not usable")]
     Kid,
-    #[error("the token is of another kind")]
     Kind,
+}
+
+impl CompactError {
+    /// What the client is told.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Parts => "the token is not one of three parts",
+            Self::Encrypted => "encrypted tokens are not taken",
+            Self::TooLong => "the token is too long",
+            Self::Base64 => "the token is not in base64url",
+            Self::Header => "the token's header is no JSON object with each name once",
+            Self::Algorithm => "the token names no algorithm that is taken",
+            Self::Critical => "the token needs an extension that is not known",
+            Self::Kid => "the token's kid is not usable",
+            Self::Kind => "the token is of another kind",
+        }
+    }
 }
 
 /// A token, none of which is known to be true yet.

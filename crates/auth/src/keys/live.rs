@@ -17,10 +17,11 @@ use terrace_instruments::{Event, Level, Log};
 use terrace_runtime::clock;
 use terrace_runtime::drain::Drain;
 
-use super::file::{KeyFileError, KeyStore, Mark, Used};
+use super::file::{KeyFileError, KeyStore, Used};
 use super::record::{KeyRecord, NewKey};
 use super::text::{self, Hash, Id, KeyText, NotAKey};
 use crate::cache::{Generation, Since};
+use crate::files::Mark;
 use crate::identity::{Identity, Method};
 use crate::secret::is_same;
 
@@ -233,7 +234,7 @@ impl Shared {
         // Before reading: what changes meanwhile differs from this mark, and is read once more.
         let before = std::mem::replace(&mut *mark, self.store.mark());
         let read = self.store.read();
-        if matches!(read, Err(KeyFileError::Io { .. })) {
+        if matches!(read, Err(KeyFileError::File(_))) {
             *mark = before;
         }
         let table = self.table_of(read?)?;

@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
     use crate::keys::{KeyText, NewKey};
-    use crate::{Auth, CacheBounds, Decision, Gate, GateConfig, MethodConfig, Now};
+    use crate::{Auth, Decision, Gate, GateConfig, MethodConfig, Now};
 
     fn asked(gate: &Gate, name: &str, value: &str) -> Decision {
         let mut head = RequestHead::new();
@@ -120,9 +120,10 @@ mod tests {
         let new = NewKey { name: "x".to_owned(), roles: vec!["a".to_owned()], ..NewKey::default() };
         let (key, _) = keys.create(new).expect("made");
         let method = Config { keys: keys.clone(), header: Some("X-Api-Key".to_owned()) };
-        let (auth, _task) = Auth::new(CacheBounds::default(), 1);
-        let gate =
-            auth.gate(&GateConfig { methods: vec![MethodConfig::Key(method)], ..GateConfig::default() });
+        let (auth, _task) = Auth::unseen(1);
+        let gate = auth
+            .gate(&GateConfig { methods: vec![MethodConfig::Key(method)], ..GateConfig::default() })
+            .expect("a gate");
         let bearer = format!("Bearer {}", key.reveal());
         for _ in 0..2 {
             for (name, value) in [("X-Api-Key", key.reveal()), ("authorization", &bearer)] {
