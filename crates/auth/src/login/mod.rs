@@ -1,0 +1,4 @@
+//! Logins of people with their browser (OpenID Connect).
+
+mod cookies;
+mod place;
