@@ -49,7 +49,7 @@ pub(crate) struct Since {
 }
 
 impl Since {
-    fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.generation.0.load(Ordering::Acquire) == self.at
     }
 }

@@ -22,6 +22,13 @@ pub(crate) struct Discovered {
     pub(crate) token: Option<String>,
     pub(crate) introspect: Option<String>,
     pub(crate) end_session: Option<String>,
+    pub(crate) userinfo: Option<String>,
+    /// Where tokens are given back (RFC 7009).
+    pub(crate) revoke: Option<String>,
+    /// Whether clients say who they are in the form alone, not by `Authorization` (RFC 8414 section 2).
+    pub(crate) wants_secret_in_form: bool,
+    /// Whether whoever comes back from it says from which issuer (RFC 9207 section 3).
+    pub(crate) names_itself: bool,
 }
 
 /// Why nothing can be fetched from an issuer. None of it is for a client.
@@ -87,7 +94,23 @@ fn read(issuer: &str, text: &[u8]) -> Result<Discovered, FetchError> {
         token: endpoint("token_endpoint"),
         introspect: endpoint("introspection_endpoint"),
         end_session: endpoint("end_session_endpoint"),
+        userinfo: endpoint("userinfo_endpoint"),
+        revoke: endpoint("revocation_endpoint"),
+        wants_secret_in_form: wants_secret_in_form(&document),
+        names_itself: document.get("authorization_response_iss_parameter_supported")
+            == Some(&Value::Bool(true)),
     })
+}
+
+/// Where nothing is said, `Authorization` is taken.
+fn wants_secret_in_form(document: &Map<String, Value>) -> bool {
+    match document.get("token_endpoint_auth_methods_supported") {
+        Some(Value::Array(methods)) => {
+            let has = |name: &str| methods.iter().any(|method| method == name);
+            has("client_secret_post") && !has("client_secret_basic")
+        }
+        _ => false,
+    }
 }
 
 /// An address that may be gone to: by TLS, if the issuer is.
