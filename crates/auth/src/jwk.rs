@@ -22,6 +22,8 @@ const SET_BOUNDS: json::Bounds = json::Bounds { depth_max: 6, values_max: 64 * K
 /// 2048 bits: less is refused by RFC 7518 section 3.3.
 const MODULUS_BYTES_MIN: usize = 256;
 const MODULUS_BYTES_MAX: usize = 1024;
+/// More bytes are not missing in front of a coordinate, but for one in four billion.
+const ZEROS_MAX: usize = 4;
 /// Exponents below 65,537 have been the ground of forgeries, and FIPS 186-5 section A.1.1 has none.
 const EXPONENT_MIN: u64 = 65_537;
 /// A larger one makes each check slow; ring takes none above 33 bits.
@@ -204,14 +206,21 @@ fn without_zeros(number: &[u8]) -> &[u8] {
     &number[zeros..]
 }
 
-/// RFC 7518 section 6.2.1: both coordinates have the full size of the field. A point that is not on its curve is refused by
-/// ring at each check, so that such a key vouches for nothing.
+/// RFC 7518 section 6.2.1. A point that is not on its curve is refused by ring at each check, so that such a key vouches for
+/// nothing.
 fn coordinates(key: &Map<String, Value>, bytes_each: usize) -> Result<Box<[u8]>, KeyError> {
-    let (x, y) = (bytes(key, "x")?, bytes(key, "y")?);
-    if x.len() != bytes_each || y.len() != bytes_each {
-        return Err(KeyError::Malformed);
+    let mut point = vec![4];
+    for name in ["x", "y"] {
+        let number = bytes(key, name)?;
+        // Each has the full size of the field; but some (Authlib) leave out zeros in front, and it is the same number.
+        let zeros = bytes_each.checked_sub(number.len()).ok_or(KeyError::Malformed)?;
+        if zeros > ZEROS_MAX {
+            return Err(KeyError::Malformed);
+        }
+        point.resize(point.len() + zeros, 0);
+        point.extend(number);
     }
-    Ok([&[4], x.as_slice(), &y].concat().into())
+    Ok(point.into())
 }
 
 /// RFC 8037 section 2.

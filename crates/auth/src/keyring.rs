@@ -90,13 +90,24 @@ pub(crate) struct Keyring {
 struct Line {
     /// Somebody wants the keys now, or the ring has ended.
     wanted: Notify,
-    /// Counts the answers to that: fetches that ended, and wishes that came too soon.
-    ended: watch::Sender<u64>,
+    /// What came of it.
+    told: watch::Sender<Told>,
+    /// Fetches that have begun.
+    begun: AtomicU64,
     /// When the last fetch began: nanoseconds since the clock's start, plus one.
     begun_ns: AtomicU64,
     is_under_way: AtomicBool,
     has_failed: AtomicBool,
     waiting: AtomicUsize,
+}
+
+/// What whoever waits is told.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    /// Fetches that have ended.
+    ended: u64,
+    /// Wishes that came too soon after the last fetch.
+    too_soon: u64,
 }
 
 struct Meters {
@@ -262,12 +273,16 @@ impl Keyring {
     /// Asks for the keys to be fetched, and waits for what comes of it.
     async fn wait(&self) -> Result<(), Refused> {
         let _place = Waiting::take(&self.line.waiting)?;
-        let mut ended = self.line.ended.subscribe();
+        let mut told = self.line.told.subscribe();
+        let Told { too_soon, .. } = *told.borrow_and_update();
+        // One that is under way may have had its answer before the key was there.
+        let begun = self.line.begun.load(Ordering::Acquire);
         self.line.wanted.notify_one();
-        // The document and the keys take a timeout each.
-        let patience = 2 * self.config.pace.timeout + Duration::from_secs(1);
-        match tokio::time::timeout(patience, ended.changed()).await {
-            Ok(_ended) => Ok(()),
+        // The document and the keys take a timeout each, and one fetch may have to end before.
+        let patience = 4 * self.config.pace.timeout + Duration::from_secs(1);
+        let came = told.wait_for(|told| told.ended > begun || told.too_soon != too_soon);
+        match tokio::time::timeout(patience, came).await {
+            Ok(_told) => Ok(()),
             Err(_elapsed) => Err(self.silent()),
         }
     }
@@ -323,7 +338,8 @@ impl Line {
     fn new() -> Self {
         Self {
             wanted: Notify::new(),
-            ended: watch::Sender::new(0),
+            told: watch::Sender::new(Told::default()),
+            begun: AtomicU64::new(0),
             begun_ns: AtomicU64::new(0),
             // The first fetch begins as soon as the task does.
             is_under_way: AtomicBool::new(true),
@@ -340,17 +356,19 @@ impl Line {
     fn begin(&self, now: Duration) {
         let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX - 1);
         self.begun_ns.store(now_ns + 1, Ordering::Release);
+        self.begun.fetch_add(1, Ordering::AcqRel);
         self.is_under_way.store(true, Ordering::Release);
     }
 
     fn end(&self, has_failed: bool) {
         self.has_failed.store(has_failed, Ordering::Release);
         self.is_under_way.store(false, Ordering::Release);
-        self.answer();
+        self.told.send_modify(|told| told.ended += 1);
     }
 
-    fn answer(&self) {
-        self.ended.send_modify(|count| *count += 1);
+    /// Whoever waits shall look again, and find what is there.
+    fn too_soon(&self) {
+        self.told.send_modify(|told| told.too_soon += 1);
     }
 }
 
@@ -383,8 +401,7 @@ async fn rest(ring: &Weak<Keyring>, line: &Line, schedule: &Schedule) {
                 if ring.strong_count() == 0 || schedule.may_hurry(clock::now()) {
                     return;
                 }
-                // Too soon: whoever waits shall look again, and find what is there.
-                line.answer();
+                line.too_soon();
             }
         }
     }
