@@ -77,7 +77,8 @@ pub(crate) async fn get(client: &Client, url: &str, timeout: Duration) -> Result
     }
 }
 
-fn read(issuer: &str, text: &[u8]) -> Result<Discovered, FetchError> {
+/// Reads what an issuer of that name says of itself.
+pub(crate) fn read(issuer: &str, text: &[u8]) -> Result<Discovered, FetchError> {
     if text.len() > DOCUMENT_BYTES_MAX {
         return Err(FetchError::Document);
     }

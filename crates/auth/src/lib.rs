@@ -17,6 +17,8 @@ mod files;
 mod flights;
 mod form;
 mod forward;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod guesses;
 mod identity;
