@@ -6,8 +6,10 @@
 //! 4. a redirect to HTTPS, where the listener is there for nothing else
 //! 5. the table finds the route
 //! 6. [`guards`] is the list of what stands before the route's action
-//! 7. the route's action: a redirect, a fixed answer, or a service
-//! 8. for a service, the body's declared length is held against its bound, the path changed, and [`forward`] sends it
+//! 7. what operators broke on purpose goes wrong ([`fault`])
+//! 8. the route's action: a redirect, a fixed answer, or a service, which [`choose`] may choose
+//! 9. for a service, the body's declared length is held against its bound, the path changed, and [`forward`] sends it; and
+//!    [`mirror`] a copy elsewhere
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -22,15 +24,20 @@ use terrace_route::{Match, Rewrite, Strip};
 use terrace_wire::WireError;
 
 use crate::challenge::Question;
+use crate::choose;
 use crate::client::{self, Connected};
 use crate::config::{Action, Policy, Purpose, Service, Target};
 use crate::core::Core;
+use crate::cors;
 use crate::exchange::{After, Exchange};
+use crate::fault;
+use crate::fields;
 use crate::forward;
 use crate::guards::{self, Guards, Passed};
 use crate::hop::{self, Asked};
 use crate::journal::Journal;
 use crate::metrics::ServiceMetrics;
+use crate::mirror::{self, Mirror};
 use crate::problem::{Fault, Problem};
 use crate::snapshot::{ListenerView, Route, Snapshot};
 
@@ -65,7 +72,6 @@ pub(crate) enum Ending {
     /// Terrace answers in its place.
     Problem(Problem),
     /// A step answers in the place of what follows it, and nothing is wrong.
-    #[expect(dead_code, reason = "the first step that answers removes this line")]
     Answer(Box<(ResponseHead, Bytes)>),
     /// The client went away, or can be told nothing any more.
     Gone(&'static str),
@@ -127,7 +133,10 @@ async fn walk<'a>(
     }
     let (route, found) = find_route(way, request.exchange.head, journal)?;
     if let Some(guards) = &route.guards {
-        guards::pass(way, guards, request, journal).await?;
+        guards::pass(way, guards, found.as_ref(), request, journal).await?;
+    }
+    if route.faults.is_set() {
+        Box::pin(fault::inject_leased(&route.faults, request, journal)).await?;
     }
     match &route.action {
         Action::Redirect { to, status } => {
@@ -140,8 +149,17 @@ async fn walk<'a>(
             head.fields.append_known(Known::ContentType, content_type.as_bytes());
             answer(way, request, journal, &mut head, body.clone()).await
         }
-        Action::Forward { split, targets, strip, rewrite } => {
-            let target = *split.pick(terrace_runtime::random::u64());
+        Action::Forward { split, targets, choosing, mirror, strip, rewrite } => {
+            let target = match choosing {
+                None => *split.pick(terrace_runtime::random::u64()),
+                Some(choosing) => choose::target(way, (choosing, &route.sides), request, journal),
+            };
+            let to = Towards::of(way.snapshot, route, targets, target);
+            if let Some(changes) = to.guards.and_then(|guards| guards.fields.as_ref()) {
+                let service = Some(to.service.name.as_str());
+                let told = fields::Told { found: found.as_ref(), route: journal.route_name(), service };
+                fields::name_service(told, changes, request)?;
+            }
             hold_against_bound(&targets[target].policy, request.exchange.length)?;
             let head = &mut *request.exchange.head;
             if !targets[target].policy.request_id {
@@ -151,10 +169,30 @@ async fn walk<'a>(
                 journal.keep_target(head);
                 change_path(head, strip.as_ref(), rewrite.as_ref(), found.as_ref())?;
             }
-            let to = Towards::of(way.snapshot, route, targets, target);
-            forward::forward(way, request, to, journal).await
+            match (mirror, &route.mirror) {
+                (Some(mirror), Some(ready)) => {
+                    Box::pin(forward_mirrored(way, (mirror, ready), request, to, journal)).await
+                }
+                _ => forward::forward(way, request, to, journal).await,
+            }
         }
     }
+}
+
+/// Sends the request to the service, and when that is over, if it was drawn, a copy of it elsewhere.
+async fn forward_mirrored<'a>(
+    way: Way<'a>,
+    mirror: (&Mirror, &mirror::Ready),
+    request: &mut Request<'_, '_>,
+    to: Towards<'a>,
+    journal: &mut Journal<'a>,
+) -> Result<After, Ending> {
+    let pending = mirror::prepare(mirror, journal.route_name(), request, journal);
+    let ended = forward::forward(way, request, to, journal).await;
+    if let Some(pending) = pending {
+        mirror::send(way, mirror, *pending, request.client, journal);
+    }
+    ended
 }
 
 /// Tells an authority that a certificate may be issued for this host (RFC 8555 section 8.3).
@@ -256,6 +294,13 @@ fn find_route<'a>(
         return Ok((route, None));
     }
     let seen = Seen(head);
+    if let Some(method) = cors::asked_method(head)
+        && let Some((route, found)) = snapshot.find(way.listener.table, &Meant { seen: &seen, method })
+        && route.guards.as_ref().is_some_and(|guards| guards.cors.is_some())
+    {
+        journal.routed(route);
+        return Ok((route, Some(found)));
+    }
     if let Some((route, found)) = snapshot.find(way.listener.table, &seen) {
         journal.routed(route);
         return Ok((route, Some(found)));
@@ -389,6 +434,34 @@ impl terrace_route::Request for Seen<'_> {
 
     fn header(&self, name_lower: &str) -> Option<&[u8]> {
         self.0.fields.named(name_lower.as_bytes())
+    }
+}
+
+/// A browser's question beforehand, as the request that it is about.
+struct Meant<'a> {
+    seen: &'a Seen<'a>,
+    method: &'a str,
+}
+
+impl terrace_route::Request for Meant<'_> {
+    fn method(&self) -> &str {
+        self.method
+    }
+
+    fn host(&self) -> &str {
+        self.seen.host()
+    }
+
+    fn path(&self) -> &str {
+        self.seen.path()
+    }
+
+    fn query(&self) -> Option<&str> {
+        self.seen.query()
+    }
+
+    fn header(&self, name_lower: &str) -> Option<&[u8]> {
+        self.seen.header(name_lower)
     }
 }
 

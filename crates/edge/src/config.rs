@@ -11,7 +11,9 @@ use terrace_route::{Conditions, Pattern, Redirect, Rewrite, Split, Strip};
 use terrace_upstream::Upstream;
 
 use crate::challenge::Issuer;
+use crate::choose::Choosing;
 use crate::guards::Guards;
+use crate::mirror::Mirror;
 use crate::tls;
 
 /// Everything the edge serves, replaced whole by a reload.
@@ -91,6 +93,24 @@ impl Network {
     #[must_use]
     pub fn new(address: IpAddr, prefix_bits: u8) -> Self {
         Self { address: address.to_canonical(), prefix_bits }
+    }
+
+    /// Its first and its last address.
+    pub(crate) fn bounds(&self) -> (IpAddr, IpAddr) {
+        match self.address {
+            IpAddr::V4(address) => {
+                let bits = u32::from(self.prefix_bits).min(32);
+                let rest = u32::MAX.checked_shr(bits).unwrap_or(0);
+                let first = address.to_bits() & !rest;
+                (IpAddr::V4(first.into()), IpAddr::V4((first | rest).into()))
+            }
+            IpAddr::V6(address) => {
+                let bits = u32::from(self.prefix_bits).min(128);
+                let rest = u128::MAX.checked_shr(bits).unwrap_or(0);
+                let first = address.to_bits() & !rest;
+                (IpAddr::V6(first.into()), IpAddr::V6((first | rest).into()))
+            }
+        }
     }
 
     /// Whether `address` is in it.
@@ -217,6 +237,10 @@ pub enum Action {
         split: Split<usize>,
         /// The services it may be.
         targets: Vec<Target>,
+        /// How one of them is chosen, where that is more than a share of chance.
+        choosing: Option<Box<Choosing>>,
+        /// A service that gets copies.
+        mirror: Option<Mirror>,
         /// What is cut off the front of the path.
         strip: Option<Strip>,
         /// What the path becomes.

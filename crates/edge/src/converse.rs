@@ -20,7 +20,7 @@ use crate::forward::{Failure, timed_out};
 use crate::guards::{self, Passed};
 use crate::hop::{self, Asked};
 use crate::journal::Journal;
-use crate::pace::{BodyPace, Patience};
+use crate::pace::{BodyPace, Direction, Patience};
 use crate::problem::{Fault, Problem};
 use crate::sticky;
 
@@ -136,7 +136,7 @@ impl Conversation<'_> {
         if asked.expects_continue && *length != BodyLength::Empty {
             self.await_continue(&mut sink, &mut answer, reply, down).await?;
         }
-        let mut pace = self.pace_up(up);
+        let mut pace = self.pace_up(up).watched(passed.watch.as_deref(), Direction::Up);
         let ended = {
             let mut pump = pin!(pump(body, &mut sink, &mut pace));
             let mut upload = Upload::new(pump.as_mut());
@@ -325,6 +325,9 @@ impl Conversation<'_> {
         self.judge(response, journal)?;
         let keep_alive = keep_alive_time(response);
         let link_stays = keeps_alive(response) && coming != BodyLength::UntilClose;
+        if let Some(watch) = &question.passed.watch {
+            watch.answered(response.status);
+        }
         self.dress(response, question);
         journal.status = response.status;
         let begun = reply.begin(response, coming, after);
@@ -334,7 +337,8 @@ impl Conversation<'_> {
         if is_stream {
             journal.streams();
         }
-        let mut pace = self.pace_down(timer, is_stream);
+        let watch = question.passed.watch.as_deref();
+        let mut pace = self.pace_down(timer, is_stream).watched(watch, Direction::Down);
         let held = Held::of(self.lease, is_stream);
         let result = {
             let mut download = pin!(pump(&mut body, &mut sink, &mut pace));
@@ -434,7 +438,11 @@ impl Conversation<'_> {
                 response.fields.append_known(Known::SetCookie, cookie.as_bytes());
             }
         }
+        if let Some(cookie) = &question.passed.side_cookie {
+            response.fields.append_known(Known::SetCookie, cookie.as_bytes());
+        }
         if let Some(guards) = self.to.guards {
+            guards::dress_service(guards, response);
             guards::dress(self.way, guards, question.head, question.passed, response);
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use terrace_instruments::{Counter, Event, Kept, Level, Log, Tracer};
+use terrace_instruments::{Counter, Event, Kept, Level, Log, Span, Tracer};
 use terrace_runtime::clock;
 use terrace_upstream::{Pool, Shelf};
 
@@ -188,7 +188,7 @@ impl Core {
     pub(crate) fn landed(
         &self,
         kept: Option<Kept>,
-        now: Duration,
+        (now, is_compared): (Duration, bool),
         names: &Names,
         write: impl FnOnce(&mut Flight),
     ) {
@@ -197,7 +197,7 @@ impl Core {
             write(&mut flight);
             return self.keep(&flight, why, names);
         }
-        if !self.tracer.has_callers(now) {
+        if !is_compared && !self.tracer.has_callers(now) {
             return;
         }
         let is_due = {
@@ -223,6 +223,19 @@ impl Core {
             self.tracer.keep_late(flight.place.trace, why);
         }
         self.tracer.keep(spans::of(flight, names, |moment| self.wall_at(moment), why));
+    }
+
+    /// Hands over the span of a copy whose answer was another than the real one, and has its trace kept.
+    #[cold]
+    pub(crate) fn keep_difference(&self, span: Span) {
+        let mut allowance = self.allowance.get();
+        let is_allowed = allowance.take(clock::now().as_secs(), true);
+        self.allowance.set(allowance);
+        if !is_allowed {
+            return self.tracer.count_dropped(1);
+        }
+        self.tracer.keep_late(span.trace, Kept::Differed);
+        self.tracer.keep(vec![span]);
     }
 
     /// Hands over what is remembered of traces that turned out to be kept.
@@ -373,7 +386,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::metrics;
-    use crate::snapshot::Budgets;
+    use crate::snapshot::Registry;
 
     #[test]
     fn whoever_has_everything_kept_leaves_room_for_what_fails() {
@@ -390,7 +403,8 @@ mod tests {
         let panics = metrics::panics(&meter);
         let counted = panics.clone();
         let (log, told) = Log::channel(8);
-        let snapshot = Snapshot::build(Config::default(), &mut Budgets::new(), &meter).expect("no routes");
+        let mut registry = Registry::new(&meter, &log);
+        let snapshot = Snapshot::build(Config::default(), &mut registry, &meter).expect("no routes");
         let (sender, receiver) = std::sync::mpsc::channel();
         let cores = Cores::start(1).expect("a thread");
         cores.post(0, move || {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use terrace_instruments::{Log, Meter, Tracer};
+use terrace_runtime::clock;
 use terrace_runtime::drain::{self, Drainer};
 use terrace_runtime::sockets::Listening;
 use terrace_runtime::threads::Cores;
@@ -16,9 +17,10 @@ use tokio::sync::oneshot;
 
 use crate::config::{Config, Listener};
 use crate::core::Core;
+use crate::fault::FaultBoard;
 use crate::listener::{self, Shared};
 use crate::metrics;
-use crate::snapshot::{Budgets, Snapshot};
+use crate::snapshot::{Registry, Snapshot};
 
 /// How often a core looks after its idle connections.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -65,10 +67,10 @@ struct Inner {
 type Place = (String, SocketAddr);
 
 /// What survives reloads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     open: HashMap<Place, Open>,
-    budgets: Budgets,
+    registry: Registry,
     next_id: u64,
     /// Listeners that went away, by id.
     leaving: Vec<u64>,
@@ -77,6 +79,10 @@ struct State {
 }
 
 impl State {
+    fn new(registry: Registry) -> Self {
+        Self { open: HashMap::new(), registry, next_id: 0, leaving: Vec::new(), closing: Vec::new() }
+    }
+
     /// Whether this program listens on the port, be it with sockets that are about to close: who takes a listener out of
     /// the file and puts it back at once shall have it back.
     fn is_ours(&self, port: u16) -> bool {
@@ -102,24 +108,30 @@ impl Edge {
     #[must_use]
     pub fn build(cores: Cores, meter: Meter, log: &Log, tracer: &Tracer) -> Self {
         let shelf = Shelf::new(cores.count());
-        let mut budgets = Budgets::new();
-        let empty = Snapshot::build(Config::default(), &mut budgets, &meter);
+        let mut registry = Registry::new(&meter, log);
+        let faults = registry.faults.clone();
+        let empty = Snapshot::build(Config::default(), &mut registry, &meter);
         let empty = Arc::new(empty.expect("invariant: no routes cannot contradict each other"));
         for index in 0..cores.count() {
             let (snapshot, shelf) = (Arc::clone(&empty), Arc::clone(&shelf));
             let told = (log.clone(), tracer.clone());
             let panics = metrics::panics(&meter);
+            // One of the cores looks after leases for all.
+            let faults = (index == 0).then(|| faults.clone());
             cores.post(index, move || {
                 let core = Core::install(snapshot, shelf, told, panics);
                 tokio::task::spawn_local(async move {
                     loop {
                         tokio::time::sleep(SWEEP).await;
                         core.sweep();
+                        if let Some(faults) = &faults {
+                            faults.end_expired(clock::now());
+                        }
                     }
                 });
             });
         }
-        Self(Arc::new(Inner { cores, meter, state: Mutex::default() }))
+        Self(Arc::new(Inner { cores, meter, state: Mutex::new(State::new(registry)) }))
     }
 
     /// Takes another configuration into use: whole, or not at all. New addresses are listened on before anything is
@@ -132,7 +144,7 @@ impl Edge {
         let wanted: Vec<Place> = config.listeners.iter().flat_map(addresses).collect();
         let snapshot = {
             let mut state = self.state();
-            Snapshot::build(config, &mut state.budgets, &self.0.meter)
+            Snapshot::build(config, &mut state.registry, &self.0.meter)
         };
         let snapshot = Arc::new(snapshot.map_err(contradictions)?);
         self.on_every_core(move |core| core.set_snapshot(Arc::clone(&snapshot))).await;
@@ -204,6 +216,12 @@ impl Edge {
         }
     }
 
+    /// What operators break on purpose.
+    #[must_use]
+    pub fn faults(&self) -> FaultBoard {
+        self.state().registry.faults.clone()
+    }
+
     /// The address on which a listener's first address is really listened on.
     #[must_use]
     pub fn address(&self, listener: &str) -> Option<SocketAddr> {
@@ -221,8 +239,8 @@ impl Edge {
     /// Stops accepting, asks every connection to end after its request, and resolves when all have, or after `within`.
     pub async fn drain(&self, within: Duration) {
         self.let_go(&[]);
-        let until = terrace_runtime::clock::now() + within;
-        while self.connections_leaving().await > 0 && terrace_runtime::clock::now() < until {
+        let until = clock::now() + within;
+        while self.connections_leaving().await > 0 && clock::now() < until {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -24,6 +24,7 @@ use terrace_http::Version;
 use terrace_instruments::{Kept, SpanId, TraceId};
 use terrace_upstream::Sign;
 
+use crate::note::Notes;
 use crate::small::SmallText;
 use crate::trace::Place;
 
@@ -60,6 +61,7 @@ pub(crate) struct Flight {
     pub(crate) began: Duration,
     pub(crate) ended: Duration,
     pub(crate) tries: Tries,
+    pub(crate) notes: Notes,
     /// The answer came from Terrace itself.
     pub(crate) is_own: bool,
     /// Its spans were handed over; what is left is a place in the ring.
@@ -91,6 +93,7 @@ impl Flight {
             began: Duration::ZERO,
             ended: Duration::ZERO,
             tries: Tries::default(),
+            notes: Notes::default(),
             is_own: false,
             is_told: false,
         }

@@ -13,13 +13,16 @@
 //! On an answer's way back, Terrace's own or a service's, [`dress`] is the list. A route without guards pays for one look at
 //! an `Option`, and a guard that is not set for another.
 
+use std::borrow::Cow;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use terrace_http::ResponseHead;
+use terrace_route::Match;
 
 use crate::chain::{Ending, Request, Way};
 use crate::journal::Journal;
-use crate::{address, cors, fault, fields, identity, limit, overload, security, validate};
+use crate::{address, cors, fault, fields, identity, limit, mirror, overload, security, validate};
 
 /// The guards of one route. What is absent costs nothing.
 #[derive(Debug, Clone, Default)]
@@ -48,25 +51,38 @@ pub struct Guards {
 #[derive(Debug, Default)]
 pub(crate) struct Passed {
     /// Who asks, where that was to be known.
-    #[expect(dead_code, reason = "the first step that asks removes this line")]
     pub(crate) identity: identity::Known,
     /// What limits say of the client's next requests, and places held until the answer's end.
     pub(crate) limits: limit::Taken,
+    /// What the answer's fields are to be, as far as the request says it.
+    pub(crate) values: fields::Values,
+    /// The cookie that leads the client back to its side of a choice, where it has none yet.
+    pub(crate) side_cookie: Option<Box<str>>,
+    /// What is seen of the request and its answer, where a copy of it is to be sent.
+    pub(crate) watch: Option<Rc<mirror::Watch>>,
+}
+
+impl Passed {
+    /// What is claimed of the client under that name, as text.
+    pub(crate) fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.identity.claim(name)
+    }
 }
 
 /// Takes a request through its route's guards.
 pub(crate) async fn pass(
     way: Way<'_>,
     guards: &Guards,
+    found: Option<&Match>,
     request: &mut Request<'_, '_>,
     journal: &mut Journal<'_>,
 ) -> Result<(), Ending> {
     overload::admit(way, &guards.priority, request)?;
     if let Some(addresses) = &guards.addresses {
-        address::admit(addresses, request)?;
+        address::admit(addresses, request, journal)?;
     }
-    if let Some(cors) = &guards.cors {
-        cors::answer_preflight(cors, request)?;
+    if guards.cors.is_some() {
+        cors::answer_preflight(request, journal)?;
     }
     if let Some(required) = &guards.identity {
         identity::admit(way, required, request, journal).await?;
@@ -78,12 +94,20 @@ pub(crate) async fn pass(
         validate::admit(schema, request).await?;
     }
     if let Some(changes) = &guards.fields {
-        fields::change_request(way, changes, request, journal)?;
+        let told = fields::Told { found, route: journal.route_name(), service: None };
+        fields::change_request(told, changes, request, journal)?;
     }
     if let Some(faults) = &guards.faults {
-        fault::inject(faults, request, journal).await?;
+        fault::inject(way, faults, request, journal).await?;
     }
     Ok(())
+}
+
+/// Makes the head of a service's answer what the route's guards want it to be, before [`dress`].
+pub(crate) fn dress_service(guards: &Guards, head: &mut ResponseHead) {
+    if let Some(changes) = &guards.fields {
+        fields::change_status(changes, head);
+    }
 }
 
 /// Makes an answer's head what the route's guards want it to be.
@@ -95,13 +119,13 @@ pub(crate) fn dress(
     head: &mut ResponseHead,
 ) {
     if let Some(changes) = &guards.fields {
-        fields::change_response(changes, request, head);
+        fields::change_response(changes, passed, head);
     }
     passed.limits.tell(head);
     if let Some(cors) = &guards.cors {
         cors::dress(cors, request, head);
     }
     if let Some(security) = &guards.security {
-        security::dress(security, way.connected.is_tls, head);
+        security::dress(security, way.connected.is_tls, request, head);
     }
 }

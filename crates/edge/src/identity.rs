@@ -12,6 +12,13 @@ pub struct Required {}
 #[derive(Debug, Default)]
 pub(crate) struct Known {}
 
+impl Known {
+    /// What is claimed of them under that name, as text.
+    pub(crate) fn claim(&self, _name: &str) -> Option<std::borrow::Cow<'_, str>> {
+        None
+    }
+}
+
 /// Finds out who asks, and refuses who may not.
 pub(crate) async fn admit(
     _way: Way<'_>,

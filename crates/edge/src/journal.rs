@@ -17,7 +17,8 @@ use crate::chain::{Towards, Way};
 use crate::client::{self, Digits};
 use crate::flight::{Flight, Tries, Try};
 use crate::guards::Guards;
-use crate::metrics::{Class, RouteMetrics};
+use crate::metrics::{Class, RouteMetrics, RuleMetrics};
+use crate::note::{Note, Notes};
 use crate::problem::{Fault, Problem};
 use crate::snapshot::Route;
 use crate::spans::OTHER_METHOD;
@@ -45,6 +46,9 @@ pub(crate) struct Journal<'a> {
     in_flight: Option<InFlight<'a>>,
     tries: u32,
     noted: Tries,
+    notes: Notes,
+    /// A copy of the request is compared with it later, so that it must be remembered.
+    is_compared: bool,
     /// When an answer's head had come that goes on for as long as somebody listens: how long that is says nothing.
     streams_since: Option<Duration>,
     is_own: bool,
@@ -103,6 +107,8 @@ impl<'a> Journal<'a> {
             in_flight: None,
             tries: 0,
             noted: Tries::default(),
+            notes: Notes::default(),
+            is_compared: false,
             streams_since: None,
             is_own: false,
             is_fault: false,
@@ -121,6 +127,43 @@ impl<'a> Journal<'a> {
     /// What stands before the action of the request's route.
     pub(crate) fn guards(&self) -> Option<&'a Guards> {
         self.route.and_then(|route| route.guards.as_deref())
+    }
+
+    /// The figures of what the route's rules do.
+    #[inline]
+    pub(crate) fn rules(&self) -> Option<&'a RuleMetrics> {
+        self.route.and_then(|route| route.rules.as_deref())
+    }
+
+    /// The route's name; empty before it is found.
+    pub(crate) fn route_name(&self) -> &'a str {
+        let name = |route: &'a Route| self.way.snapshot.names.route(route.number);
+        self.route.and_then(name).map_or("", |route| &route.name)
+    }
+
+    /// Notes a decision for the request's trace.
+    pub(crate) fn note(&mut self, note: Note) {
+        if self.trace.is_some() {
+            self.notes.push(note);
+        }
+    }
+
+    /// A copy of the request goes to another service.
+    pub(crate) fn mirrored(&mut self, is_compared: bool) {
+        self.is_compared = is_compared;
+        self.note(Note::Mirrored);
+    }
+
+    /// The request's place in its trace, where it has one.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.trace.as_ref().map(|trace| trace.place)
+    }
+
+    /// Tells in the fields of something that the request causes beside its tries that it is the part with that number.
+    pub(crate) fn tell_part(&self, fields: &mut Fields, number: u32) {
+        if let Some(trace) = &self.trace {
+            trace.place.tell(fields, &trace.digits, number);
+        }
     }
 
     /// The id of a trace that begins with this request.
@@ -170,7 +213,7 @@ impl<'a> Journal<'a> {
 
     /// Path and query are about to be changed.
     pub(crate) fn keep_target(&mut self, head: &RequestHead) {
-        if self.is_noted() {
+        if self.is_noted() && self.target.is_none() {
             self.target = Some(head.target().into());
         }
     }
@@ -265,7 +308,7 @@ impl<'a> Journal<'a> {
         }
         if let Some(trace) = &self.trace {
             let (place, way) = (trace.place, self.way);
-            way.core.landed(kept, ended, &way.snapshot.names, |flight| {
+            way.core.landed(kept, (ended, self.is_compared), &way.snapshot.names, |flight| {
                 self.tell_flight(flight, place, head, ended)
             });
         }
@@ -404,6 +447,7 @@ impl<'a> Journal<'a> {
         flight.began = self.began;
         flight.ended = ended;
         flight.tries = std::mem::take(&mut self.noted);
+        flight.notes = std::mem::take(&mut self.notes);
     }
 }
 

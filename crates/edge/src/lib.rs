@@ -10,6 +10,7 @@
 mod address;
 mod chain;
 mod challenge;
+mod choose;
 mod client;
 mod config;
 mod converse;
@@ -30,6 +31,8 @@ mod journal;
 mod limit;
 mod listener;
 mod metrics;
+mod mirror;
+mod note;
 mod overload;
 mod pace;
 mod problem;
@@ -47,18 +50,20 @@ mod validate;
 // The public interface is:
 pub use address::Addresses;
 pub use challenge::{Issuer, Later};
+pub use choose::{Choosing, Stick, StickKey};
 pub use config::{
     Action, Bounds, Config, HashSource, Listener, Network, Policy, ProxyProtocol, Purpose, Route, Service,
     Sticky, Target,
 };
-pub use cors::Cors;
+pub use cors::{Cors, CorsError, CorsRules, Origin};
 pub use edge::{Edge, EdgeError};
-pub use fault::Faults;
-pub use fields::Changes;
+pub use fault::{DELAY_MAX, Fault, FaultBoard, FaultError, FaultReport, Faults, LEASE_MAX, LEASES_MAX};
+pub use fields::{ChangeRules, Changes, FIELD_EDITS_MAX, FieldEdits, FieldError, FieldName};
 pub use guards::Guards;
 pub use identity::Required;
 pub use limit::Limit;
+pub use mirror::Mirror;
 pub use overload::Priority;
-pub use security::Security;
+pub use security::{Security, SecurityRules};
 pub use tls::{Certificates, Clients, Demand, Pair, Tls, TlsError, dev_pair};
 pub use validate::Schema;

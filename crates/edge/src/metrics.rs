@@ -1,6 +1,9 @@
 //! What the edge counts, and the handles with which it does: RED by route and class of status, connections by listener.
 
 use terrace_instruments::{Counter, Family, Gauge, Histogram, Kind, Meter};
+use terrace_route::Ground;
+
+use crate::guards::Guards;
 
 static REQUESTS: Family = Family {
     name: "terrace_requests",
@@ -154,5 +157,158 @@ impl ListenerMetrics {
             failed: accepted("failed"),
             answered: accepted("answered"),
         }
+    }
+}
+
+static ADDRESSES_REFUSED: Family = Family {
+    name: "terrace_addresses_refused",
+    help: "Requests of clients whose address the route does not let in.",
+    unit: "",
+    labels: &["route"],
+    kind: Kind::Counter,
+};
+static PREFLIGHTS: Family = Family {
+    name: "terrace_cors_preflights",
+    help: "Questions of browsers, asked beforehand, that Terrace answered.",
+    unit: "",
+    labels: &["route"],
+    kind: Kind::Counter,
+};
+static CHOICES: Family = Family {
+    name: "terrace_choices",
+    help: "Requests by the service that a route chose for them, and by what decided: rule, share, side, key, chance.",
+    unit: "",
+    labels: &["route", "service", "by"],
+    kind: Kind::Counter,
+};
+static FAULTS: Family = Family {
+    name: "terrace_faults_injected",
+    help: "Requests that were delayed or aborted on purpose.",
+    unit: "",
+    labels: &["route", "kind"],
+    kind: Kind::Counter,
+};
+static MIRRORED: Family = Family {
+    name: "terrace_mirrored",
+    help: "Requests drawn to be mirrored, by what became of the copy: answered, failed, timed_out; or why there was none: too_large, full, unfinished.",
+    unit: "",
+    labels: &["route", "service", "outcome"],
+    kind: Kind::Counter,
+};
+static COMPARED: Family = Family {
+    name: "terrace_mirror_compared",
+    help: "Answers of copies held against the real ones: same, or what differed first: status, body.",
+    unit: "",
+    labels: &["route", "service", "result"],
+    kind: Kind::Counter,
+};
+
+/// What one route's rules do; only what it has is counted.
+#[derive(Debug)]
+pub(crate) struct RuleMetrics {
+    addresses_refused: Option<Counter>,
+    preflights: Option<Counter>,
+    /// For each target, by ground.
+    choices: Box<[[Counter; 5]]>,
+    pub(crate) faults: Option<FaultMetrics>,
+}
+
+impl RuleMetrics {
+    /// The figures of a route with these guards, which chooses among those services; nothing where there is nothing.
+    pub(crate) fn new(
+        meter: &Meter,
+        route: &str,
+        guards: Option<&Guards>,
+        chosen: &[&str],
+    ) -> Option<Box<Self>> {
+        let counter = |is_there: bool, family| is_there.then(|| meter.counter(family, &[route]));
+        let has = |of: fn(&Guards) -> bool| guards.is_some_and(of);
+        let by = ["rule", "share", "side", "key", "chance"];
+        let choice = |service: &&str| by.map(|ground| meter.counter(&CHOICES, &[route, service, ground]));
+        let rules = Self {
+            addresses_refused: counter(has(|guards| guards.addresses.is_some()), &ADDRESSES_REFUSED),
+            preflights: counter(has(|guards| guards.cors.is_some()), &PREFLIGHTS),
+            choices: chosen.iter().map(choice).collect(),
+            faults: has(|guards| guards.faults.is_some()).then(|| FaultMetrics::new(meter, route)),
+        };
+        let is_empty = rules.addresses_refused.is_none()
+            && rules.preflights.is_none()
+            && rules.choices.is_empty()
+            && rules.faults.is_none();
+        if is_empty { None } else { Some(Box::new(rules)) }
+    }
+
+    pub(crate) fn address_refused(&self) {
+        self.addresses_refused.iter().for_each(Counter::inc);
+    }
+
+    pub(crate) fn preflight_answered(&self) {
+        self.preflights.iter().for_each(Counter::inc);
+    }
+
+    pub(crate) fn chosen(&self, target: usize, ground: Ground) {
+        let by = match ground {
+            Ground::Rule(_) => 0,
+            Ground::Share(_) => 1,
+            Ground::Side => 2,
+            Ground::Key => 3,
+            Ground::Chance => 4,
+        };
+        if let Some(counters) = self.choices.get(target) {
+            counters[by].inc();
+        }
+    }
+}
+
+/// What is broken on purpose on one route.
+#[derive(Debug, Clone)]
+pub(crate) struct FaultMetrics {
+    pub(crate) delayed: Counter,
+    pub(crate) aborted: Counter,
+}
+
+impl FaultMetrics {
+    pub(crate) fn new(meter: &Meter, route: &str) -> Self {
+        let kind = |kind| meter.counter(&FAULTS, &[route, kind]);
+        Self { delayed: kind("delay"), aborted: kind("abort") }
+    }
+}
+
+/// What became of a request that was drawn to be mirrored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Mirrored {
+    Answered,
+    Failed,
+    TimedOut,
+    TooLarge,
+    /// The lane had no room.
+    Full,
+    /// The original's body did not come whole.
+    Unfinished,
+}
+
+/// The copies of one route's requests.
+#[derive(Debug, Clone)]
+pub(crate) struct MirrorMetrics {
+    outcomes: [Counter; 6],
+    pub(crate) same: Counter,
+    pub(crate) other_status: Counter,
+    pub(crate) other_body: Counter,
+}
+
+impl MirrorMetrics {
+    pub(crate) fn new(meter: &Meter, route: &str, service: &str) -> Self {
+        let outcomes = ["answered", "failed", "timed_out", "too_large", "full", "unfinished"];
+        let result = |result| meter.counter(&COMPARED, &[route, service, result]);
+        Self {
+            outcomes: outcomes.map(|outcome| meter.counter(&MIRRORED, &[route, service, outcome])),
+            same: result("same"),
+            other_status: result("status"),
+            other_body: result("body"),
+        }
+    }
+
+    pub(crate) fn count(&self, outcome: Mirrored) {
+        self.outcomes[outcome as usize].inc();
     }
 }

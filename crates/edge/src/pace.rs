@@ -9,6 +9,8 @@ use terrace_runtime::clock;
 use terrace_runtime::timer::{NEVER, Timer};
 use terrace_wire::{Pace, Side};
 
+use crate::mirror::Watch;
+
 /// What a client may be behind its rate.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -19,6 +21,15 @@ pub(crate) enum Patience {
     Rate(u64),
     /// Between two pieces.
     Idle(Option<Duration>),
+}
+
+/// Where a body goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// To the service.
+    Up,
+    /// To the client.
+    Down,
 }
 
 /// Bounds one direction of one exchange.
@@ -36,6 +47,8 @@ pub(crate) struct BodyPace<'a> {
     ends_with_peer: bool,
     /// When a piece passed last in either direction, where silence in one of them is no reason to end.
     last: Option<&'a Cell<Duration>>,
+    /// Who else looks at what passes.
+    watch: Option<(&'a Watch, Direction)>,
 }
 
 impl<'a> BodyPace<'a> {
@@ -52,7 +65,14 @@ impl<'a> BodyPace<'a> {
             waiting: None,
             ends_with_peer: false,
             last: None,
+            watch: None,
         }
+    }
+
+    /// Shows what passes to a request's mirror, where it has one.
+    pub(crate) fn watched(mut self, watch: Option<&'a Watch>, direction: Direction) -> Self {
+        self.watch = watch.map(|watch| (watch, direction));
+        self
     }
 
     pub(crate) fn at_most(mut self, bytes_max: Option<u64>) -> Self {
@@ -113,6 +133,22 @@ impl Pace for BodyPace<'_> {
             last.set(clock::now());
         }
         self.bytes <= self.bytes_max
+    }
+
+    fn pass(&mut self, bytes: &[u8]) {
+        match self.watch {
+            None => {}
+            Some((watch, Direction::Up)) => watch.asked(bytes),
+            Some((watch, Direction::Down)) => watch.answering(bytes),
+        }
+    }
+
+    fn ended(&mut self) {
+        match self.watch {
+            None => {}
+            Some((watch, Direction::Up)) => watch.asked_whole(),
+            Some((watch, Direction::Down)) => watch.answered_whole(),
+        }
     }
 
     fn poll_stalled(&mut self, cx: &mut Context<'_>, side: Side) -> Poll<()> {

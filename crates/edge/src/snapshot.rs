@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustc_hash::FxHashMap;
-use terrace_instruments::{Meter, Plate};
+use terrace_instruments::{Log, Meter, Plate};
 use terrace_policy::RetryBudget;
 use terrace_route::{Listener as RouteListener, Match, Problem, Rule, Table};
 
 use crate::challenge::Issuer;
+use crate::choose::Sides;
 use crate::config::{Action, Config, Listener, Purpose, Service, Target};
+use crate::fault::{FaultBoard, Slot};
 use crate::guards::Guards;
-use crate::metrics::{ListenerMetrics, RouteMetrics, ServiceMetrics};
+use crate::metrics::{ListenerMetrics, MirrorMetrics, RouteMetrics, RuleMetrics, ServiceMetrics};
+use crate::mirror::{self, Lane};
 
 /// The label of requests that no route takes.
 const NO_ROUTE: &str = "none";
@@ -91,7 +94,13 @@ pub(crate) struct Route {
     pub(crate) plate: Plate,
     pub(crate) guards: Option<Box<Guards>>,
     pub(crate) action: Action,
+    /// What its targets are called in a client's cookie, where it chooses among them.
+    pub(crate) sides: Sides,
+    pub(crate) mirror: Option<mirror::Ready>,
+    /// What operators broke on purpose.
+    pub(crate) faults: Arc<Slot>,
     pub(crate) metrics: RouteMetrics,
+    pub(crate) rules: Option<Box<RuleMetrics>>,
     /// One for each target of the action.
     pub(crate) budgets: Vec<Arc<RetryBudget>>,
     /// The same of one that goes to the target's service, one for each target.
@@ -109,12 +118,37 @@ pub(crate) struct ListenerView {
     pub(crate) plate: Plate,
 }
 
-/// Retry budgets by route and service, which outlive snapshots.
-pub(crate) type Budgets = HashMap<(String, String), Arc<RetryBudget>>;
+/// What outlives snapshots, by name.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    budgets: Budgets,
+    /// The lanes of copies, by the service that gets them.
+    lanes: HashMap<String, Arc<Lane>>,
+    pub(crate) faults: FaultBoard,
+}
+
+impl Registry {
+    pub(crate) fn new(meter: &Meter, log: &Log) -> Self {
+        let faults = FaultBoard::new(log.clone(), meter.clone());
+        Self { budgets: Budgets::new(), lanes: HashMap::new(), faults }
+    }
+
+    /// The lane of copies to that service.
+    fn lane(&mut self, service: &str) -> Arc<Lane> {
+        Arc::clone(self.lanes.entry(service.to_owned()).or_default())
+    }
+}
+
+/// Retry budgets by route and service.
+type Budgets = HashMap<(String, String), Arc<RetryBudget>>;
 
 impl Snapshot {
     /// Builds the table, resolves every name and every metric handle.
-    pub(crate) fn build(config: Config, budgets: &mut Budgets, meter: &Meter) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn build(
+        config: Config,
+        registry: &mut Registry,
+        meter: &Meter,
+    ) -> Result<Self, Vec<Problem>> {
         let in_table = |(_, route): &(usize, &crate::config::Route)| !route.at.is_empty();
         let (rules, found) =
             config.routes.iter().enumerate().filter(in_table).unzip::<_, _, Vec<_>, Vec<_>>();
@@ -133,17 +167,26 @@ impl Snapshot {
         let issuer = config.issuer;
         let mut kept = Budgets::new();
         let services = config.services;
-        let ready = |(number, route): (u32, crate::config::Route)| Route {
+        registry.lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
+        let slots = registry.faults.routes(config.routes.iter().map(|route| {
+            let faults = route.guards.as_ref().and_then(|guards| guards.faults.as_deref());
+            (route.name.as_str(), faults)
+        }));
+        let ready = |((number, route), faults): ((u32, crate::config::Route), Arc<Slot>)| Route {
             number,
             metrics: RouteMetrics::new(meter, &route.name),
-            budgets: route_budgets(&route, &services, budgets, &mut kept),
+            rules: route_rules(&route, &services, meter),
+            budgets: route_budgets(&route, &services, &registry.budgets, &mut kept),
             plate: Plate::new(&[("route", &route.name)]),
             plates: route_plates(&route, &services),
+            sides: route_sides(&route, &services),
+            mirror: route_mirror(&route, &services, |service| registry.lane(service), meter),
+            faults,
             guards: route.guards,
             action: route.action,
         };
-        let routes = (0..).zip(config.routes).map(ready).collect();
-        *budgets = kept;
+        let routes = (0..).zip(config.routes).zip(slots).map(ready).collect();
+        registry.budgets = kept;
         let service_metrics =
             services.iter().map(|service| ServiceMetrics::new(meter, &service.name)).collect();
         let no_route = NoRoute {
@@ -202,6 +245,40 @@ fn route_plates(route: &crate::config::Route, services: &[Service]) -> Vec<Plate
     let plate =
         |target: &Target| Plate::new(&[("route", &route.name), ("service", &services[target.service].name)]);
     targets.iter().map(plate).collect()
+}
+
+/// The figures of what a route's rules do.
+fn route_rules(
+    route: &crate::config::Route,
+    services: &[Service],
+    meter: &Meter,
+) -> Option<Box<RuleMetrics>> {
+    let chosen: Vec<&str> = match &route.action {
+        Action::Forward { targets, choosing: Some(_), .. } => {
+            targets.iter().map(|target| services[target.service].name.as_str()).collect()
+        }
+        _ => Vec::new(),
+    };
+    RuleMetrics::new(meter, &route.name, route.guards.as_deref(), &chosen)
+}
+
+/// What a route's targets are called in a client's cookie, where it chooses among them.
+fn route_sides(route: &crate::config::Route, services: &[Service]) -> Sides {
+    match &route.action {
+        Action::Forward { targets, choosing: Some(_), .. } => Sides::of(targets, services),
+        _ => Sides::default(),
+    }
+}
+
+fn route_mirror(
+    route: &crate::config::Route,
+    services: &[Service],
+    mut lane: impl FnMut(&str) -> Arc<Lane>,
+    meter: &Meter,
+) -> Option<mirror::Ready> {
+    let Action::Forward { mirror: Some(mirror), .. } = &route.action else { return None };
+    let service = &services[mirror.to].name;
+    Some(mirror::Ready { lane: lane(service), metrics: MirrorMetrics::new(meter, &route.name, service) })
 }
 
 /// The budgets of a route's targets, with all that they counted so far, under the laws that hold now.

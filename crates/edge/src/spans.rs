@@ -151,6 +151,10 @@ impl<W: Fn(Duration) -> SystemTime> Maker<'_, W> {
         put(attributes, "terrace.tries", flight.tries.last().map_or(0, |last| last.number));
         put(attributes, "terrace.own_answer", flight.is_own);
         put(attributes, "terrace.kept", why.as_str());
+        for note in flight.notes.iter() {
+            let (key, value) = note.attribute();
+            put(attributes, key, value);
+        }
     }
 
     /// What went wrong, in a word: as Terrace calls it, or else the status.

@@ -33,7 +33,7 @@ pub(crate) fn set_cookie(sticky: &Sticky, id: EndpointId, is_tls: bool) -> Strin
 }
 
 /// The value of the first cookie of that name (RFC 6265 section 4.2).
-fn cookie<'a>(fields: &'a Fields, name: &str) -> Option<&'a [u8]> {
+pub(crate) fn cookie<'a>(fields: &'a Fields, name: &str) -> Option<&'a [u8]> {
     fields.all(Known::Cookie).flat_map(|value| value.split(|byte| *byte == b';')).find_map(|pair| {
         let pair = pair.trim_ascii();
         pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
@@ -41,7 +41,7 @@ fn cookie<'a>(fields: &'a Fields, name: &str) -> Option<&'a [u8]> {
 }
 
 /// FNV-1a (Fowler, Noll, Vo), then mixed so that all bits count: the same on every machine and in every version.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

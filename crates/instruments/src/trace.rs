@@ -92,6 +92,8 @@ pub enum Kept {
     Error,
     /// It took longer than [`TraceSettings::slow`].
     Slow,
+    /// A copy of the request was answered differently by the service that it was mirrored to.
+    Differed,
 }
 
 impl Kept {
@@ -102,12 +104,13 @@ impl Kept {
             Self::Asked => "asked",
             Self::Error => "error",
             Self::Slow => "slow",
+            Self::Differed => "differed",
         }
     }
 
     /// Whether it was decided at the hop's end, so that no other hop of the trace can know.
     pub fn is_late(self) -> bool {
-        matches!(self, Self::Error | Self::Slow)
+        matches!(self, Self::Error | Self::Slow | Self::Differed)
     }
 }
 

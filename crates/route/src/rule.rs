@@ -57,7 +57,9 @@ pub enum QueryMatch {
 }
 
 impl HeaderMatch {
-    pub(crate) fn admits(&self, value: Option<&[u8]>) -> bool {
+    /// Whether a value, or that there is none, is what is asked for.
+    #[must_use]
+    pub fn admits(&self, value: Option<&[u8]>) -> bool {
         let Some(value) = value else {
             return *self == Self::Absent;
         };

@@ -33,6 +33,12 @@ impl EndpointId {
         Self(siphash(&key.0, &bytes))
     }
 
+    /// The id of a service as one side of a choice: the same wherever it is chosen, and of no endpoint.
+    pub fn of_side(key: &IdentityKey, service: &str) -> Self {
+        // No service is called so: names are of letters, digits and dashes.
+        Self::new(key, "(side)", service)
+    }
+
     /// Reads what [`fmt::Display`] wrote: 16 hexadecimal digits. Anything else is no id.
     pub fn parse(text: &str) -> Option<Self> {
         let is_hex = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));

@@ -178,6 +178,10 @@ pub trait Pace {
     }
     /// That many bytes of data are about to pass; `false` when they must not.
     fn admit(&mut self, bytes: usize) -> bool;
+    /// This data passes.
+    fn pass(&mut self, _bytes: &[u8]) {}
+    /// The body has ended as it should; its last bytes may not have left yet.
+    fn ended(&mut self) {}
     /// Ready when `side` was waited for long enough.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, side: Side) -> Poll<()>;
 }
@@ -197,13 +201,16 @@ pub async fn pump(body: &mut Body<'_>, sink: &mut Sink<'_>, pace: &mut impl Pace
                 if !pace.admit(bytes.len()) {
                     return Err(PumpError::TooLarge);
                 }
+                pace.pass(&bytes);
                 sink.data(bytes).map_err(PumpError::Sink)?;
             }
             Some(Frame::Trailers(fields)) => {
+                pace.ended();
                 sink.end(Some(fields)).map_err(PumpError::Sink)?;
                 break;
             }
             None => {
+                pace.ended();
                 sink.end(None).map_err(PumpError::Sink)?;
                 break;
             }

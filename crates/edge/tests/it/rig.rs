@@ -226,6 +226,8 @@ fn forward(policy: Policy) -> Action {
     Action::Forward {
         split: Split::new(vec![(0, 1)]).expect("one target"),
         targets: vec![Target { service: 0, policy }],
+        choosing: None,
+        mirror: None,
         strip: None,
         rewrite: None,
     }

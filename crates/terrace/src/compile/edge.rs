@@ -138,6 +138,8 @@ fn internal_route(service: &Service, place: usize) -> edge::Route {
         action: edge::Action::Forward {
             split: Split::new(vec![(0, 1)]).expect("invariant: one target with a weight is a split"),
             targets: vec![edge::Target { service: place, policy: policy(&service.policies) }],
+            choosing: None,
+            mirror: None,
             strip: None,
             rewrite: None,
         },
@@ -173,6 +175,8 @@ fn action(action: &Action, index: &impl Fn(&str) -> Option<usize>) -> edge::Acti
                 split: Split::new(weights)
                     .expect("invariant: the file's check leaves a target with a weight"),
                 targets: to.iter().map(|found| target(found, index)).collect(),
+                choosing: None,
+                mirror: None,
                 strip,
                 rewrite,
             }

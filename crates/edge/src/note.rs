@@ -1,0 +1,83 @@
+//! Decisions about a request, noted for its trace: small values while it is served, words only when the trace is kept.
+//!
+//! Most requests have none, and pay for one empty pointer.
+
+use std::time::Duration;
+
+use terrace_instruments::Value;
+use terrace_route::Ground;
+
+/// Notes on one request; further ones are not taken.
+const NOTES_MAX: usize = 16;
+
+/// A decision about a request.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Note {
+    /// Which of a route's services, and why.
+    Chosen(Ground),
+    /// A fault on purpose made it wait.
+    Delayed(Duration),
+    /// A fault on purpose answered it.
+    Aborted,
+    /// A copy goes to another service.
+    Mirrored,
+}
+
+impl Note {
+    /// As an attribute of the request's span.
+    pub(crate) fn attribute(&self) -> (&'static str, Value) {
+        match self {
+            Self::Chosen(ground) => ("terrace.choice", chosen(*ground).into()),
+            Self::Delayed(time) => ("terrace.fault.delay", (*time).into()),
+            Self::Aborted => ("terrace.fault.abort", true.into()),
+            Self::Mirrored => ("terrace.mirrored", true.into()),
+        }
+    }
+}
+
+fn chosen(ground: Ground) -> String {
+    match ground {
+        Ground::Rule(place) => format!("rule {}", place + 1),
+        Ground::Share(place) => format!("rule {}, by share", place + 1),
+        Ground::Side => "side".to_owned(),
+        Ground::Key => "key".to_owned(),
+        Ground::Chance => "chance".to_owned(),
+    }
+}
+
+/// The notes on one request: a pointer, since they are copied with every request that is remembered.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Notes(Option<Box<Taken>>);
+
+#[derive(Debug, Clone, Default)]
+struct Taken {
+    notes: Vec<Note>,
+}
+
+impl Notes {
+    pub(crate) fn push(&mut self, note: Note) {
+        let taken = self.0.get_or_insert_default();
+        if taken.notes.len() < NOTES_MAX {
+            taken.notes.push(note);
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Note> {
+        self.0.iter().flat_map(|taken| taken.notes.iter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_are_bounded_and_read_in_their_order() {
+        let mut notes = Notes::default();
+        notes.push(Note::Chosen(Ground::Share(0)));
+        (0..100).for_each(|_| notes.push(Note::Aborted));
+        let attributes: Vec<_> = notes.iter().map(Note::attribute).collect();
+        assert_eq!(attributes[0], ("terrace.choice", "rule 1, by share".into()));
+        assert_eq!((attributes.len(), attributes[1].0), (NOTES_MAX, "terrace.fault.abort"));
+    }
+}
