@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::Share;
+use crate::client_share::ClientShares;
 use crate::window::Window;
 
 /// Long enough to smooth bursts, short enough to forget yesterday (as in finagle's retry budget).
@@ -27,12 +28,14 @@ pub struct BudgetLaw {
     pub share: Share,
     /// Retries per second that are allowed however little is admitted.
     pub floor_per_s: u32,
+    /// Retries of one client as a share of its own requests; `Share::ALL` asks nobody.
+    pub per_client: Share,
 }
 
 impl Default for BudgetLaw {
-    /// A tenth, and one per second.
+    /// A tenth, and one per second; of one client's requests a fifth.
     fn default() -> Self {
-        Self { share: Share::percent(10), floor_per_s: 1 }
+        Self { share: Share::percent(10), floor_per_s: 1, per_client: Share::percent(20) }
     }
 }
 
@@ -45,6 +48,8 @@ pub struct RetryBudget {
     outstanding: AtomicU32,
     share_ppm: AtomicU32,
     floor_per_s: AtomicU32,
+    per_client_ppm: AtomicU32,
+    clients: ClientShares,
 }
 
 impl RetryBudget {
@@ -55,6 +60,8 @@ impl RetryBudget {
             outstanding: AtomicU32::new(0),
             share_ppm: AtomicU32::new(law.share.ppm()),
             floor_per_s: AtomicU32::new(law.floor_per_s),
+            per_client_ppm: AtomicU32::new(law.per_client.ppm()),
+            clients: ClientShares::default(),
         }
     }
 
@@ -62,11 +69,40 @@ impl RetryBudget {
     pub fn set_law(&self, law: BudgetLaw) {
         self.share_ppm.store(law.share.ppm(), Ordering::Relaxed);
         self.floor_per_s.store(law.floor_per_s, Ordering::Relaxed);
+        self.per_client_ppm.store(law.per_client.ppm(), Ordering::Relaxed);
     }
 
     /// A request was admitted: its first attempt begins.
     pub fn admit(&self, now: Duration) {
         self.window.record(WINDOW, now, false);
+    }
+
+    /// The same of a client, told apart from others by a hash.
+    pub fn admit_from(&self, client: u64, now: Duration) {
+        self.admit(now);
+        if self.per_client() < Share::ALL {
+            self.clients.admit(client, now);
+        }
+    }
+
+    /// Charges a retry of this client, before it waits out its backoff. None, when the budget is spent, or the client's
+    /// share of it.
+    pub fn try_begin_retry_from(self: &Arc<Self>, client: u64, now: Duration) -> Option<RetryPermit> {
+        let per_client = self.per_client();
+        if per_client == Share::ALL {
+            return self.try_begin_retry(now);
+        }
+        // Looked at first: whoever has had its share must not use up what is the others'.
+        if !self.clients.may_retry(per_client, client, now) {
+            return None;
+        }
+        let permit = self.try_begin_retry(now)?;
+        self.clients.retry(client, now);
+        Some(permit)
+    }
+
+    fn per_client(&self) -> Share {
+        Share::from_ppm(self.per_client_ppm.load(Ordering::Relaxed))
     }
 
     /// Charges a retry, before it waits out its backoff. None, when the budget is spent.
@@ -106,7 +142,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn budget(percent: u32, floor_per_s: u32) -> Arc<RetryBudget> {
-        Arc::new(RetryBudget::new(BudgetLaw { share: Share::percent(percent), floor_per_s }))
+        Arc::new(RetryBudget::new(BudgetLaw {
+            share: Share::percent(percent),
+            floor_per_s,
+            per_client: Share::ALL,
+        }))
     }
 
     fn at(millis: u64) -> Duration {
@@ -159,11 +199,22 @@ mod tests {
     }
 
     #[test]
+    fn a_client_whose_every_request_fails_leaves_the_others_their_retries() {
+        let law = BudgetLaw { share: Share::percent(10), floor_per_s: 0, per_client: Share::percent(20) };
+        let budget = Arc::new(RetryBudget::new(law));
+        (0..900).for_each(|_| budget.admit_from(1, at(100)));
+        (0..100).for_each(|_| budget.admit_from(2, at(100)));
+        let of = |client| (0..200).filter(|_| budget.try_begin_retry_from(client, at(100)).is_some()).count();
+        assert_eq!(of(2), 23, "a fifth of its own requests and three");
+        assert_eq!(of(1), 77, "the rest of the tenth of all");
+    }
+
+    #[test]
     fn another_law_goes_on_with_what_was_counted() {
         let budget = budget(10, 0);
         (0..1_000).for_each(|_| budget.admit(at(100)));
         assert_eq!(granted(&budget, at(100)), 100);
-        budget.set_law(BudgetLaw { share: Share::percent(20), floor_per_s: 0 });
+        budget.set_law(BudgetLaw { share: Share::percent(20), floor_per_s: 0, per_client: Share::ALL });
         assert_eq!(granted(&budget, at(100)), 100);
     }
 

@@ -1,4 +1,5 @@
-//! Control of load: retry budgets and rules, backoff, deadlines, outlier ejection, restarts.
+//! Control of load: retry budgets and rules, hedging, backoff, deadlines; outlier ejection, breakers, lines, adaptive
+//! concurrency, overload; restarts.
 //!
 //! Everything here is a decision: events and the time go in, an answer comes out. There is no socket, no
 //! clock and no source of randomness inside; a moment is a [`std::time::Duration`] since the caller's clock
@@ -7,8 +8,16 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod breaker;
 mod budget;
+mod client_share;
+mod concurrency;
+mod deadline;
 mod ejection;
+mod hedge;
+mod line;
+mod overload;
+mod priority;
 mod restart;
 mod retry;
 mod share;
@@ -18,10 +27,19 @@ mod window;
 
 // The public interface is:
 pub use backoff::Backoff;
+pub use breaker::{Admission, Breaker, BreakerCause, BreakerLaw, BreakerState, SlowCalls};
 pub use budget::{BudgetLaw, RetryBudget, RetryPermit};
+pub use concurrency::{Gradient, GradientLaw, Sample};
+pub use deadline::{
+    can_make_it, format_grpc_timeout, format_request_deadline, parse_grpc_timeout, parse_request_deadline,
+};
 pub use ejection::{
     Ejection, EjectionCause, EjectionLaw, Evidence, ProbeEnd, SilenceLaw, SlowLaw, normal_of,
 };
+pub use hedge::{HedgeAfter, HedgeLaw};
+pub use line::{Line, LineLaw, Order, Place, Turned};
+pub use overload::{OverloadLaw, Pressure, Strain, Vitals, sheds};
+pub use priority::Priority;
 pub use restart::{Decision as RestartDecision, RestartLaw, RestartState};
 pub use retry::{Attempt, AttemptOutcome, Conditions, GiveUp, RetryPolicy, Statuses, Verdict};
 pub use share::Share;

@@ -130,6 +130,9 @@ pub struct Attempt {
     pub is_body_replayable: bool,
     /// Whether a byte of the response has gone to the client.
     pub is_response_started: bool,
+    /// Whether the request is itself a retry of somebody before us, who marked it as such: of hops in a chain that each
+    /// try twice, the last would be asked eight times by the third. What was never sent may be sent all the same.
+    pub is_marked: bool,
     /// How it ended.
     pub outcome: AttemptOutcome,
 }
@@ -161,6 +164,8 @@ pub enum GiveUp {
     Condition,
     /// All attempts are used up.
     Attempts,
+    /// The caller tries again already.
+    Marked,
     /// The retry budget is spent. Never decided here: the caller asks the budget.
     Budget,
 }
@@ -174,6 +179,7 @@ impl GiveUp {
             Self::NotIdempotent => "not_idempotent",
             Self::Condition => "condition",
             Self::Attempts => "attempts",
+            Self::Marked => "marked",
             Self::Budget => "budget",
         }
     }
@@ -203,6 +209,9 @@ impl RetryPolicy {
         }
         if attempt.number >= self.attempts_max {
             return Verdict::GiveUp(GiveUp::Attempts);
+        }
+        if attempt.is_marked {
+            return Verdict::GiveUp(GiveUp::Marked);
         }
         match self.objection(attempt) {
             Some(reason) => Verdict::GiveUp(reason),
@@ -240,6 +249,7 @@ mod tests {
         is_method_allowed: true,
         is_body_replayable: true,
         is_response_started: false,
+        is_marked: false,
         outcome: AttemptOutcome::ConnectFailed,
     };
 
@@ -286,6 +296,14 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_before_us_tries_again_is_not_tried_again_here() {
+        let attempt = Attempt { is_marked: true, ..GET_REFUSED };
+        assert_eq!(decide(attempt), Verdict::GiveUp(GiveUp::Marked));
+        let closed = Attempt { outcome: AttemptOutcome::NotSent, ..attempt };
+        assert_eq!(decide(closed), Verdict::RetryUnsent, "an idle connection that was closed is no retry");
+    }
+
+    #[test]
     fn the_wait_grows_with_the_attempts() {
         let policy = RetryPolicy { attempts_max: 10, ..RetryPolicy::default() };
         let wait = |number| policy.decide(&Attempt { number, ..GET_REFUSED }, 1 << 63);
@@ -316,16 +334,17 @@ mod tests {
         fn nothing_is_done_twice_that_must_not_be(
             outcome in outcomes(),
             (number, unsent, attempts_max) in (1_u32..6, 0_u32..6, 0_u32..6),
-            (is_method_allowed, is_body_replayable, is_response_started) in any::<(bool, bool, bool)>(),
+            (is_method_allowed, is_body_replayable, is_response_started, is_marked) in any::<(bool, bool, bool, bool)>(),
         ) {
             let on = Conditions { connect: true, reset: true, timeout: true, statuses: Statuses::server_errors() };
             let policy = RetryPolicy { attempts_max, on, ..RetryPolicy::default() };
             let attempt =
-                Attempt { number, unsent, is_method_allowed, is_body_replayable, is_response_started, outcome };
+                Attempt { number, unsent, is_method_allowed, is_body_replayable, is_response_started, is_marked, outcome };
             let was_sent = !matches!(outcome, AttemptOutcome::ConnectFailed | AttemptOutcome::NotSent);
             if !matches!(policy.decide(&attempt, 7), Verdict::GiveUp(_)) {
                 prop_assert!(!is_response_started && is_body_replayable);
                 prop_assert!(is_method_allowed || !was_sent);
+                prop_assert!(!is_marked || outcome == AttemptOutcome::NotSent);
                 prop_assert!(number < attempts_max || (outcome == AttemptOutcome::NotSent && unsent < UNSENT_MAX));
             }
         }
