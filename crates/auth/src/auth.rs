@@ -1,6 +1,7 @@
 //! What gates share, and what of it outlives a reload: the cache, the desk, and the gates themselves, so that a policy that
 //! did not change keeps what it knows.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -12,6 +13,8 @@ use crate::cache::{Cache, CacheBounds};
 use crate::desk::{self, Clerk, Desk};
 use crate::gate::{BuildError, Decision, Gate, GateConfig};
 use crate::keyring::{Keyring, RingConfig};
+use crate::login::ended::{self, Ended};
+use crate::login::{Login, LoginConfig};
 use crate::passwords::Passwords;
 
 /// Makes gates. Cheap to clone; there is one in a program.
@@ -33,6 +36,9 @@ pub(crate) struct Shared {
     pub(crate) meter: Meter,
     gates: Mutex<Vec<Weak<Gate>>>,
     rings: Mutex<Vec<Weak<Keyring>>>,
+    logins: Mutex<Vec<Weak<Login>>>,
+    /// By the folder in which they are remembered; there is one.
+    ended: Mutex<Option<(PathBuf, Weak<Ended>)>>,
     /// Numbers are never given twice, so that a new policy knows nothing of what an old one remembered.
     next_gate: AtomicU32,
 }
@@ -50,6 +56,8 @@ impl Auth {
             meter: meter.clone(),
             gates: Mutex::default(),
             rings: Mutex::default(),
+            logins: Mutex::default(),
+            ended: Mutex::default(),
             next_gate: AtomicU32::new(0),
         };
         (Self(Arc::new(shared)), AuthTask { clerk })
@@ -73,7 +81,44 @@ impl Auth {
     }
 }
 
+impl Auth {
+    /// The login of that configuration, as the gates have it that lead there. Waits for the disk when it is the first.
+    ///
+    /// # Errors
+    /// [`BuildError`] says what of the login cannot be.
+    pub fn login(&self, config: &LoginConfig) -> Result<Arc<Login>, BuildError> {
+        self.0.login(config)
+    }
+}
+
 impl Shared {
+    pub(crate) fn login(&self, config: &LoginConfig) -> Result<Arc<Login>, BuildError> {
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        logins.retain(|login| login.strong_count() > 0);
+        let same = logins.iter().filter_map(Weak::upgrade).find(|login| login.config() == config);
+        if let Some(login) = same {
+            return Ok(login);
+        }
+        let ended = self.ended(&config.state)?;
+        let login = Arc::new(Login::build(config.clone(), ended, self)?);
+        logins.push(Arc::downgrade(&login));
+        Ok(login)
+    }
+
+    /// The sessions that were ended early, which all logins share; they are followed for as long as one does.
+    fn ended(&self, folder: &Path) -> Result<Arc<Ended>, BuildError> {
+        let mut known = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((path, ended)) = &*known
+            && let (true, Some(ended)) = (path == folder, ended.upgrade())
+        {
+            return Ok(ended);
+        }
+        let ended = Arc::new(Ended::open(folder).map_err(|error| BuildError::State(error.to_string()))?);
+        *known = Some((folder.to_owned(), Arc::downgrade(&ended)));
+        self.desk.employ(ended::follow(Arc::downgrade(&ended), self.log.clone()));
+        Ok(ended)
+    }
+
     /// The keys of that authority: those that are followed already, if anything asked for them before.
     pub(crate) fn ring(&self, config: &RingConfig) -> Result<Arc<Keyring>, ClientError> {
         let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);

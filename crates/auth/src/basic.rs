@@ -154,7 +154,12 @@ mod tests {
         let mut head = RequestHead::new();
         let value = format!("Basic {}", data_encoding::BASE64.encode(credentials.as_bytes()));
         head.fields.append(b"Authorization", value.as_bytes());
-        let asked = Asked { head: &head, is_tls: true, client: client.parse().expect("an address") };
+        let asked = Asked {
+            head: &head,
+            is_tls: true,
+            client: client.parse().expect("an address"),
+            certificate: None,
+        };
         let now = Duration::from_secs(at_s);
         gate.check_now(&asked, Moment { now, wall: WALL + now })
     }

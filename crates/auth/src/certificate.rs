@@ -15,12 +15,18 @@ use std::time::Duration;
 use ring::digest;
 use serde_json::{Map, Value, json};
 
+use crate::cache::{Generation, Keep};
+use crate::gate::{Asked, Checked, Fresh, Moment};
 use crate::identity::{Identity, Method};
+use crate::proof::{NoProof, Proof};
+use crate::refusal::{Refused, Why};
 
 /// Names of one certificate; what has more is refused, since nobody can oversee it.
 const NAMES_MAX: usize = 64;
 /// The longest name.
 const NAME_BYTES_MAX: usize = 1024;
+/// A gate holds a certificate against its names anew after that time.
+const REMEMBERED: Duration = Duration::from_secs(300);
 
 /// 2.5.29.17, id-ce-subjectAltName.
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
@@ -86,6 +92,35 @@ pub enum NamePattern {
      (spiffe://example.com/web, spiffe://example.com/ns/shop/*) or a mail address (*@example.com)"
 )]
 pub struct NotANamePattern(pub String);
+
+/// The certificate of the request's connection.
+pub(crate) fn find<'a>(asked: &Asked<'a>) -> Result<Proof<'a>, NoProof> {
+    match asked.certificate {
+        Some(certificate) => Ok(Proof::Sealed(&certificate.fingerprint)),
+        None => Err(NoProof::Absent),
+    }
+}
+
+/// Who it stands for. The handshake has checked it; here it is held against the names that are let in, and against the time,
+/// since a connection may outlive its certificate.
+pub(crate) fn check(asked: &Asked<'_>, patterns: &[NamePattern], at: Moment) -> Checked {
+    let identity = asked.certificate.and_then(|certificate| certificate.identity(patterns));
+    match identity {
+        Some(identity) if identity.expires.is_some_and(|expires| expires <= at.wall) => Checked::Refused(
+            Refused::new(Why::Expired, "the certificate has expired", identity.subject.as_str()),
+        ),
+        Some(identity) => {
+            let until = identity.expires.unwrap_or(Duration::MAX).min(at.wall + REMEMBERED);
+            let keep = Keep { until, since: Generation::default().now() };
+            Checked::Known(Fresh::new((**identity).clone(), Some(keep)))
+        }
+        None => Checked::Refused(Refused::new(
+            Why::Forbidden,
+            "the certificate bears none of the names that may pass",
+            asked.certificate.map_or_else(String::new, |certificate| format!("{certificate:?}")),
+        )),
+    }
+}
 
 impl NamePattern {
     /// Reads `api.example.com`, `*.svc.example.com`, `spiffe://example.com/web`, `spiffe://example.com/ns/*`,

@@ -45,6 +45,11 @@ impl<V: Clone + Send + Sync + 'static> Flights<V> {
         Self { open: Arc::default(), open_max }
     }
 
+    /// Whether that work is under way.
+    pub(crate) fn has(&self, key: &Key) -> bool {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    }
+
     /// What comes of `work`, or of the same that somebody else began. To be called on a runtime.
     ///
     /// # Errors

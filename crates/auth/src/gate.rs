@@ -22,10 +22,12 @@ use terrace_http::RequestHead;
 use crate::auth::Shared;
 use crate::basic::BasicMethod;
 use crate::cache::{Keep, Owner, Place};
+use crate::certificate::{self, ClientCertificate, NamePattern};
 use crate::forward::{self, ForwardError, Source};
 use crate::identity::{Identity, Method};
 use crate::issuer::IssuerError;
 use crate::keys::{KeyConfig, KeyMethod};
+use crate::login::{Login, LoginConfig};
 use crate::proof::{NoProof, Proof};
 use crate::refusal::{Refusal, Refused, Why};
 use crate::rules::{Rule, RuleError};
@@ -77,6 +79,9 @@ pub enum BuildError {
     /// An issuer.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
+    /// The state folder cannot be used; the machine's fault, or that of who set it up.
+    #[error("{0}")]
+    State(String),
 }
 
 /// One way to prove who one is.
@@ -89,6 +94,10 @@ pub enum MethodConfig {
     Key(KeyConfig),
     /// By the name and password of somebody on a list.
     Basic(Users),
+    /// By the certificate that the client showed when it connected.
+    Certificate(Vec<NamePattern>),
+    /// By the session of a login in the browser; who has none is led there.
+    Login(Box<LoginConfig>),
 }
 
 /// What a request shows, for whoever looks for a proof in it.
@@ -100,6 +109,8 @@ pub struct Asked<'a> {
     pub is_tls: bool,
     /// The client's address.
     pub client: std::net::IpAddr,
+    /// The certificate that the client showed when it connected, verified.
+    pub certificate: Option<&'a ClientCertificate>,
 }
 
 /// A moment, on both clocks.
@@ -150,6 +161,8 @@ pub struct Ticket {
     means: usize,
     place: Place,
     work: Work,
+    /// What becomes of the request if it turns out to show no proof.
+    without: Decision,
 }
 
 /// Somebody whose proof was just checked.
@@ -174,6 +187,8 @@ impl Fresh {
 pub(crate) enum Checked {
     Known(Fresh),
     Refused(Refused),
+    /// It is what is left of one, which a browser sends along: as if there were none.
+    Nothing,
     /// It takes longer than a core may wait.
     Later(Work),
 }
@@ -184,6 +199,8 @@ enum Means {
     Token(Tokens),
     Key(KeyMethod),
     Basic(BasicMethod),
+    Certificate(Vec<NamePattern>),
+    Login(Arc<Login>),
 }
 
 impl Means {
@@ -192,6 +209,8 @@ impl Means {
             MethodConfig::Token(config) => Self::Token(Tokens::build(config, shared)?),
             MethodConfig::Key(config) => Self::Key(KeyMethod::build(config)),
             MethodConfig::Basic(users) => Self::Basic(BasicMethod::build(users, shared)),
+            MethodConfig::Certificate(patterns) => Self::Certificate(patterns.clone()),
+            MethodConfig::Login(config) => Self::Login(shared.login(config)?),
         })
     }
 
@@ -200,6 +219,8 @@ impl Means {
             Self::Token(_) => Method::Token,
             Self::Key(_) => Method::Key,
             Self::Basic(_) => Method::Basic,
+            Self::Certificate(_) => Method::Certificate,
+            Self::Login(_) => Method::Login,
         }
     }
 
@@ -209,6 +230,8 @@ impl Means {
             Self::Token(tokens) => tokens.find(asked),
             Self::Key(keys) => keys.find(asked),
             Self::Basic(users) => users.find(asked),
+            Self::Certificate(_) => certificate::find(asked),
+            Self::Login(login) => login.find(asked),
         }
     }
 
@@ -217,6 +240,8 @@ impl Means {
             Self::Token(tokens) => tokens.check(proof.bytes(), at),
             Self::Key(keys) => keys.check(proof.bytes(), at),
             Self::Basic(users) => users.check(proof.bytes(), asked.client, at),
+            Self::Certificate(patterns) => certificate::check(asked, patterns, at),
+            Self::Login(login) => login.check(asked, proof.bytes(), at),
         }
     }
 
@@ -226,6 +251,9 @@ impl Means {
             Self::Token(_) => Some(token::challenge(realm, wrong, scope)),
             Self::Key(keys) => Some(keys.challenge(realm, wrong)),
             Self::Basic(users) => Some(users.challenge(realm)),
+            // There is nothing to send again: the certificate is the connection's.
+            Self::Certificate(_) => None,
+            Self::Login(login) => Some(login.challenge(realm)),
         }
     }
 }
@@ -257,43 +285,64 @@ impl Gate {
         &self.config
     }
 
+    /// The ways in which somebody may prove who they are.
+    pub fn methods(&self) -> impl Iterator<Item = Method> {
+        self.means.iter().map(Means::method)
+    }
+
+    /// The names of all headers by which services are told who asks.
+    pub fn header_names(&self) -> impl Iterator<Item = &str> {
+        self.config.forward.iter().map(|(name, _)| name.as_str())
+    }
+
     /// What becomes of a request, where that is known without waiting. Makes no system call; a proof that is remembered
     /// costs one look-up and no allocation.
     pub fn check_now(&self, asked: &Asked<'_>, at: Moment) -> Now {
-        let (index, proof) = match self.find(asked) {
-            Ok(Some(found)) => found,
-            Ok(None) => return Now::Decided(self.without_proof()),
-            Err(refused) => return Now::Decided(self.refused(None, refused)),
-        };
-        let owner = Owner { gate: self.number, method: index as u8 };
-        let sought = self.shared.cache.seek(owner, proof);
-        if let Some(known) = self.shared.cache.get(&sought, at.wall) {
-            return Now::Decided(known);
-        }
-        match self.means[index].check(asked, proof, at) {
-            Checked::Known(fresh) => Now::Decided(self.admit(index, sought.place(), fresh, at)),
-            Checked::Refused(refused) => Now::Decided(self.refused(Some(index), refused)),
-            Checked::Later(work) => Now::Later(Ticket { means: index, place: sought.place(), work }),
+        let mut from = 0;
+        loop {
+            let (index, proof) = match self.find(asked, from) {
+                Ok(Some(found)) => found,
+                Ok(None) => return Now::Decided(self.without_proof(asked)),
+                Err(refused) => return Now::Decided(self.refused(None, refused)),
+            };
+            let owner = Owner { gate: self.number, method: index as u8 };
+            let sought = self.shared.cache.seek(owner, proof);
+            if let Some(known) = self.shared.cache.get(&sought, at.wall) {
+                return Now::Decided(known);
+            }
+            return match self.means[index].check(asked, proof, at) {
+                Checked::Known(fresh) => Now::Decided(self.admit(index, sought.place(), fresh, at)),
+                Checked::Refused(refused) => Now::Decided(self.refused(Some(index), refused)),
+                Checked::Later(work) => {
+                    let without = self.without_proof(asked);
+                    Now::Later(Ticket { means: index, place: sought.place(), work, without })
+                }
+                Checked::Nothing => {
+                    from = index + 1;
+                    continue;
+                }
+            };
         }
     }
 
     /// Waits for what [`Gate::check_now`] could not know. The work is done on the control plane; dropping the future ends
     /// it.
     pub async fn later(&self, ticket: Ticket) -> Decision {
-        let Ticket { means, place, work } = ticket;
+        let Ticket { means, place, work, without } = ticket;
         let done = match self.shared.desk.ask(work).await {
             Ok(done) => done,
             Err(busy) => Err(Refused::unavailable(busy.to_string())),
         };
         match done {
             Ok(fresh) => self.admit(means, place, fresh, Moment::read()),
+            Err(Refused { why: Why::Missing, .. }) => without,
             Err(refused) => self.refused(Some(means), refused),
         }
     }
 
-    /// The first proof that any method finds, and the method's place.
-    fn find<'a>(&self, asked: &Asked<'a>) -> Result<Option<(usize, Proof<'a>)>, Refused> {
-        for (index, means) in self.means.iter().enumerate() {
+    /// The first proof that any method from that one on finds, and the method's place.
+    fn find<'a>(&self, asked: &Asked<'a>, from: usize) -> Result<Option<(usize, Proof<'a>)>, Refused> {
+        for (index, means) in self.means.iter().enumerate().skip(from) {
             match means.find(asked) {
                 Ok(proof) => return Ok(Some((index, proof))),
                 Err(NoProof::Absent) => {}
@@ -303,11 +352,15 @@ impl Gate {
         Ok(None)
     }
 
-    fn without_proof(&self) -> Decision {
+    fn without_proof(&self, asked: &Asked<'_>) -> Decision {
         if self.config.is_optional {
             return Decision::Anonymous;
         }
-        self.refused(None, Refused::missing())
+        let led = self.means.iter().find_map(|means| match means {
+            Means::Login(login) => login.lead(asked),
+            _ => None,
+        });
+        self.refused(None, led.unwrap_or_else(Refused::missing))
     }
 
     /// Holds who it is against the rule, and remembers what came of it.
@@ -372,6 +425,7 @@ fn refusal(refused: Refused, mut challenges: Vec<String>) -> Refusal {
         detail,
         outcome,
         retry_after_s,
+        body: None,
         method: None,
         identity: None,
     }

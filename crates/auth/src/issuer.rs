@@ -133,7 +133,7 @@ pub(crate) fn refused(error: claims::ClaimsError) -> Refused {
 }
 
 /// The algorithms that go with where the keys come from: never both kinds, or a public key could be taken for a secret.
-fn usable(config: &IssuerConfig) -> Result<Algorithms, IssuerError> {
+pub(crate) fn usable(config: &IssuerConfig) -> Result<Algorithms, IssuerError> {
     let issuer = &config.ring.issuer;
     let KeySource::Secret(secret) = &config.ring.source else {
         return not_empty(issuer, config.algorithms.and(Algorithms::asymmetric()));

@@ -44,6 +44,7 @@ mod users;
 pub use auth::{Auth, AuthTask};
 pub use cache::CacheBounds;
 pub use certificate::{CertificateError, ClientCertificate, NamePattern, NotANamePattern};
+pub use client::ClientId;
 pub use files::FileError;
 pub use forward::{DEFAULT_HEADERS, ForwardError, Reserved, Source, check_header};
 pub use gate::{Asked, BuildError, Decision, Gate, GateConfig, MethodConfig, Moment, Now, Passed, Ticket};
@@ -54,6 +55,7 @@ pub use keyring::{KeySource, RingConfig};
 pub use keys::{
     KeyConfig, KeyFileError, KeyRecord, KeyRefused, KeyStore, KeyText, Keys, NewKey, NewKeyError, NotAKey,
 };
+pub use login::{Login, LoginAnswer, LoginConfig};
 pub use proof::Place;
 pub use refresh::Pace;
 pub use refusal::Refusal;

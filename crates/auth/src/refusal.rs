@@ -18,6 +18,9 @@ pub struct Refusal {
     pub challenges: Vec<String>,
     /// Further fields of the answer, such as `Location` and `Set-Cookie`.
     pub fields: Vec<(String, String)>,
+    /// The media type and bytes of an answer that somebody else gave, to be passed on as they are; a problem document
+    /// where there is none.
+    pub body: Option<(String, bytes::Bytes)>,
     /// What the client is told.
     pub reason: &'static str,
     /// What the log is told; nothing of it is for the client.

@@ -224,7 +224,7 @@ mod tests {
         for text in ["", "\n \n", "short", &format!("{ONE}\nshort")] {
             assert!(matches!(SealKeys::parse(text), Err(SealKeysError::Short)), "{text:?}");
         }
-        let many = vec![ONE; 9].join("\n");
+        let many = [ONE; 9].join("\n");
         assert!(matches!(SealKeys::parse(&many), Err(SealKeysError::TooMany)));
         assert_eq!(format!("{:?}", keys(ONE)), "SealKeys(1, redacted)");
     }

@@ -99,7 +99,7 @@ mod tests {
         let mut head = RequestHead::new();
         head.fields.append(name.as_bytes(), value.as_bytes());
         let client = "192.0.2.1".parse().expect("an address");
-        let asked = Asked { head: &head, is_tls: true, client };
+        let asked = Asked { head: &head, is_tls: true, client, certificate: None };
         match gate.check_now(&asked, Moment::read()) {
             Now::Decided(decision) => decision,
             Now::Later(ticket) => panic!("a key takes no time: {ticket:?}"),

@@ -58,19 +58,29 @@ fn count(first: &[u8]) -> Option<(usize, &[u8])> {
     (1..=PARTS_MAX).contains(&count).then_some((count, value))
 }
 
-/// Values of `Set-Cookie` that keep `value` for so many seconds, and take away what was kept in more cookies before. Nothing
+/// How many cookies a session has whose first this is; none where it is no session's.
+pub(crate) fn count_of(first: &[u8]) -> usize {
+    count(first).map_or(0, |(count, _)| count)
+}
+
+/// Whether a value does not fit into the cookies of one session.
+pub(crate) fn is_too_large(value: &str) -> bool {
+    value.len() + 2 > PARTS_MAX * VALUE_BYTES_MAX
+}
+
+/// Values of `Set-Cookie` that keep `value` for so many seconds, and take away what is left of `had` cookies before. Nothing
 /// when it is too large to be kept.
 pub(crate) fn write(
-    fields: &Fields,
     name: &CookieName,
     value: &str,
     seconds: u64,
+    had: usize,
     is_tls: bool,
 ) -> Option<Vec<String>> {
-    let count = (value.len() + 2).div_ceil(VALUE_BYTES_MAX);
-    if count > PARTS_MAX {
+    if is_too_large(value) {
         return None;
     }
+    let count = (value.len() + 2).div_ceil(VALUE_BYTES_MAX);
     let whole = format!("{count}.{value}");
     let mut set = Vec::new();
     let mut rest = whole.as_str();
@@ -79,7 +89,7 @@ pub(crate) fn write(
         set.push(set_cookie(&name.part(number), part, Some(seconds), is_tls));
         rest = left;
     }
-    let stale = (count..PARTS_MAX).map(|number| name.part(number)).filter(|part| has(fields, part));
+    let stale = (count..had).map(|number| name.part(number));
     set.extend(stale.map(|part| set_cookie(&part, "", None, is_tls)));
     Some(set)
 }
@@ -137,11 +147,11 @@ mod tests {
 
     #[test]
     fn a_session_that_fits_is_one_cookie_that_scripts_and_other_hosts_cannot_touch() {
-        let set = write(&Fields::new(), &name(), "abc", 60, true).expect("it fits");
+        let set = write(&name(), "abc", 60, 0, true).expect("it fits");
         assert_eq!(set, ["__Host-terrace_session=1.abc; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure"]);
         assert_eq!(read(&sent(&set), &name()).as_deref(), Some(&b"abc"[..]));
         let plain = CookieName::new("terrace_session", false);
-        let set = write(&Fields::new(), &plain, "abc", 60, false).expect("it fits");
+        let set = write(&plain, "abc", 60, 0, false).expect("it fits");
         assert_eq!(set, ["terrace_session=1.abc; Path=/; Max-Age=60; HttpOnly; SameSite=Lax"]);
         assert_eq!(read(&sent(&set), &name()), None, "a cookie that came in the clear is not one of TLS");
     }
@@ -149,20 +159,21 @@ mod tests {
     #[test]
     fn a_large_session_is_spread_and_what_is_left_of_it_taken_away() {
         let long: String = ('a'..='z').cycle().take(9_000).collect();
-        let set = write(&Fields::new(), &name(), &long, 60, true).expect("it fits");
+        let set = write(&name(), &long, 60, 0, true).expect("it fits");
         assert_eq!(set.len(), 3);
         assert!(set.iter().all(|set| set.len() < 4096));
         let fields = sent(&set);
         assert_eq!(read(&fields, &name()).as_deref(), Some(long.as_bytes()));
         assert!(first(&fields, &name()).expect("there").starts_with(b"3.abc"));
 
-        let shorter = write(&fields, &name(), "abc", 60, true).expect("it fits");
+        let shorter = write(&name(), "abc", 60, count_of(first(&fields, &name()).expect("there")), true)
+            .expect("it fits");
         let taken = shorter.iter().filter(|set| set.contains("=; Path=/; Max-Age=0;")).count();
         assert_eq!((shorter.len(), taken), (3, 2));
         assert_eq!(forget(&fields, &name(), true).len(), 3);
         assert_eq!(forget(&Fields::new(), &name(), true).len(), 1);
-        assert_eq!(write(&fields, &name(), &"x".repeat(4 * VALUE_BYTES_MAX), 60, true), None);
-        assert!(write(&fields, &name(), &"x".repeat(4 * VALUE_BYTES_MAX - 2), 60, true).is_some());
+        assert_eq!(write(&name(), &"x".repeat(4 * VALUE_BYTES_MAX), 60, 0, true), None);
+        assert!(write(&name(), &"x".repeat(4 * VALUE_BYTES_MAX - 2), 60, 0, true).is_some());
     }
 
     #[test]

@@ -7,7 +7,10 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use terrace_instruments::{Event, Level, Log};
 
 use crate::cache::Generation;
 use crate::files::{FileError, Files, Mark};
@@ -15,6 +18,8 @@ use crate::files::{FileError, Files, Mark};
 /// Ended sessions that are remembered; those that end soonest by themselves give way.
 const ENDED_MAX: usize = 50_000;
 const ID_BYTES_MAX: usize = 64;
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_millis(500);
 
 const FILE: &str = "logins-ended";
 const LOCK: &str = "logins-ended.lock";
@@ -91,6 +96,23 @@ impl Ended {
     }
 }
 
+/// Looks at what other machines did, twice a second, until nobody holds it any more.
+pub(crate) async fn follow(ended: Weak<Ended>, log: Log) {
+    let mut told = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(ended) = ended.upgrade() else { return };
+        let Ok(looked) = tokio::task::spawn_blocking(move || ended.look()).await else { return };
+        let problem = looked.err().map(|error| error.to_string());
+        if let Some(problem) = problem.as_ref().filter(|problem| told.as_ref() != Some(*problem)) {
+            let event =
+                Event::new(Level::Error, "auth.login.ended_unreadable").field("problem", problem.clone());
+            log.emit(event.message("sessions that other machines ended may go on here"));
+        }
+        told = problem;
+    }
+}
+
 /// What is no line of ours is passed over: to refuse all would let ended sessions in.
 fn read(text: &[u8]) -> HashMap<String, u64> {
     let text = String::from_utf8_lossy(text);
@@ -139,7 +161,9 @@ mod tests {
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let ended = &ended;
-                scope.spawn(move || (0..10).for_each(|id| ended.end(&format!("{thread}-{id}"), 200, 100).unwrap()));
+                scope.spawn(move || {
+                    (0..10).for_each(|id| ended.end(&format!("{thread}-{id}"), 200, 100).unwrap())
+                });
             }
         });
         let again = Ended::open(folder.path()).unwrap();

@@ -65,7 +65,7 @@ pub(crate) fn ask_now(gate: &Gate, token: &str) -> Now {
 
 pub(crate) fn ask_with(gate: &Gate, head: &RequestHead) -> Now {
     let client = "192.0.2.1".parse().expect("an address");
-    gate.check_now(&Asked { head, is_tls: true, client }, Moment::read())
+    gate.check_now(&Asked { head, is_tls: true, client, certificate: None }, Moment::read())
 }
 
 /// What becomes of a request with that bearer token.
