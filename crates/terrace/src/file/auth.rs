@@ -16,8 +16,8 @@ use super::tree::{Node, Value};
 use super::values::{Token, UrlPath, Words, is_host};
 
 table! {
-    /// Who may use the route. Each of `issuer`, `keys`, `users`, `client-certificate`, `login` and `ask` is a way to prove who
-    /// one is; one that succeeds is enough. Whoever cannot is answered with 401, whoever may not with 403.
+    /// Each of `issuer`, `keys`, `users`, `client-certificate`, `login` and `ask` is a way to prove who one is; one that succeeds
+    /// is enough. Whoever cannot is answered with 401, whoever may not with 403.
     pub(crate) struct AuthTable {
         /// Tokens (JWT) of an `[issuer.*]`, or of a list of them; or of an issuer that is named by its URL alone.
         "issuer" issuer: Switch<OneOrMany<IssuerRef>> = false, example "main";
@@ -68,7 +68,7 @@ table! {
 }
 
 table! {
-    /// Where a token is: a cookie, or a header that holds nothing else.
+    /// A cookie, or a header that holds nothing else.
     pub(crate) struct TokenTable one of "cookie" "header", whole {
         /// Name of the cookie.
         "cookie" cookie: Option<Token>, example "session";
@@ -600,6 +600,11 @@ fn check_ways(auth: &Auth, node: &Node, reader: &mut Reader<'_>) -> Option<()> {
         || auth.certificate_names.is_some()
         || auth.login.is_some()
         || auth.ask.is_some();
+    let is_misspelt = node.table().into_iter().flatten().any(|(name, _)| AuthTable::SPEC.key(name).is_none());
+    if !has_tokens && !has_other && is_misspelt {
+        // That was told already; that it names nothing would be told twice.
+        return None;
+    }
     if !has_tokens && !has_other {
         let message = "this `auth` names no way to prove who one is";
         let ways = listed(["issuer", "keys", "users", "client-certificate", "login", "ask"], "or");

@@ -9,7 +9,7 @@ use super::tree::Node;
 use super::values::{FilePath, Size, is_token};
 
 table! {
-    /// Compress answers for clients that take it. Never what is compressed already, too small, an event stream, or marked
+    /// Never what is compressed already, too small, an event stream, or marked
     /// `no-transform`.
     pub(crate) struct CompressTable {
         /// Codings, the most wanted first; the client's own preference comes before.
@@ -48,7 +48,7 @@ choice! {
 }
 
 table! {
-    /// Hold JSON bodies against a schema before the service sees them: a JSON Schema for the body, or an OpenAPI 3.1
+    /// A JSON Schema for the body, or an OpenAPI 3.1
     /// description for method, path, parameters and body. What does not fit is answered with 400, 413, 415 or 422, and told
     /// where.
     pub(crate) struct ValidateTable one of "schema" "openapi", whole {

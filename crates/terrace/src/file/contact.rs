@@ -30,7 +30,8 @@ impl Scalar for HttpUrl {
         let Some(rest) = rest else {
             return Err(match (text.contains("://"), is_authority(before_path(text))) {
                 (true, _) => Wrong::because("starts with neither http:// nor https://"),
-                (false, true) => Wrong::write(format!("http://{text}")),
+                (false, true) if before_path(text).contains(':') => Wrong::write(format!("http://{text}")),
+                (false, true) => Wrong::write(format!("https://{text}")),
                 (false, false) => Wrong::form(),
             });
         };

@@ -10,8 +10,7 @@ use super::tree::Node;
 use super::values::{Method, Network, Token, is_host};
 
 table! {
-    /// Cross-origin requests: which other websites' pages may call the route from a browser. What the app says about it
-    /// itself is replaced.
+    /// What the app says about it itself is replaced.
     pub(crate) struct CorsTable {
         /// Origins whose pages may call, or `"*"` for all; `https://*.example.com` stands for every host below it.
         "origins" origins: OneOrMany<OriginPattern>, example ["https://shop.example.com", "https://*.example.com"];
@@ -29,7 +28,7 @@ table! {
 }
 
 table! {
-    /// Headers that make browsers careful. What the app sets itself stays; `false` leaves one out.
+    /// What the app sets itself stays; `false` leaves one out.
     pub(crate) struct SecurityHeadersTable {
         /// `Strict-Transport-Security`: so long the browser comes over HTTPS only. It is sent over HTTPS only.
         "hsts" hsts: Switch<Duration> = "365d", within "0s" to "3650d";
@@ -47,8 +46,7 @@ table! {
 }
 
 table! {
-    /// Which clients are let in, by address; all others get 403. The address is the client's own, as `trusted-proxies` tell
-    /// it.
+    /// All others get 403. The address is the client's own, as `trusted-proxies` tell it.
     pub(crate) struct AddressesTable {
         /// Networks that are let in. Default: all.
         "allow" allow: Vec<Network>, example ["10.0.0.0/8"];
@@ -150,7 +148,7 @@ impl Scalar for OriginPattern {
             return Ok(Self::Any);
         }
         let Some((scheme, host)) = text.split_once("://") else {
-            return Err(match is_host(text.strip_prefix("*.").unwrap_or(text)) {
+            return Err(match text.contains('.') && is_host(text.strip_prefix("*.").unwrap_or(text)) {
                 true => Wrong::write(format!("https://{text}")),
                 false => Wrong::form(),
             });

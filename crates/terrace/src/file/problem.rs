@@ -269,6 +269,9 @@ fn likeness(wrong: &str, candidate: &str) -> f64 {
     if wrong.len() > SLIP_BYTES_MAX {
         return 0.0;
     }
+    if wrong == candidate {
+        return 1.0;
+    }
     let is_as_long = wrong.len() > 1 && wrong.len().abs_diff(candidate.len()) <= 1;
     let one_slip = is_as_long && strsim::damerau_levenshtein(wrong, candidate) <= 1;
     let holds = candidate.len() > 3 && wrong.contains(candidate);

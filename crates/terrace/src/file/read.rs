@@ -92,6 +92,8 @@ pub(crate) struct Reader<'a> {
     surroundings: &'a dyn Surroundings,
     /// Names of the tables entered.
     path: Vec<String>,
+    /// The key whose value is being read.
+    key: Option<&'static Key>,
     /// Reading one layer of several: what is missing may come from another.
     partial: bool,
     /// Reading what faults of syntax have left: what is missing may have been there.
@@ -115,6 +117,7 @@ impl<'a> Reader<'a> {
             folder: folder.to_owned(),
             surroundings,
             path: Vec::new(),
+            key: None,
             partial: false,
             damaged: false,
         }
@@ -141,6 +144,16 @@ impl<'a> Reader<'a> {
             self.misread.insert((place.file, self.sources.line(place)));
         }
         self.report(finding);
+    }
+
+    /// What to write in place of `true` for the key that is being read.
+    fn how_to_switch_on(&self) -> Option<String> {
+        let key = self.key?;
+        match (key.default, key.example) {
+            (Some("false"), Some(example)) => Some(format!("write it like {example}")),
+            (Some("false"), None) => None,
+            _ => Some("it is on unless switched off".to_owned()),
+        }
     }
 
     /// Reports and gives the `None` that a reader returns.
@@ -256,8 +269,10 @@ impl<'a> Reader<'a> {
     pub(crate) fn field<T: Read>(&mut self, node: &Node, key: &'static Key) -> Option<T> {
         match (node.get(key.name), key.default) {
             (Some(child), _) => {
-                let value = self.below(key.name, |reader| T::read(child, reader))?;
-                self.within(value, child, key)
+                let around = self.key.replace(key);
+                let value = self.below(key.name, |reader| T::read(child, reader));
+                self.key = around;
+                self.within(value?, child, key)
             }
             (None, _) if self.partial => None,
             (None, Some(default)) => T::read(&built_in(default), self),
@@ -390,6 +405,10 @@ impl<T: Scalar> Read for T {
             }
             Value::Float(number) => {
                 let help = T::for_fraction(*number).map(|write| format!("write {write}"));
+                return reader.unexpected(node, &Self::shape().noun(), help);
+            }
+            Value::Moment(moment) => {
+                let help = T::parse(moment).is_ok().then(|| format!("write {moment:?}"));
                 return reader.unexpected(node, &Self::shape().noun(), help);
             }
             _ => return reader.unexpected(node, &Self::shape().noun(), None),
@@ -543,11 +562,9 @@ impl<T: Read> Read for Switch<T> {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         match &node.value {
             Value::Boolean(false) => Some(Self::Off),
-            Value::Boolean(true) if !T::shape().fits(&node.value) => reader.unexpected(
-                node,
-                &Self::shape().noun(),
-                Some("it is on unless switched off".to_owned()),
-            ),
+            Value::Boolean(true) if !T::shape().fits(&node.value) => {
+                reader.unexpected(node, &Self::shape().noun(), reader.how_to_switch_on())
+            }
             _ => Some(Self::On(T::read(node, reader)?)),
         }
     }

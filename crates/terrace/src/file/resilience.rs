@@ -9,12 +9,11 @@ use super::problem::Finding;
 use super::read::{Read, Reader, Switch, choice, table};
 use super::route::{Known, RespondTable};
 use super::spec::Shape;
-use super::tree::{Layer, Node, Value};
+use super::tree::{Node, Value};
 use super::values::{OrAuto, Share, StatusRange, Token, Words};
 
 table! {
-    /// A second attempt beside the first when that one is slower than usual; the answer that comes first wins. Only requests
-    /// that may be repeated, and only within the budget of `retry`.
+    /// The answer that comes first wins. Only requests that may be repeated, and only within the budget of `retry`.
     pub(crate) struct HedgeTable {
         /// When the next attempt begins: `"p50"`, `"p90"`, `"p95"` or `"p99"` of the service's recent times, or a time.
         "after" after: HedgeAfter = "p95";
@@ -68,9 +67,9 @@ impl Read for HedgeAfter {
 }
 
 table! {
-    /// What answers when the service cannot: another service, or a fixed answer.
+    /// Another service, or a fixed answer.
     pub(crate) struct FallbackTable one of "to" "respond", whole {
-        /// The service that answers in its place.
+        /// The service that answers in its place; for that service itself there is no fallback then.
         "to" to: Option<Words>, example "catalog-copy";
         /// The answer.
         "respond" respond: Option<RespondTable>, example { body = "[]", type = "application/json" };
@@ -134,7 +133,7 @@ choice! {
 }
 
 table! {
-    /// How much a request matters, by what it carries.
+    /// In the table: by what a request carries.
     pub(crate) struct PriorityTable one of "header" "claim", whole {
         /// A header that says `high`, `normal` or `low`. Only where a client cannot set it as it likes.
         "header" header: Option<Token>, example "X-Priority";
@@ -170,9 +169,9 @@ impl Read for PrioritySetting {
 }
 
 table! {
-    /// Answers that come, but too late.
+    /// The time of an answer is that to its first byte.
     pub(crate) struct SlowTable {
-        /// What takes longer to its first byte is slow. `"auto"`: a multiple of what is usual for the service.
+        /// What takes longer is slow. `"auto"`: a multiple of what is usual for the service.
         "over" over: OrAuto<Duration> = "auto", within "1ms" to "10m";
         /// Share of slow answers in the window.
         "share" share: Share = "50%";
@@ -180,8 +179,8 @@ table! {
 }
 
 table! {
-    /// When no endpoint of a service helps any more, requests to it are refused at once, for a while; then one is let through
-    /// to see whether it is well again. As long as some endpoints are well, `eject` deals with the others.
+    /// After a while one is let through to see whether the service is well again. As long as some endpoints are well, `eject`
+    /// deals with the others.
     pub(crate) struct BreakerTable {
         /// Failures in a row. `false`: however many.
         "consecutive" consecutive: Switch<u32> = 20, within 1 to 100000;
@@ -245,7 +244,7 @@ impl Read for Concurrency {
 }
 
 table! {
-    /// Requests that wait for a place at the service. Never first come, first served: the one that waits longest has the
+    /// Never first come, first served: the one that waits longest has the
     /// least use of its answer.
     pub(crate) struct QueueTable {
         /// So many wait at most; one more is refused with 503. 0: none waits.
@@ -454,7 +453,8 @@ pub(crate) fn resolve_fallback(
     let (Switch::On(table), Some(node)) = (switch, policies.get("fallback")) else { return Some(None) };
     let on = fallback_on(&table.on);
     let to = match (table.to, table.respond) {
-        (Some(to), _) if Some(to.0.as_str()) == service => return own_fallback(node, reader),
+        // `[defaults]` may name one service for all, and that one then has none.
+        (Some(to), _) if Some(to.0.as_str()) == service => return Some(None),
         (Some(to), _) => {
             known.routed(&to.0, node.origin_of("to"), reader)?;
             FallbackTo::Service(to.0)
@@ -468,15 +468,6 @@ pub(crate) fn resolve_fallback(
         (None, None) => return None,
     };
     Some(Some(Fallback { to, on }))
-}
-
-/// A service that would stand in for itself: a mistake where it is written for it, but `[defaults]` may name one service
-/// for all others.
-fn own_fallback(node: &Node, reader: &mut Reader<'_>) -> Option<Option<Fallback>> {
-    if node.layer == Layer::Defaults {
-        return Some(None);
-    }
-    reader.refuse(Finding::new(node.origin_of("to"), "a service cannot stand in for itself"))
 }
 
 fn fallback_on(reasons: &[FallbackReason]) -> FallbackOn {

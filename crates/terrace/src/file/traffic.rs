@@ -17,7 +17,7 @@ use super::tree::{Node, Value};
 use super::values::{Share, Token, Words, is_token};
 
 table! {
-    /// Changes to what the service is told. Values may hold captures of `at` and `{client-ip}`, `{request-id}`, `{host}`,
+    /// Values may hold captures of `at` and `{client-ip}`, `{request-id}`, `{host}`,
     /// `{path}`, `{route}` and `{service}`; `{{` stands for a brace.
     pub(crate) struct RequestTable {
         /// Headers that get this value, whatever they had.
@@ -42,7 +42,7 @@ table! {
 }
 
 table! {
-    /// Changes to what the client is told, answers of Terrace's own included. Values are those of `request`.
+    /// Answers of Terrace's own included. Values are those of `request`.
     pub(crate) struct ResponseTable {
         /// Headers that get this value, whatever they had.
         "set" set: BTreeMap<String, ValueText>, example { Cache-Control = "no-store" };
@@ -56,8 +56,7 @@ table! {
 }
 
 table! {
-    /// Something that goes wrong on purpose, for a share of the requests and for a while: a delay, an answer in place of the
-    /// service's, or one after the other.
+    /// For a share of the requests and for a while: a delay, an answer in place of the service's, or one after the other.
     pub(crate) struct FaultTable, whole {
         /// So much later it goes on.
         "delay" delay: Option<Duration>, within "1ms" to "5m", example "500ms";
@@ -73,7 +72,7 @@ table! {
 }
 
 table! {
-    /// Requests of this kind go to another service. All that is named must be so.
+    /// All that an item names must be so.
     pub(crate) struct ChooseTable {
         /// The service.
         "to" to: Words, example "orders-next";
@@ -89,7 +88,7 @@ table! {
 }
 
 table! {
-    /// What keeps a client on the same side of a split: something that requests of one client have in common, or a cookie.
+    /// By something that the requests of one client have in common, or by a cookie.
     pub(crate) struct StickTable one of "key" "cookie", whole {
         /// `"client-ip"`, `"header:NAME"`, `"cookie:NAME"` or `"claim:NAME"`: nothing is stored, and a change of the weights moves
         /// as few as possible.
@@ -102,8 +101,7 @@ table! {
 }
 
 table! {
-    /// A copy of each request goes to another service too. Its answer is thrown away, and the client notices nothing,
-    /// whatever becomes of it.
+    /// Its answer is thrown away, and the client notices nothing, whatever becomes of it.
     pub(crate) struct MirrorTable {
         /// The service.
         "to" to: Words, example "orders-next";
@@ -499,23 +497,21 @@ fn resolve_statuses(
     node: &Node,
     reader: &mut Reader<'_>,
 ) -> Option<BTreeMap<u16, u16>> {
-    let written = node.get("status");
+    let Some(written) = node.get("status") else { return Some(BTreeMap::new()) };
+    let is_status = |status: &u16| (200..=599).contains(status);
     let mut found = BTreeMap::new();
     for (from, to) in statuses {
-        let is_status = |status: &u16| (200..=599).contains(status);
-        let origin = written.map_or(node.origin, |written| written.key_origin_of(from));
-        match from.parse().ok().filter(is_status) {
-            Some(from) if is_status(to) => found.insert(from, *to),
-            Some(_) => {
-                let origin = written.map_or(node.origin, |written| written.origin_of(from));
-                return reader.refuse(Finding::new(origin, format!("{to} is no status from 200 to 599")));
+        let wrong = match (from.parse().ok().filter(is_status), is_status(to)) {
+            (Some(from), true) => {
+                found.insert(from, *to);
+                continue;
             }
-            None => {
-                return reader.refuse(Finding::new(origin, format!("{from:?} is no status from 200 to 599")));
-            }
+            (Some(_), false) => (written.origin_of(from), to.to_string()),
+            (None, _) => (written.key_origin_of(from), format!("{from:?}")),
         };
+        reader.report(Finding::new(wrong.0, format!("{} is no status from 200 to 599", wrong.1)));
     }
-    Some(found)
+    (found.len() == statuses.len()).then_some(found)
 }
 
 /// `fault` in `policies`.

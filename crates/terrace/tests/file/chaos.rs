@@ -7,16 +7,18 @@ use terrace::file::{Imagined, Problems, load_from};
 
 use crate::world::{MAIN, folder, world};
 
-/// A file with everything in it: the shop, in one piece.
-fn material() -> String {
-    let shop = std::fs::read_to_string(folder("good").join("shop.toml")).unwrap();
-    let kept = shop.lines().filter(|line| !line.starts_with("#===") && !line.starts_with("include"));
+/// Files with everything in them between them, each in one piece.
+fn material(of: bool) -> String {
+    let name = if of { "shop.toml" } else { "gateway.toml" };
+    let file = std::fs::read_to_string(folder("good").join(name)).unwrap();
+    let kept = file.lines().filter(|line| !line.starts_with("#===") && !line.starts_with("include"));
     kept.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
-fn the_file_to_be_damaged_is_good() {
-    crate::world::good(&material());
+fn the_files_to_be_damaged_are_good() {
+    crate::world::good(&material(true));
+    crate::world::good(&material(false));
 }
 
 /// A piece that is put in somewhere.
@@ -71,6 +73,8 @@ fn value() -> impl Strategy<Value = String> {
         "[ -~]{0,12}",
         "[0-9]{0,20}(us|ms|s|m|h|d|B|KiB|TB|%|B/s|B/m)?",
         "[a-z0-9.*{}/:\\[\\]-]{0,16}",
+        "[0-9]{1,4}/(s|m|h|d|month)",
+        "(role|scope|claim|header|cookie):[a-z.=]{0,6}",
     ];
     let leaf = prop_oneof![
         text.prop_map(|text| format!("{text:?}")),
@@ -80,8 +84,11 @@ fn value() -> impl Strategy<Value = String> {
         Just("1979-05-27".to_owned()),
     ];
     leaf.prop_recursive(3, 12, 4, |inner| {
-        let keys =
-            ["env", "file", "path", "tcp", "to", "from", "status", "hash", "prefix", "attempts", "web", "x"];
+        let keys = [
+            "env", "file", "path", "tcp", "to", "from", "status", "hash", "prefix", "attempts", "web", "x",
+            "rate", "key", "issuer", "all", "any", "not", "set", "until", "service", "cookie", "claim",
+            "after",
+        ];
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4)
                 .prop_map(|items| format!("[{}]", items.join(", "))),
@@ -132,8 +139,8 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_damaged_file_is_answered(cuts in proptest::collection::vec((any::<prop::sample::Index>(), 0_usize..30, piece()), 1..4)) {
-        let mut content = material().into_bytes();
+    fn a_damaged_file_is_answered(of in any::<bool>(), cuts in proptest::collection::vec((any::<prop::sample::Index>(), 0_usize..30, piece()), 1..4)) {
+        let mut content = material(of).into_bytes();
         for (at, length, piece) in cuts {
             let at = at.index(content.len() + 1);
             let end = (at + length).min(content.len());
@@ -144,8 +151,8 @@ proptest! {
 
     /// Values that fit the syntax and not the grammar get further than noise does.
     #[test]
-    fn any_value_in_any_place_is_answered(line in any::<prop::sample::Index>(), value in value()) {
-        let material = material();
+    fn any_value_in_any_place_is_answered(of in any::<bool>(), line in any::<prop::sample::Index>(), value in value()) {
+        let material = material(of);
         let mut lines: Vec<String> = material.lines().map(str::to_owned).collect();
         let line = line.get_mut(&mut lines);
         if let Some((key, _)) = line.split_once(" = ") {

@@ -7,6 +7,7 @@
 mod cases;
 mod changes;
 mod chaos;
+mod gateway;
 mod merging;
 mod reference;
 mod world;

@@ -19,6 +19,7 @@ pub(crate) fn world(case: &str) -> Imagined {
         world.files.insert(entry.file_name().into(), fs::read(entry.path()).unwrap());
     }
     world.variables.insert("API_TOKEN".to_owned(), "s3cret-of-sixteen-and-more".to_owned());
+    world.variables.insert("REDIS_URL".to_owned(), "redis://:hunter2@127.0.0.1:6379/2".to_owned());
     let mut name = PathBuf::from(MAIN);
     world.files.insert(name.clone(), Vec::new());
     for line in case.lines() {
