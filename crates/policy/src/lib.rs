@@ -1,5 +1,5 @@
 //! Control of load: retry budgets and rules, hedging, backoff, deadlines; outlier ejection, breakers, lines, adaptive
-//! concurrency, overload; restarts.
+//! concurrency, overload; restarts; and limits, in [`limit`].
 //!
 //! Everything here is a decision: events and the time go in, an answer comes out. There is no socket, no
 //! clock and no source of randomness inside; a moment is a [`std::time::Duration`] since the caller's clock
@@ -15,6 +15,7 @@ mod concurrency;
 mod deadline;
 mod ejection;
 mod hedge;
+pub mod limit;
 mod line;
 mod overload;
 mod priority;

@@ -1,0 +1,283 @@
+//! One limiter of any algorithm, and its way from one law to the next.
+
+use std::time::Duration;
+
+use super::bucket::{Buckets, Pace};
+use super::concurrency::{Concurrency, Permit};
+use super::fixed::FixedWindows;
+use super::line::{Arrival, LineLaw, Lines, Place};
+use super::quota::{QuotaLaw, QuotaUse, Quotas};
+use super::sliding::SlidingWindows;
+use super::table::{Keys, Size};
+use super::{Decision, Key, Law, Moment};
+
+/// A limiter over keys, shared by all cores by reference.
+#[derive(Debug)]
+pub struct Limiter(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Buckets(Buckets),
+    Lines(Lines),
+    Fixed(FixedWindows),
+    Sliding(SlidingWindows),
+    Concurrency(Concurrency),
+    Quotas(Quotas),
+}
+
+/// A limiter's answer, with what is to be held.
+#[derive(Debug)]
+#[must_use = "what is held is given back when it is dropped"]
+pub enum Answer {
+    /// It may pass, or not; nothing is held. What it took can be given back by [`Limiter::give_back`].
+    Decided(Decision),
+    /// It may pass, and holds this while it is under way.
+    Held(Decision, Permit),
+    /// It may pass when its turn comes.
+    Waits(Decision, Place),
+    /// It may pass or not, and this is what its key has used of its quota now, to be written down.
+    Counted(Decision, QuotaUse),
+}
+
+impl Answer {
+    /// The decision in it.
+    #[must_use]
+    pub fn decision(&self) -> &Decision {
+        match self {
+            Self::Decided(decision)
+            | Self::Held(decision, _)
+            | Self::Waits(decision, _)
+            | Self::Counted(decision, _) => decision,
+        }
+    }
+}
+
+impl Limiter {
+    /// A limiter that has seen nothing, and remembers at least `keys_max` keys.
+    #[must_use]
+    pub fn new(law: Law, keys_max: usize) -> Self {
+        Self::sized(law, Size::of(keys_max))
+    }
+
+    fn sized(law: Law, size: Size) -> Self {
+        Self(match law {
+            Law::TokenBucket { rate, burst } => Kind::Buckets(Buckets::new(Pace::new(rate, burst), size)),
+            Law::LeakyBucket { rate, burst, queue_max } => {
+                Kind::Lines(Lines::new(LineLaw::new(rate, burst, queue_max), size))
+            }
+            Law::FixedWindow { rate } => Kind::Fixed(FixedWindows::new(rate, size)),
+            Law::SlidingWindow { rate } => Kind::Sliding(SlidingWindows::new(rate, size)),
+            Law::Concurrency { at_once } => Kind::Concurrency(Concurrency::new(at_once, size)),
+            Law::Quota { limit, period } => Kind::Quotas(Quotas::new(QuotaLaw { limit, period }, size)),
+        })
+    }
+
+    /// Asks for one request that costs `cost` and can wait for `wait_max`, should it have to wait.
+    #[inline]
+    pub fn take(&self, key: Key, cost: u32, now: Moment, wait_max: Duration) -> Answer {
+        match &self.0 {
+            Kind::Buckets(buckets) => Answer::Decided(buckets.take(key, cost, now)),
+            Kind::Fixed(windows) => Answer::Decided(windows.take(key, cost, now)),
+            Kind::Sliding(windows) => Answer::Decided(windows.take(key, cost, now)),
+            Kind::Lines(lines) => match lines.join(key, cost, now, wait_max) {
+                Arrival::Gone(decision) | Arrival::Refused(decision) => Answer::Decided(decision),
+                Arrival::Waits(decision, place) => Answer::Waits(decision, place),
+            },
+            Kind::Concurrency(concurrency) => match concurrency.take(key, cost, now) {
+                (decision, Some(permit)) => Answer::Held(decision, permit),
+                (decision, None) => Answer::Decided(decision),
+            },
+            Kind::Quotas(quotas) => {
+                let (decision, used) = quotas.take(key, cost, now);
+                Answer::Counted(decision, used)
+            }
+        }
+    }
+
+    /// Counts what was allowed elsewhere, whether there is so much left here or not. A permit is to be held, a quota's use
+    /// to be written down.
+    pub fn charge(&self, key: Key, cost: u32, now: Moment) -> Charged {
+        match &self.0 {
+            Kind::Buckets(buckets) => buckets.charge(key, cost, now),
+            Kind::Lines(lines) => lines.charge(key, cost, now),
+            Kind::Fixed(windows) => windows.charge(key, cost, now),
+            Kind::Sliding(windows) => windows.charge(key, cost, now),
+            Kind::Concurrency(concurrency) => return Charged::Held(concurrency.charge(key, cost, now)),
+            Kind::Quotas(quotas) => return Charged::Counted(quotas.charge(key, cost, now)),
+        }
+        Charged::Noted
+    }
+
+    /// Gives back what was taken at the moment `taken` for a request that another limit refused, or whose client left. Of a
+    /// quota, what is used now. A permit and a place give themselves back.
+    pub fn give_back(&self, key: Key, cost: u32, taken: Moment, now: Moment) -> Option<QuotaUse> {
+        match &self.0 {
+            Kind::Buckets(buckets) => buckets.give_back(key, cost, now),
+            Kind::Lines(lines) => lines.give_back(key, cost, now),
+            Kind::Fixed(windows) => windows.give_back(key, cost, taken),
+            Kind::Sliding(windows) => windows.give_back(key, cost, taken),
+            Kind::Concurrency(_) => {}
+            Kind::Quotas(quotas) => return quotas.give_back(key, cost, taken),
+        }
+        None
+    }
+
+    /// Of a quota: what is known of a key from elsewhere. It never makes less of what is known here.
+    pub fn raise(&self, key: Key, known: QuotaUse, now: Moment) {
+        if let Kind::Quotas(quotas) = &self.0 {
+            quotas.raise(key, known, now);
+        }
+    }
+
+    /// Goes on under another law and bound with all that was counted. Where the algorithm is another one there is a new
+    /// limiter, into which what each key has used was carried; who is under way or in line finishes with the old one.
+    #[must_use]
+    pub fn migrate(&self, law: Law, keys_max: usize, now: Moment) -> Option<Self> {
+        match (&self.0, law) {
+            (Kind::Buckets(buckets), Law::TokenBucket { rate, burst }) => {
+                buckets.migrate(Pace::new(rate, burst), keys_max, now);
+            }
+            (Kind::Lines(lines), Law::LeakyBucket { rate, burst, queue_max }) => {
+                lines.migrate(LineLaw::new(rate, burst, queue_max), keys_max, now);
+            }
+            (Kind::Fixed(windows), Law::FixedWindow { rate }) => windows.migrate(rate, keys_max, now),
+            (Kind::Sliding(windows), Law::SlidingWindow { rate }) => windows.migrate(rate, keys_max, now),
+            (Kind::Concurrency(concurrency), Law::Concurrency { at_once }) => {
+                concurrency.migrate(at_once, keys_max, now);
+            }
+            (Kind::Quotas(quotas), Law::Quota { limit, period }) => {
+                quotas.migrate(QuotaLaw { limit, period }, keys_max, now);
+            }
+            (_, law) => return Some(self.changed_to(law, keys_max, now)),
+        }
+        None
+    }
+
+    /// How many keys it remembers.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.table().len()
+    }
+
+    /// How many keys it forgot that still owed something, for want of room.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.table().forgotten()
+    }
+
+    fn table(&self) -> &dyn Keys {
+        match &self.0 {
+            Kind::Buckets(buckets) => buckets.table(),
+            Kind::Lines(lines) => lines.table(),
+            Kind::Fixed(windows) => windows.table(),
+            Kind::Sliding(windows) => windows.table(),
+            Kind::Concurrency(concurrency) => concurrency.table(),
+            Kind::Quotas(quotas) => quotas.table(),
+        }
+    }
+
+    /// A limiter of another algorithm that goes on with what each key has used. A permit says who is under way and not what
+    /// was used, so to and from concurrency nothing is carried.
+    fn changed_to(&self, law: Law, keys_max: usize, now: Moment) -> Self {
+        let next = Self::sized(law, Size::beside(keys_max, self.table()));
+        if !matches!(law, Law::Concurrency { .. }) && !matches!(self.0, Kind::Concurrency(_)) {
+            self.table().each_used(now, &mut |key, used| {
+                let _nothing_is_held = next.charge(key, u32::try_from(used).unwrap_or(u32::MAX), now);
+            });
+        }
+        next
+    }
+}
+
+/// What became of a charge.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped is given back at once"]
+pub enum Charged {
+    /// It is counted.
+    Noted,
+    /// It holds this while it is under way.
+    Held(Permit),
+    /// The key has used so much of its quota now.
+    Counted(QuotaUse),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::{NonZeroU32, NonZeroU64};
+
+    use super::super::{Period, Rate};
+    use super::*;
+
+    const KEY: Key = Key::from_hash(7);
+    const NOW: Moment = Moment { clock: Duration::from_secs(10), wall: Duration::from_secs(1_000_000) };
+
+    fn count(count: u32) -> NonZeroU32 {
+        NonZeroU32::new(count).expect("not zero")
+    }
+
+    fn rate() -> Rate {
+        Rate::new(count(10), Duration::from_secs(60))
+    }
+
+    fn laws() -> [Law; 5] {
+        [
+            Law::TokenBucket { rate: rate(), burst: count(10) },
+            Law::LeakyBucket { rate: rate(), burst: count(10), queue_max: 0 },
+            Law::FixedWindow { rate: rate() },
+            Law::SlidingWindow { rate: rate() },
+            Law::Quota { limit: NonZeroU64::new(10).expect("not zero"), period: Period::Day },
+        ]
+    }
+
+    fn allowed(limiter: &Limiter, cost: u32) -> bool {
+        limiter.take(KEY, cost, NOW, Duration::ZERO).decision().allowed
+    }
+
+    #[test]
+    fn from_any_algorithm_to_any_other_what_was_used_stays_used() {
+        for before in laws() {
+            for after in laws() {
+                let limiter = Limiter::new(before, 100);
+                assert!(allowed(&limiter, 7), "{before:?}");
+                let next = limiter.migrate(after, 100, NOW).unwrap_or(limiter);
+                assert!(!allowed(&next, 4), "{before:?} to {after:?}");
+                assert!(allowed(&next, 3), "{before:?} to {after:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_of_them_give_back_what_was_taken_for_nothing() {
+        for law in laws() {
+            let limiter = Limiter::new(law, 100);
+            assert!(allowed(&limiter, 10) && !allowed(&limiter, 1), "{law:?}");
+            limiter.give_back(KEY, 4, NOW, NOW);
+            assert!(!allowed(&limiter, 5) && allowed(&limiter, 4), "{law:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_allowed_elsewhere_is_counted_up_to_the_limit() {
+        for law in laws() {
+            let limiter = Limiter::new(law, 100);
+            let charge = |cost| {
+                let _nothing_is_held = limiter.charge(KEY, cost, NOW);
+            };
+            charge(8);
+            assert!(!allowed(&limiter, 3), "{law:?}");
+            charge(8);
+            assert!(!allowed(&limiter, 1), "{law:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_is_under_way_finishes_with_the_limiter_that_let_it_in() {
+        let limiter = Limiter::new(Law::Concurrency { at_once: count(1) }, 100);
+        let held = limiter.take(KEY, 1, NOW, Duration::ZERO);
+        assert!(held.decision().allowed && !allowed(&limiter, 1));
+        let next = limiter.migrate(Law::FixedWindow { rate: rate() }, 100, NOW).expect("another algorithm");
+        assert!(allowed(&next, 10));
+        drop(limiter);
+        drop(held);
+    }
+}
