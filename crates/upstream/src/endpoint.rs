@@ -410,10 +410,11 @@ impl Endpoint {
         self.forgive();
     }
 
-    /// Holds nothing against it any more.
+    /// Holds nothing against it any more. What it took while it was ill says nothing of what it takes now.
     pub(crate) fn forgive(&self) {
         self.evidence.clear();
         self.slights.clear();
+        self.latency.clear();
     }
 
     /// Begins a probe of an endpoint that is out, if one is due. Costs one look while none is.

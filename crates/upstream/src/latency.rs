@@ -52,6 +52,11 @@ impl Latency {
         }
     }
 
+    /// Forgets every sample.
+    pub(crate) fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     fn update(&self, now: Duration, sample_us: impl Fn(f32) -> f32) {
         let at = stamp(now);
         let next = |word: u64| {

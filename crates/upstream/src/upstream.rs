@@ -630,4 +630,6 @@ fn nanos(moment: Duration) -> u64 {
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
