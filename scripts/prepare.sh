@@ -11,7 +11,11 @@ PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" # Debian keeps nginx and haproxy wh
 VENV=target/venv
 PYTHON_NEEDED='import websockets, grpc, prometheus_client, aiosmtpd
 import opentelemetry.exporter.otlp.proto.http, opentelemetry.exporter.otlp.proto.grpc
-import jwt, authlib, cryptography'
+import jwt, authlib, cryptography
+import grpc_health.v1.health_pb2_grpc, grpc_reflection.v1alpha.reflection'
+# PyPI's jsonschema brings the official JSON-Schema-Test-Suite along in its source.
+SUITE=target/json-schema-test-suite
+SUITE_FROM=jsonschema==4.26.0
 
 say() { printf '%s\n' "$*"; }
 fail() {
@@ -42,8 +46,11 @@ program strace strace
 program valgrind valgrind
 program ps procps
 program faketime faketime
+program pebble pebble
 program promtool prometheus
 program chromium chromium
+program brotli brotli
+program zstd zstd
 program node nodejs
 program npm npm
 LIST
@@ -111,13 +118,14 @@ prepare_python() {
     if [ -x $VENV/bin/python ] && $VENV/bin/python -c "$PYTHON_NEEDED" 2>/dev/null; then
         return 0
     fi
-    say "installing Python packages into $VENV: websockets grpcio prometheus-client opentelemetry aiosmtpd PyJWT Authlib"
+    say "installing Python packages into $VENV: websockets grpcio prometheus-client opentelemetry aiosmtpd PyJWT Authlib and gRPC's services"
     "$(python)" -m venv --clear $VENV
     $VENV/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: \
         'websockets>=12,<17' 'grpcio>=1.60,<2' 'prometheus-client>=0.20,<1' 'aiosmtpd>=1.4,<2' \
         'opentelemetry-sdk>=1.25,<2' 'opentelemetry-exporter-otlp-proto-http>=1.25,<2' \
         'opentelemetry-exporter-otlp-proto-grpc>=1.25,<2' \
-        'PyJWT>=2.8,<3' 'Authlib>=1.4,<2' 'cryptography>=42'
+        'PyJWT>=2.8,<3' 'Authlib>=1.4,<2' 'cryptography>=42' \
+        'grpcio-health-checking>=1.60,<2' 'grpcio-reflection>=1.60,<2'
 }
 
 # Packages of npm that tests use: the folder under target/, and the folder of tests whose package.json pins them.
@@ -131,6 +139,21 @@ prepare_npm() {
         npm install --silent --no-package-lock --no-audit --no-fund --ignore-scripts --omit=optional)
 }
 
+# What every reader of JSON Schema is held against.
+prepare_schema_suite() {
+    if [ -d $SUITE/tests/draft2020-12 ] && [ -d $SUITE/remotes ]; then
+        return 0
+    fi
+    say "unpacking the JSON-Schema-Test-Suite of $SUITE_FROM into $SUITE"
+    rm -rf $SUITE $SUITE.new && mkdir -p $SUITE.new
+    $VENV/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary jsonschema \
+        --dest $SUITE.new $SUITE_FROM
+    tar -xzf $SUITE.new/jsonschema-*.tar.gz -C $SUITE.new --strip-components=2 --wildcards \
+        '*/json/tests/*' '*/json/remotes/*' '*/json/LICENSE'
+    rm $SUITE.new/jsonschema-*.tar.gz
+    mv $SUITE.new $SUITE
+}
+
 what=${1:-}
 case $what in
 demo | test) ;;
@@ -142,6 +165,7 @@ missing=$(missing_packages "$what")
 missing=$(missing_packages "$what")
 [ -z "$missing" ] || fail "still missing after the installation: $missing"
 [ "$what" = demo ] || prepare_python
+[ "$what" = demo ] || prepare_schema_suite
 [ "$what" = demo ] || prepare_npm target/browser crates/terrace/tests/browser
 [ "$what" = demo ] || prepare_npm target/tokens crates/auth/tests/tokens
 say "everything needed for '$what' is installed"
