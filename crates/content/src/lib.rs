@@ -12,6 +12,8 @@ mod etag;
 mod grpc;
 mod json;
 mod media;
+mod schema;
+mod yaml;
 
 // The public interface is:
 pub use coding::{Coding, negotiate};
@@ -22,3 +24,4 @@ pub use grpc::{
 };
 pub use json::{Decimal, Item, Json, JsonBounds, JsonError, Kind};
 pub use media::{MediaRange, MediaRangeError, essence, is_json};
+pub use schema::{CheckBounds, Flaw, JsonSchema, Load, SchemaError, Unfit};

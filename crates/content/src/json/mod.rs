@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 pub use number::Decimal;
-pub(crate) use value::{Data, Key, Place, Value};
+pub(crate) use value::{DOCUMENT, Data, Key, Place, Value, pointer_steps, push_step};
 
 /// What a text may have at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,9 +150,13 @@ impl<'j> Item<'j> {
         self.len() == 0
     }
 
-    /// How it is written.
-    fn literal(&self) -> &'j str {
+    /// How a scalar is written, a string without its quotes; of an array or object nothing.
+    #[must_use]
+    pub fn literal(&self) -> &'j str {
         let node = self.node();
+        if matches!(node.kind, Kind::Array | Kind::Object) {
+            return "";
+        }
         &self.json.text[node.at as usize..(node.at + node.count) as usize]
     }
 
@@ -162,7 +166,8 @@ impl<'j> Item<'j> {
         (self.kind() == Kind::String).then(|| self.decoded())
     }
 
-    fn decoded(&self) -> Cow<'j, str> {
+    /// The text of a string or name.
+    pub(crate) fn decoded(&self) -> Cow<'j, str> {
         match self.node().is_escaped {
             true => Cow::Owned(read::unescape(self.literal())),
             false => Cow::Borrowed(self.literal()),
@@ -191,8 +196,8 @@ impl<'j> Item<'j> {
         .take(count)
     }
 
-    /// The members of an object, as they stand: names and values.
-    pub fn members(&self) -> impl Iterator<Item = (Cow<'j, str>, Self)> + use<'j> {
+    /// The members of an object, as they stand: names, which are strings, and values.
+    pub fn members(&self) -> impl Iterator<Item = (Self, Self)> + use<'j> {
         let (count, first) = match self.kind() {
             Kind::Object => (self.len(), self.index + 1),
             _ => (0, 0),
@@ -202,7 +207,7 @@ impl<'j> Item<'j> {
         std::iter::repeat_with(move || {
             let (name, value) = (start.at(next), start.at(next + 1));
             next = value.node().next;
-            (name.decoded(), value)
+            (name, value)
         })
         .take(count)
     }

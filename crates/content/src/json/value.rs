@@ -47,7 +47,7 @@ impl fmt::Display for Place {
 }
 
 /// What a document may have at most.
-pub(crate) const DOCUMENT: JsonBounds = JsonBounds { depth_max: 128, values_max: 2_000_000 };
+pub(crate) const DOCUMENT: JsonBounds = JsonBounds { depth_max: 128, values_max: 1_000_000 };
 
 impl Value {
     /// Reads a document of JSON.
@@ -169,9 +169,8 @@ impl Tree<'_> {
     }
 
     fn members(&self, item: Item<'_>) -> Vec<(Key, Value)> {
-        let member = |(name, value): (std::borrow::Cow<'_, str>, Item<'_>)| {
-            let place = self.place(Item { json: value.json, index: value.index - 1 });
-            (Key { name: name.into(), place }, self.of(value))
+        let member = |(name, value): (Item<'_>, Item<'_>)| {
+            (Key { name: name.decoded().into(), place: self.place(name) }, self.of(value))
         };
         item.members().map(member).collect()
     }
