@@ -54,7 +54,7 @@ fn before_path(rest: &str) -> &str {
 }
 
 /// A host, perhaps with a port (RFC 3986 section 3.2, without user information).
-fn is_authority(text: &str) -> bool {
+pub(crate) fn is_authority(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
             Some((host, after)) if host.parse::<Ipv6Addr>().is_ok() => ("localhost", after),

@@ -87,7 +87,7 @@ pub use surroundings::{Imagined, Surroundings};
 pub use terrace::Terrace;
 pub use trace::Trace;
 pub use traffic::{
-    Condition, Fault, Mirror, RequestChange, ResponseChange, Stick, StickKey, ValuePiece, ValueTemplate,
+    Condition, Fault, FieldChange, Mirror, RequestChange, ResponseChange, Stick, StickKey,
 };
 pub use users::{ApiKeys, Users};
 pub use values::{DnsName, Network, Secret, SecretSource, StatusRange};

@@ -37,6 +37,7 @@ pub(crate) fn written_out(root: &Node) -> Node {
     for key in root::SPEC.keys.iter().filter(|key| !MERGED_AWAY.contains(&key.name)) {
         let mut entry = match root.table().and_then(|tables| tables.get(key.name)) {
             Some(entry) => entry.clone(),
+            None if asks_for_something(&(key.shape)()) => continue,
             None => empty_entry(),
         };
         if let Value::Table(named) = &mut entry.node.value {
@@ -52,6 +53,12 @@ pub(crate) fn written_out(root: &Node) -> Node {
         tables.insert(key.name.to_owned(), entry);
     }
     Node { value: Value::Table(tables), origin: root.origin, layer: root.layer }
+}
+
+/// Whether a table cannot be empty, so that it is not there unless somebody writes it.
+fn asks_for_something(shape: &Shape) -> bool {
+    let Shape::Table(spec) = shape else { return false };
+    spec.keys.iter().any(|key| key.default.is_none() && !(key.optional)())
 }
 
 fn empty_entry() -> Entry {

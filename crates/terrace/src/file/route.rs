@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use terrace_route::{Conditions, HeaderMatch, Pattern, QueryMatch, Redirect, Rewrite, Rule, Strip};
+use terrace_route::{CHOICE_RULES_MAX, Conditions, HeaderMatch, Pattern, QueryMatch, Redirect, Rewrite, Rule, Strip};
 
 use super::diff::noun;
 use super::policy::{self, Guards, Place, Policies, PolicyTable};
@@ -141,7 +141,7 @@ impl Read for HeaderSetting {
 
 /// What is asked of a query parameter, as written.
 #[derive(Clone, Debug)]
-pub(crate) struct QuerySetting(pub(crate) QueryMatch);
+pub(crate) struct QuerySetting(QueryMatch);
 
 impl Read for QuerySetting {
     fn shape() -> Shape {
@@ -555,6 +555,10 @@ fn resolve_targets(to: &ToSetting, ground: &Ground<'_>, reader: &mut Reader<'_>)
 }
 
 fn resolve_choices(table: &RouteTable, ground: &Ground<'_>, reader: &mut Reader<'_>) -> Option<Vec<Choice>> {
+    if table.choose.len() > CHOICE_RULES_MAX {
+        let message = format!("more than {CHOICE_RULES_MAX} items in one `choose`");
+        return reader.refuse(Finding::new(ground.node.origin_of("choose"), message));
+    }
     let nodes = OneOrMany::<ChooseTable>::nodes(ground.node.get("choose"));
     let mut choices = Vec::new();
     for (choice, node) in table.choose.iter().zip(nodes) {
@@ -645,7 +649,8 @@ fn resolve_redirect(
     Some(to)
 }
 
-fn template_finding(
+/// What is wrong with a template that is written at `origin`.
+pub(crate) fn template_finding(
     origin: Origin,
     text: &str,
     error: terrace_route::TemplateError,

@@ -4,23 +4,24 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use terrace_route::{HeaderMatch, Pattern, QueryMatch};
+use terrace_route::{HeaderMatch, Pattern, QueryEdit, ValueTemplate};
 
-use super::auth::{check_header_name, check_header_names};
+use super::auth::check_header_name;
+use super::contact::is_authority;
 use super::issuer::ClaimPath;
-use super::problem::{Finding, listed, nearest};
-use super::read::{OneOrMany, Reader, Scalar, Switch, Wrong, choice, table};
-use super::route::{HeaderSetting, Known, QuerySetting};
+use super::problem::Finding;
+use super::read::{OneOrMany, Read, Reader, Scalar, Switch, Wrong, table};
+use super::route::{HeaderSetting, Known, template_finding};
 use super::source::Origin;
-use super::spec::Form;
+use super::spec::{Form, Shape};
 use super::tree::{Node, Value};
 use super::values::{Share, Token, Words, is_token};
 
 table! {
-    /// Values may hold captures of `at` and `{client-ip}`, `{request-id}`, `{host}`,
-    /// `{path}`, `{route}` and `{service}`; `{{` stands for a brace.
+    /// Values may hold captures of `at`, `{client-ip}`, `{request-id}`, `{host}`, `{path}`, `{query}`, `{route}`, `{service}` and
+    /// `{claim:NAME}`; `{{` stands for a brace. What is not there is empty, and an empty value leaves its header out.
     pub(crate) struct RequestTable {
-        /// Headers that get this value, whatever they had.
+        /// Headers that get this value, whatever they had. `Host` can be set to a fixed one.
         "set" set: BTreeMap<String, ValueText>, example { X-Tenant = "{tenant}" };
         /// Headers that get this value beside those they have.
         "add" add: BTreeMap<String, ValueText>, example { X-Via = "{route}" };
@@ -78,10 +79,10 @@ table! {
         "to" to: Words, example "orders-next";
         /// Headers, as in `headers` of a route.
         "header" header: BTreeMap<String, HeaderSetting>, example { X-Beta = "1" };
-        /// Cookies: a text (equal) or `true` (there).
-        "cookie" cookie: BTreeMap<String, QuerySetting>, example { beta = "1" };
-        /// Claims of who asks: a text (equal, or one of several) or `true` (there).
-        "claim" claim: BTreeMap<String, QuerySetting>, example { tier = "gold" };
+        /// Cookies, in the same way.
+        "cookie" cookie: BTreeMap<String, HeaderSetting>, example { beta = "1" };
+        /// Claims of who asks, in the same way.
+        "claim" claim: BTreeMap<String, HeaderSetting>, example { tier = "gold" };
         /// A share of those; with `stick` always the same clients.
         "share" share: Option<Share>, example "10%";
     }
@@ -116,63 +117,26 @@ table! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ValueText(String);
 
-impl Scalar for ValueText {
-    const FORM: Form = Form { noun: "a value", example: "{client-ip}", pattern: "" };
+const VALUE_FORM: Form = Form { noun: "a value", example: "{client-ip}", pattern: "^[ -~]*$" };
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
-        if text.chars().any(char::is_control) {
-            return Err(Wrong::because("holds a character that no header may have"));
-        }
-        if text.len() > VALUE_BYTES_MAX {
-            return Err(Wrong::because(format!("is longer than {VALUE_BYTES_MAX} bytes")));
-        }
-        match pieces(text) {
-            Ok(_) => Ok(Self(text.to_owned())),
-            Err(_) => Err(Wrong::because("has a brace without its other; `{{` and `}}` stand for braces")),
-        }
+impl Read for ValueText {
+    fn shape() -> Shape {
+        Shape::Text(VALUE_FORM)
     }
-}
 
-/// Longer values are no values of a header.
-const VALUE_BYTES_MAX: usize = 4096;
-
-/// A piece of a value before its names are looked up: text, or a name with the byte it begins at.
-enum RawPiece<'t> {
-    Text(String),
-    Name(&'t str, usize),
-}
-
-/// An unmatched brace.
-struct Unmatched;
-
-fn pieces(text: &str) -> Result<Vec<RawPiece<'_>>, Unmatched> {
-    let mut found = Vec::new();
-    let mut plain = String::new();
-    let mut at = 0;
-    while let Some(offset) = text[at..].find(['{', '}']) {
-        plain.push_str(&text[at..at + offset]);
-        at += offset;
-        let rest = &text[at..];
-        if rest.starts_with("{{") || rest.starts_with("}}") {
-            plain.push_str(&rest[..1]);
-            at += 2;
-            continue;
-        }
-        let name = rest.strip_prefix('{').and_then(|inner| inner.split_once('}'));
-        let Some((name, _)) = name.filter(|(name, _)| !name.is_empty() && !name.contains('{')) else {
-            return Err(Unmatched);
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let Some(text) = node.text() else {
+            return reader.unexpected(node, &Self::shape().noun(), None);
         };
-        if !plain.is_empty() {
-            found.push(RawPiece::Text(std::mem::take(&mut plain)));
+        // Which captures there are is known where the value takes effect; all else can be told here.
+        match ValueTemplate::parse(text, &[]) {
+            Ok(_) => Some(Self(text.to_owned())),
+            Err(error) => {
+                let finding = template_finding(node.origin, text, error, reader);
+                reader.refuse(finding)
+            }
         }
-        found.push(RawPiece::Name(name, at));
-        at += name.len() + 2;
     }
-    plain.push_str(&text[at..]);
-    if !plain.is_empty() {
-        found.push(RawPiece::Text(plain));
-    }
-    Ok(found)
 }
 
 /// When something ends.
@@ -230,57 +194,33 @@ impl Scalar for StickKey {
     }
 }
 
-/// What the service is told differently; never without effect.
+/// What one message's fields become.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestChange {
-    /// Headers that get this value alone.
+pub struct FieldChange {
+    /// Headers that get this value alone. `Host` has a fixed one.
     pub set: Vec<(String, ValueTemplate)>,
     /// Headers that get this value too.
     pub add: Vec<(String, ValueTemplate)>,
-    /// Headers that are taken out.
+    /// Headers that are taken out; none of them is set or added.
     pub remove: Vec<String>,
-    /// Parameters that get this value alone, neither of the two encoded.
-    pub query_set: Vec<(String, ValueTemplate)>,
-    /// Parameters that are taken out.
-    pub query_remove: Vec<String>,
+}
+
+/// What the service is told differently; never without effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestChange {
+    /// Headers.
+    pub fields: FieldChange,
+    /// The query.
+    pub query: QueryEdit,
 }
 
 /// What the client is told differently; never without effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseChange {
-    /// Headers that get this value alone.
-    pub set: Vec<(String, ValueTemplate)>,
-    /// Headers that get this value too.
-    pub add: Vec<(String, ValueTemplate)>,
-    /// Headers that are taken out.
-    pub remove: Vec<String>,
-    /// Statuses that become others.
+    /// Headers.
+    pub fields: FieldChange,
+    /// Statuses that become others, all from 200 to 599 and with content.
     pub statuses: BTreeMap<u16, u16>,
-}
-
-/// A value that is put together for each request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ValueTemplate(pub Vec<ValuePiece>);
-
-/// A piece of a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ValuePiece {
-    /// As it stands there.
-    Text(String),
-    /// What every pattern of the route captures under this name.
-    Capture(String),
-    /// The client's address.
-    ClientAddress,
-    /// The request's id.
-    RequestId,
-    /// The host that was asked for.
-    Host,
-    /// The path that was asked for.
-    Path,
-    /// The route's name.
-    Route,
-    /// The service's name.
-    Service,
 }
 
 /// Something that goes wrong on purpose: a delay, an answer, or both.
@@ -304,9 +244,9 @@ pub struct Condition {
     /// Headers.
     pub headers: Vec<(String, HeaderMatch)>,
     /// Cookies.
-    pub cookies: Vec<(String, QueryMatch)>,
+    pub cookies: Vec<(String, HeaderMatch)>,
     /// Claims of who asks.
-    pub claims: Vec<(String, QueryMatch)>,
+    pub claims: Vec<(String, HeaderMatch)>,
     /// Share of those, 0 to 1; `None`: all.
     pub share: Option<f64>,
 }
@@ -336,38 +276,6 @@ pub struct Mirror {
     pub compare: bool,
 }
 
-choice! {
-    /// Names that a value may hold beside captures.
-    enum ValueName {
-        /// The client's address.
-        "client-ip" ClientAddress,
-        /// The request's id.
-        "request-id" RequestId,
-        /// The host that was asked for.
-        "host" Host,
-        /// The path that was asked for.
-        "path" Path,
-        /// The route's name.
-        "route" Route,
-        /// The service's name.
-        "service" Service,
-    }
-}
-
-impl ValueName {
-    fn of(name: &str) -> Option<Self> {
-        Some(match name {
-            "client-ip" => Self::ClientAddress,
-            "request-id" => Self::RequestId,
-            "host" => Self::Host,
-            "path" => Self::Path,
-            "route" => Self::Route,
-            "service" => Self::Service,
-            _ => return None,
-        })
-    }
-}
-
 /// `request` in `policies`, if it changes anything. `at`: the route's patterns, for their captures.
 pub(crate) fn resolve_request(
     switch: Switch<RequestTable>,
@@ -376,19 +284,9 @@ pub(crate) fn resolve_request(
     reader: &mut Reader<'_>,
 ) -> Option<Option<RequestChange>> {
     let (Switch::On(table), Some(node)) = (switch, policies.get("request")) else { return Some(None) };
-    let headers = check_headers(node, reader);
-    let set = templates(&table.set, node.get("set"), at, reader);
-    let add = templates(&table.add, node.get("add"), at, reader);
-    let query = node.get("query").and_then(|query| query.get("set"));
-    let query_set = templates(&table.query.set, query, at, reader);
-    headers?;
-    let change = RequestChange {
-        set: set?,
-        add: add?,
-        remove: names(table.remove),
-        query_set: query_set?,
-        query_remove: table.query.remove.into_iter().map(|name| name.0).collect(),
-    };
+    let fields = resolve_fields((&table.set, &table.add, &table.remove), node, at, reader);
+    let query = resolve_query(&table.query, node.get("query"), at, reader);
+    let change = RequestChange { fields: fields?, query: query? };
     Some(Some(change).filter(|change| *change != RequestChange::default()))
 }
 
@@ -400,96 +298,142 @@ pub(crate) fn resolve_response(
     reader: &mut Reader<'_>,
 ) -> Option<Option<ResponseChange>> {
     let (Switch::On(table), Some(node)) = (switch, policies.get("response")) else { return Some(None) };
-    let headers = check_headers(node, reader);
-    let set = templates(&table.set, node.get("set"), at, reader);
-    let add = templates(&table.add, node.get("add"), at, reader);
+    let fields = resolve_fields((&table.set, &table.add, &table.remove), node, at, reader);
+    let host = node
+        .get("set")
+        .filter(|set| set.table().is_some_and(|set| set.keys().any(|name| is_host_field(name))));
+    if let Some(set) = host {
+        reader.report(Finding::new(set.origin, "an answer has no `Host`"));
+    }
     let statuses = resolve_statuses(&table.status, node, reader);
-    headers?;
-    let change = ResponseChange { set: set?, add: add?, remove: names(table.remove), statuses: statuses? };
+    let change = ResponseChange { fields: fields?, statuses: statuses? };
     Some(Some(change).filter(|change| *change != ResponseChange::default()))
 }
 
-fn names(tokens: Vec<Token>) -> Vec<String> {
-    tokens.into_iter().map(|token| token.0).collect()
+type Values = BTreeMap<String, ValueText>;
+
+/// Headers that one message's rules may name.
+const FIELDS_MAX: usize = 64;
+
+/// `set`, `add` and `remove` of the table `node`.
+fn resolve_fields(
+    (set, add, remove): (&Values, &Values, &[Token]),
+    node: &Node,
+    at: &[Pattern],
+    reader: &mut Reader<'_>,
+) -> Option<FieldChange> {
+    if set.len() + add.len() + remove.len() > FIELDS_MAX {
+        return reader.refuse(Finding::new(node.origin, format!("more than {FIELDS_MAX} headers")));
+    }
+    let names = check_field_names(node, reader);
+    let set = templates(set, node.get("set"), at, reader);
+    let add = templates(add, node.get("add"), at, reader);
+    names?;
+    let change =
+        FieldChange { set: set?, add: add?, remove: remove.iter().map(|name| name.0.clone()).collect() };
+    check_host(&change, node, reader)?;
+    check_both(&change, node, reader)?;
+    Some(change)
 }
 
-/// Reports names of headers that cannot be changed in `set`, `add` and `remove`.
-fn check_headers(node: &Node, reader: &mut Reader<'_>) -> Option<()> {
+/// Reports names of headers that cannot be changed.
+fn check_field_names(node: &Node, reader: &mut Reader<'_>) -> Option<()> {
     let mut good = Some(());
+    let mut check = |name: &str, origin: Origin| {
+        // Of all that carries a message, only `Host` may be said otherwise, see `check_host`.
+        if !is_host_field(name) {
+            good = good.and(check_header_name(name, origin, reader));
+        }
+    };
     for key in ["set", "add"] {
-        if let Some(table) = node.get(key) {
-            good = good.and(check_header_names(table, reader));
+        for (name, entry) in node.get(key).and_then(Node::table).into_iter().flatten() {
+            check(name, entry.key);
         }
     }
     for node in OneOrMany::<Token>::nodes(node.get("remove")) {
-        if let Some(name) = node.text() {
-            good = good.and(check_header_name(name, node.origin, reader));
-        }
+        check(node.text().unwrap_or_default(), node.origin);
     }
     good
 }
 
+fn is_host_field(name: &str) -> bool {
+    name.eq_ignore_ascii_case("host")
+}
+
+/// A request has exactly one `Host`, and one that the client could choose would let it choose where it is sent.
+fn check_host(change: &FieldChange, node: &Node, reader: &mut Reader<'_>) -> Option<()> {
+    let is_there =
+        change.add.iter().map(|(name, _)| name).chain(&change.remove).any(|name| is_host_field(name));
+    if is_there {
+        return reader
+            .refuse(Finding::new(node.origin, "a request has exactly one `Host`; it can only be `set`"));
+    }
+    let Some((name, value)) = change.set.iter().find(|(name, _)| is_host_field(name)) else {
+        return Some(());
+    };
+    match value.literal() {
+        Some(host) if is_authority(host) => Some(()),
+        _ => {
+            let origin = node.get("set").map_or(node.origin, |set| set.origin_of(name));
+            let finding = Finding::new(origin, "`Host` is set to a fixed host, which no client can choose");
+            reader.refuse(finding.help("write it like \"api.example.com\""))
+        }
+    }
+}
+
+fn check_both(change: &FieldChange, node: &Node, reader: &mut Reader<'_>) -> Option<()> {
+    let put = change.set.iter().map(|put| (put, "set")).chain(change.add.iter().map(|put| (put, "add")));
+    for ((name, _), key) in put {
+        if change.remove.iter().any(|removed| reads_as(removed, name)) {
+            let origin = node.get(key).map_or(node.origin, |table| table.key_origin_of(name));
+            let finding = Finding::new(origin, format!("`{name}` is removed as well"));
+            return reader.refuse(finding.other(node.origin_of("remove"), "here"));
+        }
+    }
+    Some(())
+}
+
+/// Whether a server may take one header for the other: without case, and `_` for `-`.
+fn reads_as(one: &str, other: &str) -> bool {
+    let plain = |name: &str| name.to_ascii_lowercase().replace('_', "-");
+    plain(one) == plain(other)
+}
+
 fn templates(
-    values: &BTreeMap<String, ValueText>,
+    values: &Values,
     node: Option<&Node>,
     at: &[Pattern],
     reader: &mut Reader<'_>,
 ) -> Option<Vec<(String, ValueTemplate)>> {
     let mut found = Vec::new();
-    for (name, value) in values {
-        let origin = node.map_or(Origin::BuiltIn, |node| node.origin_of(name));
-        let template = template(&value.0, origin, at, reader);
-        found.extend(template.map(|template| (name.clone(), template)));
+    for (name, text) in values {
+        match ValueTemplate::parse(&text.0, at) {
+            Ok(template) => found.push((name.clone(), template)),
+            Err(error) => {
+                let origin = node.map_or(Origin::BuiltIn, |node| node.origin_of(name));
+                let finding = template_finding(origin, &text.0, error, reader);
+                reader.report(finding);
+            }
+        }
     }
     (found.len() == values.len()).then_some(found)
 }
 
-fn template(text: &str, origin: Origin, at: &[Pattern], reader: &mut Reader<'_>) -> Option<ValueTemplate> {
-    // Invariant: a `ValueText` has all its braces.
-    let raw = pieces(text).ok()?;
-    let mut found = Vec::new();
-    for piece in raw {
-        found.push(match piece {
-            RawPiece::Text(text) => ValuePiece::Text(text),
-            RawPiece::Name(name, offset) => match named(name, at) {
-                Some(piece) => piece,
-                None => {
-                    let origin = reader.sources.inside(origin, text, offset);
-                    return unknown_name(name, origin, at, reader);
-                }
-            },
-        });
+fn resolve_query(
+    table: &QueryTable,
+    node: Option<&Node>,
+    at: &[Pattern],
+    reader: &mut Reader<'_>,
+) -> Option<QueryEdit> {
+    let set = templates(&table.set, node.and_then(|node| node.get("set")), at, reader)?;
+    let remove = table.remove.iter().map(|name| name.0.clone()).collect();
+    match QueryEdit::new(set, remove) {
+        Ok(edit) => Some(edit),
+        Err(error) => {
+            let origin = node.map_or(Origin::BuiltIn, |node| node.origin);
+            reader.refuse(Finding::new(origin, error.to_string()))
+        }
     }
-    Some(ValueTemplate(found))
-}
-
-fn named(name: &str, at: &[Pattern]) -> Option<ValuePiece> {
-    if !at.is_empty() && at.iter().all(|pattern| pattern.position(name).is_some()) {
-        return Some(ValuePiece::Capture(name.to_owned()));
-    }
-    Some(match ValueName::of(name)? {
-        ValueName::ClientAddress => ValuePiece::ClientAddress,
-        ValueName::RequestId => ValuePiece::RequestId,
-        ValueName::Host => ValuePiece::Host,
-        ValueName::Path => ValuePiece::Path,
-        ValueName::Route => ValuePiece::Route,
-        ValueName::Service => ValuePiece::Service,
-    })
-}
-
-fn unknown_name<T>(name: &str, origin: Origin, at: &[Pattern], reader: &mut Reader<'_>) -> Option<T> {
-    let words = ValueName::WORDS.iter().map(|word| word.name);
-    let captures = at.first().into_iter().flat_map(Pattern::names);
-    let known: Vec<&str> = captures.chain(words).collect();
-    let message = match at.iter().find(|pattern| pattern.position(name).is_none()) {
-        Some(pattern) => format!("`{pattern}` captures no `{name}`"),
-        None => format!("nothing captures a `{name}` here"),
-    };
-    let help = match nearest(name, known.iter().copied()) {
-        Some(meant) if meant != name => format!("did you mean `{{{meant}}}`?"),
-        _ => format!("known: {}", listed(known, "and")),
-    };
-    reader.refuse(Finding::new(origin, message).help(help))
 }
 
 fn resolve_statuses(
@@ -498,7 +442,8 @@ fn resolve_statuses(
     reader: &mut Reader<'_>,
 ) -> Option<BTreeMap<u16, u16>> {
     let Some(written) = node.get("status") else { return Some(BTreeMap::new()) };
-    let is_status = |status: &u16| (200..=599).contains(status);
+    // Those without content (RFC 9110 section 6.4.1) would be left with somebody else's.
+    let is_status = |status: &u16| matches!(status, 200..=599) && !matches!(status, 204 | 205 | 304);
     let mut found = BTreeMap::new();
     for (from, to) in statuses {
         let wrong = match (from.parse().ok().filter(is_status), is_status(to)) {
@@ -509,7 +454,8 @@ fn resolve_statuses(
             (Some(_), false) => (written.origin_of(from), to.to_string()),
             (None, _) => (written.key_origin_of(from), format!("{from:?}")),
         };
-        reader.report(Finding::new(wrong.0, format!("{} is no status from 200 to 599", wrong.1)));
+        let message = format!("{} is no status from 200 to 599 whose answers have content", wrong.1);
+        reader.report(Finding::new(wrong.0, message));
     }
     (found.len() == statuses.len()).then_some(found)
 }
@@ -527,31 +473,31 @@ pub(crate) fn resolve_faults(
             let finding = Finding::new(node.origin, "this fault does nothing");
             return reader.refuse(finding.help("add delay = \"500ms\" or abort = 503"));
         }
+        if table.share.0 == 0.0 {
+            let finding = Finding::new(node.origin_of("share"), "a fault for none of the requests is none");
+            return reader.refuse(finding.help("leave it out until it is wanted"));
+        }
         faults.push(Fault {
             delay: table.delay,
             abort: table.abort,
             share: table.share.0,
-            headers: headers(&table.header),
+            headers: matches(&table.header),
             until: table.until.0,
         });
     }
     Some(faults)
 }
 
-fn headers(settings: &BTreeMap<String, HeaderSetting>) -> Vec<(String, HeaderMatch)> {
-    settings.iter().map(|(name, setting)| (name.clone(), setting.0.clone())).collect()
-}
-
-fn queries(settings: &BTreeMap<String, QuerySetting>) -> Vec<(String, QueryMatch)> {
+fn matches(settings: &BTreeMap<String, HeaderSetting>) -> Vec<(String, HeaderMatch)> {
     settings.iter().map(|(name, setting)| (name.clone(), setting.0.clone())).collect()
 }
 
 /// What the requests of an item of `choose` must carry.
 pub(crate) fn condition(table: &ChooseTable, node: &Node, reader: &mut Reader<'_>) -> Option<Condition> {
     let condition = Condition {
-        headers: headers(&table.header),
-        cookies: queries(&table.cookie),
-        claims: queries(&table.claim),
+        headers: matches(&table.header),
+        cookies: matches(&table.cookie),
+        claims: matches(&table.claim),
         share: table.share.map(|share| share.0),
     };
     let is_empty =
