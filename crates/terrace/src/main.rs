@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "the binary is what speaks to a terminal")]
 
+mod certificates;
 mod compile;
 mod control;
 mod figures;

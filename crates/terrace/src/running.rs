@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use terrace_acme::Acme;
 use terrace_admin::{Admin, Claim};
-use terrace_edge::{Certificates, Edge, Pair};
+use terrace_edge::Edge;
 use terrace_fleet::{Fleet, ServiceState, ServiceStatus};
 use terrace_instruments::{Event, Level, Log, Meter};
 use terrace_runtime::drain::{self, Drain, Drainer};
@@ -16,6 +17,7 @@ use terrace_runtime::{clock, threads};
 use terrace_signals::records::{LogFilter, LogRecord};
 use terrace_telemetry::{Instance, Style, Telemetry, for_terminal, record_json};
 
+use crate::certificates::Keyring;
 use crate::compile::{self, edge::Parts, fleet::Neighbours};
 use crate::control::Remote;
 use crate::file::{self, Loaded, Resolved, Tls};
@@ -49,6 +51,8 @@ pub(crate) enum UpError {
     Admin(#[from] terrace_admin::BuildError),
     #[error(transparent)]
     Upstream(#[from] terrace_upstream::BuildError),
+    #[error("[acme]: {0}")]
+    Acme(#[from] terrace_acme::BuildError),
     #[error("[listen.{listener}]: {error}")]
     Tls { listener: String, error: Box<dyn std::error::Error + Send + Sync> },
     #[error(transparent)]
@@ -90,7 +94,7 @@ pub(crate) struct Running {
     in_force: Mutex<Arc<InForce>>,
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
-    certificates: Mutex<BTreeMap<String, Held>>,
+    keyring: Arc<Keyring>,
 }
 
 /// The configuration that is served, and what was chosen for it.
@@ -114,20 +118,6 @@ fn is_set_here(name: &str) -> bool {
     std::env::var_os(name).is_some()
 }
 
-/// A listener's certificates, kept through reloads so that sessions resume.
-struct Held {
-    http2: bool,
-    certificates: Arc<Certificates>,
-}
-
-/// A listener's certificates on their way into use.
-struct Certified {
-    listener: String,
-    http2: bool,
-    pairs: Vec<Pair>,
-    certificates: Arc<Certificates>,
-}
-
 /// What runs beside the requests, to be waited for at the end.
 pub(crate) struct Tasks {
     telemetry: Telemetry,
@@ -137,6 +127,8 @@ pub(crate) struct Tasks {
     fleet_drain: Drainer,
     admin: tokio::task::JoinHandle<Claim>,
     admin_drain: Drainer,
+    acme: tokio::task::JoinHandle<()>,
+    acme_drain: Drainer,
 }
 
 /// Builds every component, connects them and takes the configuration into use. When it fails, nothing was started.
@@ -163,7 +155,9 @@ pub(crate) async fn start(
     let services = Arc::new(Services::new(meter.clone(), log.clone(), identity_key));
     let rotation = Arc::new(Upstreams { services: Arc::clone(&services), edge: edge.clone() });
     let (fleet, fleet_handle) = build_fleet(resolved, &state, rotation, &meter, &log)?;
+    let acme = Acme::build(&meter, &log);
 
+    let keyring = Keyring::new(state.clone(), log.clone(), acme.handle());
     let running = Arc::new(Running {
         origin,
         log: log.clone(),
@@ -184,11 +178,11 @@ pub(crate) async fn start(
         state,
         style,
         changing: tokio::sync::Mutex::default(),
-        certificates: Mutex::default(),
+        keyring,
     });
     let admin = running.build_admin(resolved, &telemetry, &log)?;
     running.serve(&loaded, otlp).await?;
-    let tasks = Tasks::spawn(telemetry, fleet, admin);
+    let tasks = Tasks::spawn(telemetry, fleet, admin, acme);
     tokio::spawn(tell_instances(running.fleet.clone(), running.telemetry.clone()));
     running.fleet.apply(running.fleet_services(resolved)).await?;
     Ok((running, tasks))
@@ -252,17 +246,15 @@ impl Running {
         let in_force = Arc::new(InForce { resolved: resolved.clone(), written, internal, otlp });
         self.fleet.check(&compile::fleet::services(resolved, &in_force.neighbours()))?;
         let prepared = self.services.prepare(resolved)?;
-        let certified = self.certified(resolved)?;
-        let shared =
-            |certified: &Certified| (certified.listener.clone(), Arc::clone(&certified.certificates));
-        let certificates = certified.iter().map(shared).collect();
+        let keys = self.keyring.prepare(resolved).await?;
         let parts = Parts {
             upstreams: &prepared.upstreams,
-            certificates: &certificates,
+            certificates: &keys.certificates,
+            issuer: keys.issuer.as_ref(),
             internal: &in_force.internal,
         };
         self.edge.apply(compile::edge::config(resolved, &parts)).await?;
-        self.keep_certificates(certified);
+        self.keyring.commit(keys);
         self.services.commit(resolved, prepared)?;
         *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) = in_force;
         Ok(())
@@ -320,51 +312,6 @@ impl Running {
             if changed {
                 let event = Event::new(Level::Warn, "reload.needs_restart").field("key", key);
                 self.log.emit(event.message("takes effect when Terrace is started anew"));
-            }
-        }
-    }
-
-    /// The certificates of every listener that has some, tried for their errors. Those of listeners that exist get their
-    /// new contents by [`Self::keep_certificates`], once nothing can be refused any more.
-    fn certified(&self, resolved: &Resolved) -> Result<Vec<Certified>, UpError> {
-        let held = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut certified = Vec::new();
-        for listener in resolved.listeners.values() {
-            let Some(pairs) = self.pairs(resolved, listener)? else { continue };
-            let refused = |error| UpError::Tls { listener: listener.name.clone(), error: Box::new(error) };
-            let tls = terrace_edge::Tls { pairs: pairs.clone(), http2: listener.http2, ..Default::default() };
-            let built = Certificates::build(&tls).map_err(refused)?;
-            let certificates = match held.get(&listener.name) {
-                Some(kept) if kept.http2 == listener.http2 => Arc::clone(&kept.certificates),
-                _ => Arc::new(built),
-            };
-            let (listener, http2) = (listener.name.clone(), listener.http2);
-            certified.push(Certified { listener, http2, pairs, certificates });
-        }
-        Ok(certified)
-    }
-
-    /// Takes the certificates into use for new connections.
-    fn keep_certificates(&self, certified: Vec<Certified>) {
-        let mut held = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
-        held.clear();
-        for Certified { listener, http2, pairs, certificates } in certified {
-            let _was_tried_before = certificates.replace_pairs(&pairs);
-            held.insert(listener, Held { http2, certificates });
-        }
-    }
-
-    fn pairs(&self, resolved: &Resolved, listener: &file::Listener) -> Result<Option<Vec<Pair>>, UpError> {
-        match &listener.tls {
-            Tls::Off => Ok(None),
-            Tls::Files(certificates) => Ok(Some(certificates.iter().map(pair).collect())),
-            Tls::Dev => {
-                let made = self.state.dev_pair(dev_names(resolved));
-                let refused = |error: Box<dyn std::error::Error>| UpError::Tls {
-                    listener: listener.name.clone(),
-                    error: error.to_string().into(),
-                };
-                Ok(Some(vec![made.map_err(refused)?]))
             }
         }
     }
@@ -492,38 +439,34 @@ fn instances(service: &ServiceStatus) -> impl Iterator<Item = Instance> + use<'_
     })
 }
 
-fn pair(certificate: &file::Certificate) -> Pair {
-    Pair {
-        certificates_pem: certificate.chain_pem.clone().into_bytes(),
-        key_pem: certificate.key.reveal().as_bytes().to_vec(),
-    }
-}
-
-/// This machine's own names, and those that routes name.
-fn dev_names(resolved: &Resolved) -> Vec<String> {
-    let own = ["localhost", "*.localhost", "127.0.0.1", "::1"].map(str::to_owned);
-    let routed =
-        resolved.routes.values().flat_map(|route| &route.at).filter_map(terrace_route::Pattern::host);
-    let mut names: Vec<String> = own.into_iter().chain(routed).collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
 impl Tasks {
-    fn spawn(telemetry: Telemetry, fleet: Fleet, admin: Admin) -> Self {
+    fn spawn(telemetry: Telemetry, fleet: Fleet, admin: Admin, acme: Acme) -> Self {
         let (fleet_drain, drain): (Drainer, Drain) = drain::channel();
         let fleet = tokio::spawn(fleet.run(drain));
         let (admin_drain, drain): (Drainer, Drain) = drain::channel();
         let admin = tokio::spawn(admin.run(drain));
         let (observing_drain, drain): (Drainer, Drain) = drain::channel();
         let observing = tokio::spawn(telemetry.handle().run(drain));
-        Self { telemetry, observing, observing_drain, fleet, fleet_drain, admin, admin_drain }
+        let (acme_drain, drain): (Drainer, Drain) = drain::channel();
+        let acme = tokio::spawn(acme.run(drain));
+        Self {
+            telemetry,
+            observing,
+            observing_drain,
+            fleet,
+            fleet_drain,
+            admin,
+            admin_drain,
+            acme,
+            acme_drain,
+        }
     }
 
     async fn end(self, log: &Log) {
+        self.acme_drain.request();
         self.fleet_drain.request();
         let _panicked = self.fleet.await;
+        let _panicked = self.acme.await;
         log.emit(Event::new(Level::Info, "stopped").message("nothing is left running"));
         self.observing_drain.request();
         let _panicked = self.observing.await;

@@ -20,6 +20,8 @@ use crate::file::{
 pub(crate) struct Parts<'a> {
     pub(crate) upstreams: &'a BTreeMap<String, Arc<Upstream>>,
     pub(crate) certificates: &'a BTreeMap<String, Arc<edge::Certificates>>,
+    /// Who answers the questions of authorities, if any will ask.
+    pub(crate) issuer: Option<&'a Arc<dyn edge::Issuer>>,
     /// Where each routed service's internal listener is.
     pub(crate) internal: &'a BTreeMap<String, SocketAddr>,
 }
@@ -37,7 +39,7 @@ pub(crate) fn config(resolved: &Resolved, parts: &Parts<'_>) -> edge::Config {
         routes.push(internal_route(service, place));
     }
     let services = services.iter().map(|found| edge_service(found, parts)).collect();
-    edge::Config { listeners, services, routes, issuer: None }
+    edge::Config { listeners, services, routes, issuer: parts.issuer.map(Arc::clone), ..edge::Config::default() }
 }
 
 fn edge_service(service: &Service, parts: &Parts<'_>) -> edge::Service {

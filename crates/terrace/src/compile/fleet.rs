@@ -120,8 +120,12 @@ pub(crate) fn secret_variables(resolved: &Resolved) -> BTreeSet<String> {
     let of_apps = of_services.flatten().filter_map(EnvValue::as_secret);
     let of_listeners = resolved.listeners.values().filter_map(|listener| match &listener.tls {
         Tls::Files(certificates) => Some(certificates.iter().map(|certificate| &certificate.key)),
-        Tls::Off | Tls::Dev => None,
+        Tls::Off | Tls::Dev | Tls::Acme(_) => None,
     });
+    let of_endpoints = resolved.services.values().filter_map(|service| service.tls.as_ref()?.client.as_ref());
+    let of_endpoints = of_endpoints.map(|client| &client.key);
+    let of_acme = resolved.acme.iter().filter_map(|acme| acme.external_account.as_ref());
+    let of_acme = of_acme.map(|account| &account.key);
     let of_admin = resolved.admin.api.iter().flat_map(|api| api.token.iter().chain(&api.viewer_token));
     let of_receivers = resolved.receivers.values().flat_map(Receiver::secrets);
     let of_export = resolved.otlp.export.iter().flat_map(|export| export.headers.values());
@@ -131,6 +135,7 @@ pub(crate) fn secret_variables(resolved: &Resolved) -> BTreeSet<String> {
         SecretSource::File(_) => None,
     };
     let all = of_apps.chain(of_listeners.flatten()).chain(of_admin).chain(of_receivers).chain(of_export);
+    let all = all.chain(of_endpoints).chain(of_acme);
     all.filter_map(named).collect()
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::acme::CertifiedHost;
 use super::problem::Finding;
 use super::read::{OneOrMany, Read, Reader, any, choice, table};
 use super::source::Origin;
@@ -27,6 +28,11 @@ table! {
         "redirect-from" redirect_from: Option<OneOrMany<SocketAddr>>, example "0.0.0.0:8080";
         /// Offer HTTP/2, by ALPN and to clients that know beforehand.
         "http2" http2: bool = true;
+        /// Hosts that certificates are issued for besides those that routes name; for `tls = "acme"`.
+        "hosts" hosts: Vec<CertifiedHost>, example ["shop.example.com"];
+        /// Ask clients for certificates, and believe those of one's own authority (mutual TLS). Who a client is can then be
+        /// told by it, see `auth`.
+        "client-certificates" client_certificates: Option<ClientCertificatesTable>, example { ca = "clients.pem" };
         /// A PROXY protocol header, which every connection must then begin with.
         "proxy-protocol" proxy_protocol: ProxyProtocolIn = "off";
         /// Networks of the proxies in front whose `Forwarded`, `X-Forwarded-*`, `X-Request-Id` and PROXY headers are believed.
@@ -43,6 +49,19 @@ table! {
         "certificate" certificate: FilePath, example "b.pem";
         /// The private key, as PEM.
         "key" key: SecretSource, example { file = "b.key" };
+    }
+}
+
+table! {
+    /// Certificates of clients. The files are followed when they change; who is connected stays so, and nobody resumes a
+    /// session that was agreed under the former ones.
+    pub(crate) struct ClientCertificatesTable {
+        /// PEM file with the authorities that vouch for clients.
+        "ca" ca: FilePath, example "clients.pem";
+        /// Whether who shows none is let in; what is shown must be good.
+        "demand" demand: DemandWord = "required";
+        /// PEM file with lists of certificates that do not hold any more (CRL), of each authority in `ca`.
+        "revoked" revoked: Option<FilePath>, example "revoked.pem";
     }
 }
 
@@ -81,8 +100,18 @@ choice! {
         "dev" Dev,
         /// From `certificate`, `key` and `certificates`, followed when the files change.
         "files" Files,
-        /// From an ACME authority; this comes later.
+        /// From an authority, see `[acme]`.
         "acme" Acme,
+    }
+}
+
+choice! {
+    /// Whether a client must show a certificate.
+    pub enum DemandWord {
+        /// Without one it is let in all the same.
+        "optional" Optional,
+        /// Without one there is no connection.
+        "required" Required,
     }
 }
 
@@ -111,6 +140,8 @@ pub struct Listener {
     pub tls: Tls,
     /// Where plain HTTP is redirected to this listener from; empty without TLS.
     pub redirect_from: Vec<SocketAddr>,
+    /// Whether clients are asked for certificates.
+    pub clients: Option<ClientCertificates>,
     /// Whether HTTP/2 is offered.
     pub http2: bool,
     /// The PROXY header that every connection begins with.
@@ -130,6 +161,19 @@ pub enum Tls {
     Dev,
     /// With these; the first is for clients that name no host, or one that no certificate names.
     Files(Vec<Certificate>),
+    /// With those that the authority of `[acme]` issues, for these hosts besides those that routes name.
+    Acme(Vec<String>),
+}
+
+/// Certificates that clients are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// The authorities that vouch for them, as PEM.
+    pub authorities_pem: String,
+    /// Whether a client must show one.
+    pub demand: DemandWord,
+    /// Lists of those that do not hold any more, as PEM.
+    pub revoked_pem: Option<String>,
 }
 
 /// A certificate with its key.
@@ -189,6 +233,7 @@ impl From<BoundsTable> for Bounds {
 pub(crate) fn resolve(name: &str, node: &Node, reader: &mut Reader<'_>) -> Option<Listener> {
     let table = ListenTable::read(node, reader)?;
     let tls = resolve_tls(&table, node, reader);
+    let clients = resolve_clients(&table, node, reader);
     let redirects = check_redirects(&table, node, reader);
     check_proxies(&table, node, reader)?;
     redirects?;
@@ -197,6 +242,7 @@ pub(crate) fn resolve(name: &str, node: &Node, reader: &mut Reader<'_>) -> Optio
         addresses: table.address.0,
         tls: tls?,
         redirect_from: any(table.redirect_from),
+        clients: clients?,
         http2: table.http2,
         proxy_protocol: table.proxy_protocol,
         trusted_proxies: table.trusted_proxies,
@@ -206,30 +252,63 @@ pub(crate) fn resolve(name: &str, node: &Node, reader: &mut Reader<'_>) -> Optio
 
 fn resolve_tls(table: &ListenTable, node: &Node, reader: &mut Reader<'_>) -> Option<Tls> {
     match table.tls {
-        TlsMode::Files => Some(Tls::Files(certificates(table, node, reader)?)),
+        TlsMode::Files => {
+            let allowed = only_with("acme", &["hosts"], node, reader);
+            let found = certificates(table, node, reader)?;
+            allowed.then_some(Tls::Files(found))
+        }
         TlsMode::Off | TlsMode::Dev => {
-            let allowed = only_with_files(node, reader);
+            let without_files = only_with("files", &["certificate", "key", "certificates"], node, reader);
+            let allowed = only_with("acme", &["hosts"], node, reader) && without_files;
             allowed.then_some(if table.tls == TlsMode::Dev { Tls::Dev } else { Tls::Off })
         }
         TlsMode::Acme => {
-            let finding =
-                Finding::new(node.origin_of("tls"), "certificates from an ACME authority come later");
-            reader.refuse(finding.help("use tls = \"files\", or \"dev\" while developing"))
+            let allowed = only_with("files", &["certificate", "key", "certificates"], node, reader);
+            let hosts = table.hosts.iter().map(|host| host.0.clone()).collect();
+            allowed.then_some(Tls::Acme(hosts))
         }
     }
 }
 
-/// Whether no key that only `tls = "files"` gives a meaning is there.
-fn only_with_files(node: &Node, reader: &mut Reader<'_>) -> bool {
+/// Whether no key is there that only that mode of `tls` gives a meaning.
+fn only_with(mode: &str, keys: &[&str], node: &Node, reader: &mut Reader<'_>) -> bool {
     let mut allowed = true;
-    for key in ["certificate", "key", "certificates"] {
+    for key in keys {
         if node.get(key).is_some() {
-            let message = format!("`{key}` has no meaning without tls = \"files\"");
-            reader.report(Finding::new(node.key_origin_of(key), message).help("add tls = \"files\""));
+            let message = format!("`{key}` has no meaning without tls = \"{mode}\"");
+            let help = format!("add tls = \"{mode}\"");
+            reader.report(Finding::new(node.key_origin_of(key), message).help(help));
             allowed = false;
         }
     }
     allowed
+}
+
+/// Who vouches for clients, if they are asked.
+fn resolve_clients(
+    table: &ListenTable,
+    node: &Node,
+    reader: &mut Reader<'_>,
+) -> Option<Option<ClientCertificates>> {
+    let Some(asked) = &table.client_certificates else { return Some(None) };
+    if table.tls == TlsMode::Off {
+        let message = "`client-certificates` has no meaning without TLS: clients show them in its handshake";
+        let finding = Finding::new(node.key_origin_of("client-certificates"), message);
+        return reader.refuse(finding.help("add tls = \"acme\" or tls = \"files\""));
+    }
+    let node = node.get("client-certificates").unwrap_or(node);
+    let authorities_pem = pem_file(&asked.ca, "CERTIFICATE", node.origin_of("ca"), reader);
+    let revoked_pem = match &asked.revoked {
+        Some(path) => Some(pem_file(path, "X509 CRL", node.origin_of("revoked"), reader)?),
+        None => None,
+    };
+    Some(Some(ClientCertificates { authorities_pem: authorities_pem?, demand: asked.demand, revoked_pem }))
+}
+
+/// The text of a file that must hold a PEM block of that kind.
+fn pem_file(path: &FilePath, kind: &str, origin: Origin, reader: &mut Reader<'_>) -> Option<String> {
+    let pem = reader.side_text(&path.0, origin)?;
+    holds_pem(&pem, kind, origin, reader).then_some(pem)
 }
 
 /// The certificate of the table itself, then the further ones.
@@ -290,7 +369,7 @@ fn check_redirects(table: &ListenTable, node: &Node, reader: &mut Reader<'_>) ->
     }
     let finding =
         Finding::new(node.key_origin_of("redirect-from"), "`redirect-from` has no meaning without TLS");
-    reader.refuse(finding.help("add tls = \"files\" or tls = \"dev\""))
+    reader.refuse(finding.help("add tls = \"acme\", \"files\" or \"dev\""))
 }
 
 fn check_proxies(table: &ListenTable, node: &Node, reader: &mut Reader<'_>) -> Option<()> {

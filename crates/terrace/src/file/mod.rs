@@ -11,6 +11,7 @@
 //! This module knows no socket and no component of Terrace. It reads files and environment variables through
 //! [`Surroundings`] only, and never panics, whatever is in them.
 
+mod acme;
 mod admin;
 mod alert;
 mod auth;
@@ -61,6 +62,7 @@ use surroundings::Machine;
 use terrace_signals::alerts::{Objective, Threshold};
 use tree::Node;
 
+pub use acme::{Acme, ChallengeWord, ExternalAccount};
 pub use admin::{Admin, AdminApi, DEFAULT_ADDRESS};
 pub use auth::{Ask, AskTo, Auth, ForwardSource, Requirement, TokenPlace, TrustedIssuer};
 pub use body::{Coding, Compress, CompressLevel, Validate, ValidateKind};
@@ -68,7 +70,7 @@ pub use cors::{Addresses, Cors, Frame, OriginPattern, Referrer, SecurityHeaders}
 pub use diff::{Change, KeyChange, What, diff, summary};
 pub use issuer::{Algorithm, Introspection, Issuer, IssuerKeys};
 pub use limit::{Limit, LimitEngine, LimitKey, LimitLaw, LimitUse, Period, Rate};
-pub use listen::{Bounds, Certificate, Listener, ProxyProtocolIn, Tls};
+pub use listen::{Bounds, Certificate, ClientCertificates, DemandWord, Listener, ProxyProtocolIn, Tls};
 pub use log::{Log, LogTo, Rotate};
 pub use login::Login;
 pub use notify::{Receiver, Way};
@@ -99,6 +101,8 @@ pub struct Resolved {
     pub terrace: Terrace,
     /// Listeners by name; at least one.
     pub listeners: BTreeMap<String, Listener>,
+    /// The authority that issues certificates, if any does.
+    pub acme: Option<Acme>,
     /// Services by name.
     pub services: BTreeMap<String, Service>,
     /// Routes by name; [`terrace_route::Table::build`] accepts them.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use terrace_signals::alerts::{Objective, Threshold};
 
+use super::acme::{self, Acme, AcmeTable};
 use super::admin::{self, Admin, AdminTable, DEFAULT_ADDRESS};
 use super::alert::{self, AlertTable};
 use super::issuer::{self, IssuerTable};
@@ -41,6 +42,7 @@ pub(crate) static SPEC: Spec = Spec {
             Some("[\"routes/*.toml\"]"),
         ),
         key("listen", "Listeners by name.", BTreeMap::<String, ListenTable>::shape, None),
+        key("acme", "Certificates from an authority.", AcmeTable::shape, None),
         key("service", "Services by name.", BTreeMap::<String, ServiceTable>::shape, None),
         key("route", "Routes by name.", BTreeMap::<String, RouteTable>::shape, None),
         key(
@@ -125,6 +127,7 @@ pub(crate) fn check_tables(root: &Node, reader: &mut Reader<'_>) {
     each::<ObjectiveTable>("objective", root, reader);
     each::<AlertTable>("alert", root, reader);
     each::<NotifyTable>("notify", root, reader);
+    one::<AcmeTable>("acme", root, reader);
     one::<PolicyLayer>("defaults", root, reader);
     one::<KeysTable>("keys", root, reader);
     one::<OverloadTable>("overload", root, reader);
@@ -230,6 +233,7 @@ pub(crate) fn resolve(root: &Node, reader: &mut Reader<'_>) -> Option<Resolved> 
     Some(Resolved {
         terrace: process.terrace,
         listeners: found.listeners,
+        acme: found.acme,
         services: found.services,
         routes: found.routes,
         identity: found.identity?,
@@ -282,6 +286,8 @@ fn resolve_seeing(known: &Known<'_>, reader: &mut Reader<'_>) -> Seeing {
 /// What is good by itself, to be checked together: a fault in one table must not hide those between others.
 struct Found {
     listeners: BTreeMap<String, Listener>,
+    /// Nothing also where there is no such table.
+    acme: Option<Acme>,
     services: BTreeMap<String, Service>,
     routes: BTreeMap<String, Route>,
     identity: Option<Identity>,
@@ -296,6 +302,7 @@ fn find(known: &Known<'_>, reader: &mut Reader<'_>) -> Found {
         otlp: only("otlp", root, reader, otlp::resolve),
         admin: only("admin", root, reader, admin::resolve),
         listeners: named("listen", root, reader, listen::resolve),
+        acme: root.get("acme").and_then(|node| reader.below("acme", |reader| acme::resolve(node, reader))),
         services: named("service", root, reader, |name, node, reader| {
             service::resolve(name, node, &merged(root, Some(name), None), known, reader)
         }),
@@ -403,6 +410,7 @@ fn check_together(found: &Found, root: &Node, reader: &mut Reader<'_>) {
     check_loops(found, root, &claims, reader);
     let routes: Vec<_> = found.routes.values().cloned().collect();
     route::check_together(&routes, root, reader);
+    acme::check_together(found.acme.as_ref(), &found.listeners, &found.routes, root, reader);
     check_logins(found, root, reader);
     check_names_of_alerts(root, reader);
     check_purpose(root, reader);
