@@ -139,7 +139,7 @@ async fn attempt<'a>(
     let began = clock::now();
     let lease = pick(request, service, tries, began)?;
     journal.tried(to, lease.endpoint(), began);
-    journal.tell(&mut request.exchange.head.fields);
+    journal.tell(request.exchange.head);
     // Also when no connection is had: a dead endpoint has the fewest requests in flight, and would be picked again.
     tries.tried.push(lease.endpoint().id());
     let settings = service.upstream.settings();

@@ -160,9 +160,9 @@ impl<'a> Journal<'a> {
     }
 
     /// Tells in the fields of something that the request causes beside its tries that it is the part with that number.
-    pub(crate) fn tell_part(&self, fields: &mut Fields, number: u32) {
+    pub(crate) fn tell_part(&self, head: &mut RequestHead, number: u32) {
         if let Some(trace) = &self.trace {
-            trace.place.tell(fields, &trace.digits, number);
+            trace.place.tell(head, &trace.digits, number);
         }
     }
 
@@ -230,9 +230,9 @@ impl<'a> Journal<'a> {
 
     /// Tells the try's endpoint whom it is called by.
     #[inline]
-    pub(crate) fn tell(&self, fields: &mut Fields) {
+    pub(crate) fn tell(&self, head: &mut RequestHead) {
         if let Some(trace) = &self.trace {
-            trace.place.tell(fields, &trace.digits, self.tries);
+            trace.place.tell(head, &trace.digits, self.tries);
         }
     }
 

@@ -202,7 +202,7 @@ pub(crate) fn prepare(
     let mut head = head.clone();
     head.fields.remove(Known::Expect);
     head.fields.append(MARK, route.as_bytes());
-    journal.tell_part(&mut head.fields, PART);
+    journal.tell_part(&mut head, PART);
     journal.mirrored(mirror.compare);
     request.passed.watch = Some(Rc::clone(&watch));
     Some(Box::new(Pending { head, watch, _room: room }))

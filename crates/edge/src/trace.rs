@@ -1,12 +1,12 @@
 //! Which trace a request belongs to, and what the endpoint is told of it (W3C Trace Context, Level 1).
 //!
 //! Every request that is traced has ids, since whoever comes after it needs them, and whether it will be kept is not known
-//! before its end. The ids are all that it pays for: two random numbers, 32 digits and one field. A try's id is made of
-//! the hop's by a mixing that is one-to-one, so that it need not be remembered, and no two of a hop are alike.
+//! before its end. The ids are all that it pays for: where a trace begins one random number, 16 digits and one field. A try's id
+//! is made of the hop's by a mixing that is one-to-one, so that it need not be remembered, and no two of a hop are alike.
 
 use std::time::Duration;
 
-use terrace_http::{Fields, Known};
+use terrace_http::{Fields, Known, RequestHead};
 use terrace_instruments::{SpanId, TraceId, TraceParent, Tracer};
 use terrace_runtime::random;
 
@@ -69,25 +69,31 @@ impl Place {
             Some(caller) => {
                 tracer.heard_caller(now);
                 let (parent, is_asked) = (Some(caller.parent), caller.is_sampled);
-                let digits = caller.trace.digits();
-                (Self { parent, is_asked, ..Self::of(tracer, caller.trace) }, digits)
+                let (span, digits) = (SpanId(random::u64().max(1)), caller.trace.digits());
+                (Self { parent, is_asked, ..Self::of(tracer, caller.trace, span) }, digits)
             }
             None => {
-                let (trace, digits) = half.with(random::u64());
-                (Self::of(tracer, trace), digits)
+                let lower = unlike_turned(random::u64());
+                let (trace, digits) = half.with(lower);
+                (Self::of(tracer, trace, SpanId(lower)), digits)
             }
         }
     }
 
     #[inline]
-    fn of(tracer: &Tracer, trace: TraceId) -> Self {
-        let span = SpanId(random::u64().max(1));
-        Self { trace, span, parent: None, is_asked: false, is_in_sample: tracer.is_in_sample(trace) }
+    fn of(tracer: &Tracer, trace: TraceId, span: SpanId) -> Self {
+        let is_in_sample = tracer.is_in_sample(trace);
+        Self { trace, span, parent: None, is_asked: false, is_in_sample }
     }
 
-    /// The span of the part with that number: tries are 1 and up, other parts have numbers of their own.
+    /// The span of the part with that number: tries are 1 and up, other parts have numbers of their own. Where a trace
+    /// begins, the hop is called by the lower half of its id and the first try by that half turned round, whose digits are
+    /// at hand.
     #[inline]
     pub(crate) fn part(&self, number: u64) -> SpanId {
+        if number == 1 && self.parent.is_none() {
+            return SpanId(turned(self.span.0));
+        }
         // Golden-ratio steps through the finaliser of SplitMix64 (Steele, Lea, Flood 2014): one-to-one.
         let mut mixed = self.span.0.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -97,14 +103,34 @@ impl Place {
 
     /// Writes what the endpoint of a try shall know: that the try is its caller. `digits` are the trace's.
     #[inline]
-    pub(crate) fn tell(&self, fields: &mut Fields, digits: &Digits, number: u32) {
+    pub(crate) fn tell(&self, head: &mut RequestHead, digits: &Digits, number: u32) {
         let is_sampled = self.is_asked || self.is_in_sample;
-        let says = TraceParent::encode_of(digits, self.part(u64::from(number)), is_sampled);
-        if number > 1 {
-            fields.remove(Known::Traceparent);
-        }
-        fields.append_known(Known::Traceparent, &says);
+        let parent = match (number, self.parent) {
+            (1, None) => turned_digits(digits),
+            _ => self.part(u64::from(number)).digits(),
+        };
+        head.trace_parent = Some(TraceParent::encode_of(digits, &parent, is_sampled));
     }
+}
+
+#[inline]
+fn turned(word: u64) -> u64 {
+    word.rotate_left(32)
+}
+
+/// The digits of a trace's lower half, turned round.
+#[inline]
+fn turned_digits(trace: &Digits) -> [u8; HALF_DIGITS] {
+    let mut out = [0; HALF_DIGITS];
+    out[..8].copy_from_slice(&trace[24..]);
+    out[8..].copy_from_slice(&trace[16..24]);
+    out
+}
+
+/// The same number, or one that is not the same when it is turned round. Not zero either.
+#[inline]
+fn unlike_turned(word: u64) -> u64 {
+    if turned(word) == word { word ^ 1 } else { word }
 }
 
 /// What the caller says of its trace; afterwards the fields hold no `traceparent`, and a `tracestate` only beside a valid
@@ -192,13 +218,18 @@ mod tests {
 
     #[test]
     fn every_part_of_a_hop_has_an_id_of_its_own() {
-        let (place, mut fields) = begun(&[]);
+        let (place, _) = begun(&[]);
+        let mut head = RequestHead::new();
+        let mut told = |number| {
+            place.tell(&mut head, &place.trace.digits(), number);
+            TraceParent::parse(&head.trace_parent.expect("told")).expect("valid")
+        };
         let ids: HashSet<SpanId> = (1..2_000).map(|number| place.part(number)).collect();
         assert_eq!(ids.len(), 1_999);
-        place.tell(&mut fields, &place.trace.digits(), 1);
-        place.tell(&mut fields, &place.trace.digits(), 2);
-        assert_eq!(fields.all(Known::Traceparent).count(), 1, "a retry's takes the place of the first's");
-        let told = TraceParent::parse(fields.get(Known::Traceparent).expect("told")).expect("valid");
-        assert_eq!((told.trace, told.parent), (place.trace, place.part(2)));
+        assert!(!ids.contains(&place.span), "nor is the hop called like one of its parts");
+        for number in [1, 2] {
+            let says = told(number);
+            assert_eq!((says.trace, says.parent), (place.trace, place.part(u64::from(number))));
+        }
     }
 }

@@ -59,6 +59,7 @@ impl Fields {
     }
 
     /// Adds a field with a known name at the end.
+    #[inline]
     pub fn append_known(&mut self, name: Known, value: &[u8]) {
         self.push(Some(name), name.name().as_bytes(), value);
     }

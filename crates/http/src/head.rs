@@ -94,6 +94,9 @@ impl Version {
     }
 }
 
+/// Bytes of `traceparent` in version 00.
+pub const TRACE_PARENT_BYTES: usize = 55;
+
 /// The head of a request, its target in one normal form. Reused from request to request.
 #[derive(Debug, Clone, Default)]
 pub struct RequestHead {
@@ -103,6 +106,9 @@ pub struct RequestHead {
     pub version: Version,
     /// The fields, `Host` among them.
     pub fields: Fields,
+    /// `traceparent` as the endpoint is told it (W3C Trace Context section 3.2). It is another at each try, so it is not
+    /// among the fields; it is written after them.
+    pub trace_parent: Option<[u8; TRACE_PARENT_BYTES]>,
     pub(crate) host: String,
     pub(crate) port: Option<u16>,
     pub(crate) target: String,
@@ -119,6 +125,7 @@ impl RequestHead {
     /// Forgets the request and keeps the memory.
     pub fn clear(&mut self) {
         self.fields.clear();
+        self.trace_parent = None;
         self.host.clear();
         self.port = None;
         self.target.clear();

@@ -4,7 +4,7 @@
 use crate::{BodyLength, Fields, Known, Method, RequestHead, ResponseHead, Version, reason};
 
 /// What a head takes beside its fields and target, generously.
-const FRAME_BYTES: usize = 96;
+const FRAME_BYTES: usize = 192;
 
 /// Writes a request's head for a body of that length. An origin server learns of an absent body where the method
 /// would lead it to expect one (RFC 9110 section 8.6).
@@ -15,6 +15,11 @@ pub fn write_request(head: &RequestHead, length: BodyLength, out: &mut Vec<u8>) 
     out.extend_from_slice(head.target().as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     write_fields(&head.fields, |known| !matches!(known, Known::ContentLength | Known::TransferEncoding), out);
+    if let Some(trace_parent) = &head.trace_parent {
+        out.extend_from_slice(b"traceparent: ");
+        out.extend_from_slice(trace_parent);
+        out.extend_from_slice(b"\r\n");
+    }
     let expects_body = matches!(head.method, Method::Post | Method::Put | Method::Patch);
     match length {
         BodyLength::Empty if expects_body => out.extend_from_slice(b"content-length: 0\r\n"),

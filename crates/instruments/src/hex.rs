@@ -1,7 +1,7 @@
 //! Sixteen hexadecimal digits at a time, in both directions (RFC 4648 section 8, in lower case).
 //!
-//! Each request that is traced writes two words of sixteen digits. Digit by digit that was 130 instructions; written as the
-//! same few steps for all sixteen bytes, which compilers put into one wide register, it is a dozen a word.
+//! Each request that is traced writes a word of sixteen digits or two. Digit by digit that was 65 instructions a word; eight
+//! digits in one register ("SIMD within a register") are 16.
 
 /// A byte of 1 in each of eight lanes.
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -11,13 +11,21 @@ const HIGH: u64 = 0x80 * ONES;
 /// The digits of `word`, the most significant first.
 #[inline]
 pub(crate) fn digits(word: u64) -> [u8; 16] {
-    let bytes = word.to_be_bytes();
-    let mut digits = [0; 16];
-    for at in 0..8 {
-        digits[2 * at] = bytes[at] >> 4;
-        digits[2 * at + 1] = bytes[at] & 0x0f;
-    }
-    digits.map(|nibble| nibble + if nibble > 9 { b'a' - 10 } else { b'0' })
+    let mut out = [0; 16];
+    out[..8].copy_from_slice(&eight((word >> 32) as u32).to_be_bytes());
+    out[8..].copy_from_slice(&eight(word as u32).to_be_bytes());
+    out
+}
+
+/// Each nibble into a lane of its own, and each lane into its digit.
+#[inline]
+fn eight(half: u32) -> u64 {
+    let mut lanes = u64::from(half);
+    lanes = (lanes | lanes << 16) & 0x0000_ffff_0000_ffff;
+    lanes = (lanes | lanes << 8) & 0x00ff_00ff_00ff_00ff;
+    lanes = (lanes | lanes << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let is_letter = ((lanes + 6 * ONES) >> 4) & ONES;
+    lanes + u64::from(b'0') * ONES + is_letter * u64::from(b'a' - b'0' - 10)
 }
 
 /// The number that sixteen digits in lower case stand for; `None` when one of them is no such digit.

@@ -164,6 +164,7 @@ struct Shared {
 
 /// Of a trace id so many of the lowest bits are random wherever it was made (W3C Trace Context, Level 2, "random-trace-id").
 const SAMPLE_BITS: u32 = 56;
+const NS_PER_S: u64 = 1_000_000_000;
 /// So long after the last call within a trace hops are remembered, lest a trace lacks those that ended before.
 const CALLS_FOR_S: u64 = 600;
 /// Ids of traces kept late that wait for cores to ask: a thousand failures between two looks.
@@ -239,8 +240,8 @@ impl Tracer {
     /// Whether a hop that took so long is kept for it.
     #[inline]
     pub fn is_slow(&self, duration: Duration) -> bool {
-        let slow = |shared: &Arc<Shared>| Duration::from_nanos(shared.slow_ns.load(Relaxed));
-        self.0.as_ref().is_some_and(|shared| duration > slow(shared))
+        let took_ns = duration.as_secs().saturating_mul(NS_PER_S) + u64::from(duration.subsec_nanos());
+        self.0.as_ref().is_some_and(|shared| took_ns > shared.slow_ns.load(Relaxed))
     }
 
     /// Hands over the spans of one hop, all or none; when they do not fit they are dropped and counted.
@@ -326,9 +327,12 @@ impl TraceId {
 }
 
 impl SpanId {
+    /// How many digits it is written with.
+    pub const DIGITS: usize = 16;
+
     /// Its digits, as fields and logs show it.
     #[inline]
-    pub fn digits(self) -> [u8; 16] {
+    pub fn digits(self) -> [u8; Self::DIGITS] {
         hex::digits(self.0)
     }
 }

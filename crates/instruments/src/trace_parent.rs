@@ -47,16 +47,20 @@ impl TraceParent {
     /// The field's value in version 00. Flags that Level 1 does not know are not passed on (section 3.2.2.5).
     #[must_use]
     pub fn encode(&self) -> [u8; Self::BYTES] {
-        Self::encode_of(&self.trace.digits(), self.parent, self.is_sampled)
+        Self::encode_of(&self.trace.digits(), &self.parent.digits(), self.is_sampled)
     }
 
-    /// The same, of a trace whose digits are at hand.
+    /// The same, of ids whose digits are at hand.
     #[inline]
     #[must_use]
-    pub fn encode_of(trace: &[u8; TraceId::DIGITS], parent: SpanId, is_sampled: bool) -> [u8; Self::BYTES] {
+    pub fn encode_of(
+        trace: &[u8; TraceId::DIGITS],
+        parent: &[u8; SpanId::DIGITS],
+        is_sampled: bool,
+    ) -> [u8; Self::BYTES] {
         let mut out = *b"00-00000000000000000000000000000000-0000000000000000-00";
         out[3..35].copy_from_slice(trace);
-        out[36..52].copy_from_slice(&parent.digits());
+        out[36..52].copy_from_slice(parent);
         out[54] = b'0' + u8::from(is_sampled);
         out
     }

@@ -91,6 +91,11 @@ pub fn request(head: &RequestHead, scheme: &str) -> Result<http::Request<()>, Pa
     *request.uri_mut() = uri.build().map_err(|_| ParseError::Target)?;
     *request.version_mut() = http::Version::HTTP_2;
     write_fields(&head.fields, request.headers_mut())?;
+    if let Some(trace_parent) = &head.trace_parent {
+        let value =
+            http::HeaderValue::from_bytes(trace_parent).map_err(|_| ParseError::Syntax("traceparent"))?;
+        request.headers_mut().insert("traceparent", value);
+    }
     Ok(request)
 }
 
