@@ -18,6 +18,8 @@ pub(crate) fn world(case: &str) -> Imagined {
         let entry = entry.unwrap();
         world.files.insert(entry.file_name().into(), fs::read(entry.path()).unwrap());
     }
+    let hmac = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    world.variables.insert("ACME_HMAC".to_owned(), hmac.to_owned());
     world.variables.insert("API_TOKEN".to_owned(), "s3cret-of-sixteen-and-more".to_owned());
     world.variables.insert("REDIS_URL".to_owned(), "redis://:hunter2@127.0.0.1:6379/2".to_owned());
     let mut name = PathBuf::from(MAIN);
