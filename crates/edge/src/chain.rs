@@ -4,12 +4,13 @@
 //! 2. [`client`] finds out who asks
 //! 3. the question of an authority that issues certificates is answered ([`challenge`](crate::challenge))
 //! 4. a redirect to HTTPS, where the listener is there for nothing else
-//! 5. the table finds the route
-//! 6. [`guards`] is the list of what stands before the route's action
-//! 7. what operators broke on purpose goes wrong ([`fault`])
-//! 8. the route's action: a redirect, a fixed answer, or a service, which [`choose`] may choose
-//! 9. for a service, the body's declared length is held against its bound, the path changed, and [`forward`] sends it; and
-//!    [`mirror`] a copy elsewhere
+//! 5. the pages of a login are answered by [`identity`]
+//! 6. the table finds the route
+//! 7. [`guards`] is the list of what stands before the route's action
+//! 8. what operators broke on purpose goes wrong ([`fault`])
+//! 9. the route's action: a redirect, a fixed answer, or a service, which [`choose`] may choose
+//! 10. for a service, the body's declared length is held against its bound, the path changed, and [`forward`] sends it; and
+//!     [`mirror`] a copy elsewhere
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -35,6 +36,7 @@ use crate::fields;
 use crate::forward;
 use crate::guards::{self, Guards, Passed};
 use crate::hop::{self, Asked};
+use crate::identity;
 use crate::journal::Journal;
 use crate::metrics::ServiceMetrics;
 use crate::mirror::{self, Mirror};
@@ -96,6 +98,7 @@ pub(crate) async fn serve(way: Way<'_>, exchange: &mut Exchange<'_>) -> After {
     let trusted = &way.listener.config.trusted_proxies;
     let asker = client::identify(exchange.head, way.connected, trusted, journal.fresh_trace());
     journal.asked_by(asker, &exchange.head.fields);
+    identity::remove_claims(way, &mut exchange.head.fields);
     let mut request = Request { exchange, asked, client: asker.0, passed: Passed::default() };
     let ended = walk(way, &mut request, &mut journal).await;
     let after = match ended {
@@ -130,6 +133,10 @@ async fn walk<'a>(
     }
     if let Some(port) = way.tls_port() {
         return redirect(way, request, journal, &tls_location(request.exchange.head, port), 308).await;
+    }
+    if let Some(login) = identity::login(way, request.exchange.head) {
+        journal.not_routed();
+        return Err(Box::pin(identity::login_page(way, login, request, journal)).await);
     }
     let (route, found) = find_route(way, request.exchange.head, journal)?;
     if let Some(guards) = &route.guards {

@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use terrace_auth::ClientCertificate;
 use terrace_http::{Fields, Known, RequestHead, tokens};
 use terrace_instruments::{AddressText, Plate, TraceId};
 use terrace_runtime::random;

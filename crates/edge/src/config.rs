@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use terrace_auth::Login;
 use terrace_http::Bounds as HeadBounds;
 use terrace_policy::{RetryPolicy, Timeouts};
 use terrace_route::{Conditions, Pattern, Redirect, Rewrite, Split, Strip};
@@ -25,6 +26,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// Which request goes where.
     pub routes: Vec<Route>,
+    /// Logins of browsers, each with pages of its own below a path, on every listener but the internal ones.
+    pub logins: Vec<Arc<Login>>,
     /// Who answers the questions of authorities that issue certificates, if any do.
     pub issuer: Option<Arc<dyn Issuer>>,
 }

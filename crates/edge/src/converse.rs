@@ -19,6 +19,7 @@ use crate::exchange::{After, Exchange, Reply, Reused};
 use crate::forward::{Failure, timed_out};
 use crate::guards::{self, Passed};
 use crate::hop::{self, Asked};
+use crate::identity;
 use crate::journal::Journal;
 use crate::pace::{BodyPace, Direction, Patience};
 use crate::problem::{Fault, Problem};
@@ -136,7 +137,8 @@ impl Conversation<'_> {
         if asked.expects_continue && *length != BodyLength::Empty {
             self.await_continue(&mut sink, &mut answer, reply, down).await?;
         }
-        let mut pace = self.pace_up(up).watched(passed.watch.as_deref(), Direction::Up);
+        let removed = identity::removed(self.way);
+        let mut pace = self.pace_up(up).without(removed).watched(passed.watch.as_deref(), Direction::Up);
         let ended = {
             let mut pump = pin!(pump(body, &mut sink, &mut pace));
             let mut upload = Upload::new(pump.as_mut());

@@ -121,6 +121,7 @@ pub(crate) fn dress(
     if let Some(changes) = &guards.fields {
         fields::change_response(changes, passed, head);
     }
+    passed.identity.dress(head);
     passed.limits.tell(head);
     if let Some(cors) = &guards.cors {
         cors::dress(cors, request, head);

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use terrace_auth::{Identity, Refusal};
 use terrace_http::{Fields, Method, RequestHead, Version};
 use terrace_instruments::{AccessRecord, AddressText, Gauge, Kept, RequestId, TraceId};
 use terrace_runtime::clock;
@@ -146,6 +147,36 @@ impl<'a> Journal<'a> {
         if self.trace.is_some() {
             self.notes.push(note);
         }
+    }
+
+    /// Somebody proved who they are, and may pass.
+    pub(crate) fn identified(&mut self, identity: &Identity) {
+        self.count_identity(Some(identity.method), "allowed");
+        self.note(Note::Identified(identity.method.as_str()));
+    }
+
+    /// Nobody proved who they are, and may pass all the same.
+    pub(crate) fn anonymous(&mut self) {
+        self.count_identity(None, "anonymous");
+    }
+
+    /// Nobody proved who they are who may pass.
+    pub(crate) fn refused(&mut self, refusal: &Refusal) {
+        self.count_identity(refusal.method, refusal.outcome);
+        self.note(Note::Refused(refusal.outcome));
+    }
+
+    fn count_identity(&self, method: Option<terrace_auth::Method>, outcome: &str) {
+        if let Some(metrics) = self.rules().and_then(|rules| rules.identity.as_ref()) {
+            metrics.count(method, outcome);
+        }
+    }
+
+    /// Whether a refusal is to be told in words: not what is in the course of things, and not without end.
+    pub(crate) fn may_tell_refusal(&self, outcome: &str) -> bool {
+        let metrics = self.rules().and_then(|rules| rules.identity.as_ref());
+        !matches!(outcome, "missing" | "expired" | "login")
+            && metrics.is_some_and(|metrics| metrics.may_tell(self.began))
     }
 
     /// A copy of the request goes to another service.

@@ -38,7 +38,6 @@ mod pace;
 mod problem;
 pub mod proxy_protocol;
 mod security;
-mod shown;
 mod small;
 mod snapshot;
 mod spans;

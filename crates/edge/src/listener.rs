@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use terrace_auth::ClientCertificate;
 use terrace_instruments::{Event, Gauge, Level};
 use terrace_runtime::drain::Drain;
 use terrace_runtime::timer::Timer;
@@ -26,7 +28,6 @@ use crate::client::Connected;
 use crate::config::{Listener, ProxyProtocol};
 use crate::core::Core;
 use crate::http1::{self, Session};
-use crate::shown::ClientCertificate;
 use crate::snapshot::ListenerView;
 use crate::{http2, proxy_protocol};
 
@@ -337,10 +338,16 @@ async fn secure(stream: TcpStream, config: &Listener, until: Duration) -> Secure
     let session = stream.get_ref().1;
     let speaks_http2 = session.alpn_protocol() == Some(b"h2");
     let certificate = match tls.asks_clients() {
-        true => ClientCertificate::read(session.peer_certificates()).map(Arc::new),
+        true => session.peer_certificates().and_then(shown),
         false => None,
     };
     Secured::Client { io: Io::from(stream), speaks_http2, certificate }
+}
+
+/// The certificate that a client showed of itself. Whether it is good was settled in the handshake (see `tls`): it was
+/// verified up to an authority that the listener believes.
+fn shown(chain: &[CertificateDer<'static>]) -> Option<Arc<ClientCertificate>> {
+    ClientCertificate::read(chain.first()?).ok().map(Arc::new)
 }
 
 #[cfg(test)]

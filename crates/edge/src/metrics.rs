@@ -1,9 +1,14 @@
 //! What the edge counts, and the handles with which it does: RED by route and class of status, connections by listener.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use terrace_auth::Method;
 use terrace_instruments::{Counter, Family, Gauge, Histogram, Kind, Meter};
 use terrace_route::Ground;
 
 use crate::guards::Guards;
+use crate::identity::Required;
 
 static REQUESTS: Family = Family {
     name: "terrace_requests",
@@ -174,6 +179,13 @@ static PREFLIGHTS: Family = Family {
     labels: &["route"],
     kind: Kind::Counter,
 };
+static AUTH: Family = Family {
+    name: "terrace_auth",
+    help: "Requests that were asked who sends them, by the method of their proof (none: there was none) and what came of it: allowed, anonymous, login, missing, malformed, invalid, expired, forbidden, too_many, unavailable.",
+    unit: "",
+    labels: &["route", "method", "outcome"],
+    kind: Kind::Counter,
+};
 static CHOICES: Family = Family {
     name: "terrace_choices",
     help: "Requests by the service that a route chose for them, and by what decided: rule, share, side, key, chance.",
@@ -211,6 +223,7 @@ pub(crate) struct RuleMetrics {
     /// For each target, by ground.
     choices: Box<[[Counter; 5]]>,
     pub(crate) faults: Option<FaultMetrics>,
+    pub(crate) identity: Option<IdentityMetrics>,
 }
 
 impl RuleMetrics {
@@ -230,11 +243,15 @@ impl RuleMetrics {
             preflights: counter(has(|guards| guards.cors.is_some()), &PREFLIGHTS),
             choices: chosen.iter().map(choice).collect(),
             faults: has(|guards| guards.faults.is_some()).then(|| FaultMetrics::new(meter, route)),
+            identity: guards
+                .and_then(|guards| guards.identity.as_deref())
+                .map(|required| IdentityMetrics::new(meter, route, required)),
         };
         let is_empty = rules.addresses_refused.is_none()
             && rules.preflights.is_none()
             && rules.choices.is_empty()
-            && rules.faults.is_none();
+            && rules.faults.is_none()
+            && rules.identity.is_none();
         if is_empty { None } else { Some(Box::new(rules)) }
     }
 
@@ -257,6 +274,70 @@ impl RuleMetrics {
         if let Some(counters) = self.choices.get(target) {
             counters[by].inc();
         }
+    }
+}
+
+/// Counters by outcome, the usual one first.
+type ByOutcome = Vec<(&'static str, Counter)>;
+
+/// What became of requests that were asked who sends them.
+#[derive(Debug)]
+pub(crate) struct IdentityMetrics {
+    /// By method, where there was a proof.
+    by_method: Vec<(Option<Method>, ByOutcome)>,
+    told: Told,
+}
+
+impl IdentityMetrics {
+    /// What may become of a proof.
+    const OF_PROOFS: [&str; 8] =
+        ["allowed", "invalid", "expired", "forbidden", "malformed", "too_many", "unavailable", "login"];
+    /// What may become of a request without.
+    const WITHOUT: [&str; 5] = ["anonymous", "missing", "login", "malformed", "unavailable"];
+
+    fn new(meter: &Meter, route: &str, required: &Required) -> Self {
+        let row = |method: Option<Method>, outcomes: &[&'static str]| {
+            let name = method.map_or("none", Method::as_str);
+            let counter = |outcome: &&'static str| (*outcome, meter.counter(&AUTH, &[route, name, outcome]));
+            (method, outcomes.iter().map(counter).collect())
+        };
+        let mut by_method: Vec<_> =
+            required.methods().map(|method| row(Some(method), &Self::OF_PROOFS)).collect();
+        by_method.push(row(None, &Self::WITHOUT));
+        Self { by_method, told: Told::default() }
+    }
+
+    #[inline]
+    pub(crate) fn count(&self, method: Option<Method>, outcome: &str) {
+        let row = self.by_method.iter().find(|(of, _)| *of == method);
+        if let Some((_, counter)) =
+            row.and_then(|(_, counters)| counters.iter().find(|(name, _)| *name == outcome))
+        {
+            counter.inc();
+        }
+    }
+
+    /// Whether one more refusal may be told in this second.
+    pub(crate) fn may_tell(&self, now: Duration) -> bool {
+        self.told.may(now)
+    }
+}
+
+/// Bounds what is told in words about a thing that anybody can cause: so many in each second.
+#[derive(Debug, Default)]
+struct Told(AtomicU64);
+
+impl Told {
+    const PER_SECOND_MAX: u64 = 5;
+
+    fn may(&self, now: Duration) -> bool {
+        let second = now.as_secs() << 8;
+        let told = |state: u64| match state & !0xff == second {
+            true if state & 0xff >= Self::PER_SECOND_MAX => None,
+            true => Some(state + 1),
+            false => Some(second + 1),
+        };
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, told).is_ok()
     }
 }
 
@@ -310,5 +391,17 @@ impl MirrorMetrics {
 
     pub(crate) fn count(&self, outcome: Mirrored) {
         self.outcomes[outcome as usize].inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_told_a_few_times_a_second() {
+        let told = Told::default();
+        let count = |second| (0..100).filter(|_| told.may(Duration::from_secs(second))).count();
+        assert_eq!([count(7), count(7), count(8)], [5, 0, 5]);
     }
 }

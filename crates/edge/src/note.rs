@@ -21,6 +21,10 @@ pub(crate) enum Note {
     Aborted,
     /// A copy goes to another service.
     Mirrored,
+    /// Somebody proved who they are, by that method.
+    Identified(&'static str),
+    /// Nobody did who may pass: why.
+    Refused(&'static str),
 }
 
 impl Note {
@@ -31,6 +35,8 @@ impl Note {
             Self::Delayed(time) => ("terrace.fault.delay", (*time).into()),
             Self::Aborted => ("terrace.fault.abort", true.into()),
             Self::Mirrored => ("terrace.mirrored", true.into()),
+            Self::Identified(method) => ("terrace.auth.method", (*method).into()),
+            Self::Refused(outcome) => ("terrace.auth.refused", (*outcome).into()),
         }
     }
 }

@@ -5,6 +5,8 @@ use std::cell::Cell;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use terrace_auth::Reserved;
+use terrace_http::Fields;
 use terrace_runtime::clock;
 use terrace_runtime::timer::{NEVER, Timer};
 use terrace_wire::{Pace, Side};
@@ -49,6 +51,8 @@ pub(crate) struct BodyPace<'a> {
     last: Option<&'a Cell<Duration>>,
     /// Who else looks at what passes.
     watch: Option<(&'a Watch, Direction)>,
+    /// Fields that are taken out of those after the body.
+    removed: Option<&'a Reserved>,
 }
 
 impl<'a> BodyPace<'a> {
@@ -66,7 +70,14 @@ impl<'a> BodyPace<'a> {
             ends_with_peer: false,
             last: None,
             watch: None,
+            removed: None,
         }
+    }
+
+    /// Takes these fields out of those that follow the body.
+    pub(crate) fn without(mut self, removed: Option<&'a Reserved>) -> Self {
+        self.removed = removed;
+        self
     }
 
     /// Shows what passes to a request's mirror, where it has one.
@@ -133,6 +144,12 @@ impl Pace for BodyPace<'_> {
             last.set(clock::now());
         }
         self.bytes <= self.bytes_max
+    }
+
+    fn trail(&mut self, fields: &mut Fields) {
+        if let Some(removed) = self.removed {
+            fields.retain(|_, name, _| !removed.contains(name));
+        }
     }
 
     fn pass(&mut self, bytes: &[u8]) {

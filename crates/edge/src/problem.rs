@@ -1,6 +1,7 @@
 //! What Terrace says itself: whose fault it was, whether a retry is safe, what to do. As RFC 9457 JSON, as a plain page
 //! for people, or as a gRPC status, always with `Proxy-Status` (RFC 9209) and the request's id.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
@@ -37,6 +38,8 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
     pub(crate) retry_after_s: Option<u64>,
     pub(crate) allow: Option<String>,
+    /// Further fields of the answer.
+    pub(crate) fields: Vec<(Cow<'static, str>, String)>,
 }
 
 impl Problem {
@@ -51,7 +54,8 @@ impl Problem {
         is_retry_safe: bool,
         detail: impl Into<String>,
     ) -> Self {
-        Self { status, error, fault, is_retry_safe, detail: detail.into(), retry_after_s: None, allow: None }
+        let (retry_after_s, allow, fields) = (None, None, Vec::new());
+        Self { status, error, fault, is_retry_safe, detail: detail.into(), retry_after_s, allow, fields }
     }
 
     /// How it stands in the access log and in metrics: `client.http_request_error`.
@@ -95,6 +99,9 @@ impl Problem {
         }
         if let Some(allow) = &self.allow {
             fields.append_known(Known::Allow, allow.as_bytes());
+        }
+        for (name, value) in &self.fields {
+            fields.append(name.as_bytes(), value.as_bytes());
         }
         head
     }

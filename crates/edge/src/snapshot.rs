@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustc_hash::FxHashMap;
+use terrace_auth::{Login, Reserved};
 use terrace_instruments::{Log, Meter, Plate};
 use terrace_policy::RetryBudget;
 use terrace_route::{Listener as RouteListener, Match, Problem, Rule, Table};
@@ -15,6 +16,7 @@ use crate::choose::Sides;
 use crate::config::{Action, Config, Listener, Purpose, Service, Target};
 use crate::fault::{FaultBoard, Slot};
 use crate::guards::Guards;
+use crate::identity;
 use crate::metrics::{ListenerMetrics, MirrorMetrics, RouteMetrics, RuleMetrics, ServiceMetrics};
 use crate::mirror::{self, Lane};
 
@@ -35,6 +37,9 @@ pub(crate) struct Snapshot {
     pub(crate) no_route: NoRoute,
     pub(crate) names: Arc<Names>,
     pub(crate) issuer: Option<Arc<dyn Issuer>>,
+    pub(crate) logins: Vec<Arc<Login>>,
+    /// Fields that no client may set, where routes ask who somebody is.
+    pub(crate) reserved: Option<Arc<Reserved>>,
 }
 
 /// What stands in the place of a route where none matched.
@@ -165,6 +170,7 @@ impl Snapshot {
         };
         let listeners = (0..).zip(config.listeners).map(view).collect();
         let issuer = config.issuer;
+        let reserved = identity::reserved(&config.routes);
         let mut kept = Budgets::new();
         let services = config.services;
         registry.lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
@@ -193,7 +199,19 @@ impl Snapshot {
             metrics: RouteMetrics::new(meter, NO_ROUTE),
             plate: Plate::new(&[("route", NO_ROUTE)]),
         };
-        Ok(Self { routes, services, service_metrics, listeners, no_route, names, issuer, table, rules })
+        Ok(Self {
+            routes,
+            services,
+            service_metrics,
+            listeners,
+            no_route,
+            names,
+            issuer,
+            logins: config.logins,
+            reserved,
+            table,
+            rules,
+        })
     }
 
     /// The most specific route that matches on that listener.

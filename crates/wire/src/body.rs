@@ -180,6 +180,8 @@ pub trait Pace {
     fn admit(&mut self, bytes: usize) -> bool;
     /// This data passes.
     fn pass(&mut self, _bytes: &[u8]) {}
+    /// These fields pass after the body; what must not is taken out.
+    fn trail(&mut self, _fields: &mut Fields) {}
     /// The body has ended as it should; its last bytes may not have left yet.
     fn ended(&mut self) {}
     /// Ready when `side` was waited for long enough.
@@ -204,7 +206,8 @@ pub async fn pump(body: &mut Body<'_>, sink: &mut Sink<'_>, pace: &mut impl Pace
                 pace.pass(&bytes);
                 sink.data(bytes).map_err(PumpError::Sink)?;
             }
-            Some(Frame::Trailers(fields)) => {
+            Some(Frame::Trailers(mut fields)) => {
+                pace.trail(&mut fields);
                 pace.ended();
                 sink.end(Some(fields)).map_err(PumpError::Sink)?;
                 break;

@@ -139,7 +139,7 @@ impl Rig {
             sticky: None,
         };
         let config =
-            Config { listeners: vec![setup.listener], services: vec![service], routes, issuer: None };
+            Config { listeners: vec![setup.listener], services: vec![service], routes, ..Config::default() };
         runtime.block_on(edge.apply(config)).expect("a valid configuration");
         let address = edge.address("public").expect("it listens");
         let others = origins.split_off(1);
