@@ -80,7 +80,6 @@ impl AccessRecord<'_> {
     ///
     /// What is of one length comes first, so that it is one copy for nearly every request, with the digits put in their
     /// places.
-    #[inline(always)]
     pub(crate) fn encode(&self, out: &mut Vec<u8>, stamp: &mut Timestamp, query: QueryValues) {
         let time = stamp.bytes(self.time);
         let subsecond = u64::from(self.duration.subsec_micros());

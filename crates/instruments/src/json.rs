@@ -125,12 +125,19 @@ pub(crate) fn three(number: u32) -> [u8; 3] {
     [b'0' + (number / 100 % 10) as u8, tens, ones]
 }
 
-/// The last six digits of a number: microseconds of a second.
+/// The last six digits of a number below 100 million: microseconds of a second. All of its eight digits are worked out side
+/// by side, in one register: by fours, by pairs, by ones (Lemire, "Converting integers to fix-digit representations quickly").
 #[inline]
 pub(crate) fn six(number: u32) -> [u8; 6] {
-    let number = number as usize;
-    let (first, second, third) = (two(number / 10_000), two(number / 100), two(number));
-    [first[0], first[1], second[0], second[1], third[0], third[1]]
+    const PAIRS: u64 = 0x0000_007f_0000_007f;
+    const ONES: u64 = 0x000f_000f_000f_000f;
+    let fours = u64::from(number / 10_000) | u64::from(number % 10_000) << 32;
+    let high_pairs = ((fours * 10_486) >> 20) & PAIRS;
+    let pairs = high_pairs | (fours - 100 * high_pairs) << 16;
+    let tens = ((pairs * 103) >> 10) & ONES;
+    let digits = tens | (pairs - 10 * tens) << 8;
+    let [_, _, rest @ ..] = (digits | 0x3030_3030_3030_3030).to_le_bytes();
+    rest
 }
 
 #[cold]
@@ -220,6 +227,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_microsecond_of_a_second_has_its_six_digits() {
+        let mut wrong =
+            (0..1_000_000_u32).filter(|number| six(*number)[..] != *format!("{number:06}").as_bytes());
+        assert_eq!(wrong.next(), None);
     }
 
     #[test]

@@ -161,8 +161,6 @@ impl Log {
     }
 
     /// Adds a line to the access log, unless it is off or this request is not in the sample.
-    // Inlined down to the last byte: it has one caller, and to hand a record over cost a sixth of a line.
-    #[inline(always)]
     pub fn access(&self, record: &AccessRecord<'_>) {
         match &self.0 {
             Some(shared) if shared.access_on.load(Relaxed) => shared.access(record),
@@ -218,7 +216,6 @@ impl Shared {
         }
     }
 
-    #[inline(always)]
     fn access(&self, record: &AccessRecord<'_>) {
         let share = self.access_share.load(Relaxed);
         let mut lines = lock(self.access.own());
@@ -253,7 +250,6 @@ impl Shared {
 }
 
 impl Lines {
-    #[inline(always)]
     fn push(&mut self, record: &AccessRecord<'_>, query: QueryValues) {
         record.encode(&mut self.bytes, &mut self.stamp, query);
     }
