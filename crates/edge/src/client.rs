@@ -11,7 +11,6 @@ use terrace_instruments::{AddressText, Plate, TraceId};
 use terrace_runtime::random;
 
 use crate::config::Network;
-use crate::shown::ClientCertificate;
 
 /// The longest request id that is taken over from a trusted proxy.
 const REQUEST_ID_BYTES_MAX: usize = 128;
