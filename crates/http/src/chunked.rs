@@ -233,7 +233,9 @@ pub fn may_trail(name: &[u8]) -> bool {
                 | K::XForwardedPort
                 | K::XForwardedProto
                 | K::XRealIp
+                | K::XRequestDeadline
                 | K::XRequestId
+                | K::XTerraceAttempt
         )
     )
 }

@@ -74,7 +74,9 @@ known! {
     XForwardedPort = "x-forwarded-port",
     XForwardedProto = "x-forwarded-proto",
     XRealIp = "x-real-ip",
+    XRequestDeadline = "x-request-deadline",
     XRequestId = "x-request-id",
+    XTerraceAttempt = "x-terrace-attempt",
 }
 
 const LONGEST: usize = 24;
