@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod browser;
 mod crowd;
 mod files;
 mod folder;
@@ -17,12 +18,14 @@ mod origin;
 mod pebble;
 mod ports;
 mod processes;
+mod provider;
 mod terrace;
 mod wait;
 mod websocket;
 mod world;
 
 pub use app::{App, fingerprint, pattern};
+pub use browser::{Browser, Page};
 pub use crowd::{Asking, Crowd, Fate, Reply};
 pub use files::{Authority, Leaf};
 pub use folder::Folder;
@@ -33,6 +36,7 @@ pub use origin::{Capacity, Mood, Origin, Served};
 pub use pebble::{Pebble, Rules};
 pub use ports::Port;
 pub use processes::{Process, Signal, is_alive, peak_memory_bytes, processes_of, signal};
+pub use provider::Provider;
 pub use terrace::{Done, Terrace};
 pub use wait::{DEADLINE, until, until_true};
 pub use websocket::{Message, WebSocket};

@@ -20,7 +20,7 @@ pub(crate) const ISSUER: &str = "https://id.example.com";
 pub(crate) const AUDIENCE: &str = "shop";
 
 pub(crate) struct House {
-    auth: Auth,
+    pub(crate) auth: Auth,
     drainer: Drainer,
     control: Option<JoinHandle<()>>,
 }
@@ -52,7 +52,7 @@ impl Drop for House {
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
@@ -101,6 +101,11 @@ pub(crate) fn issuer(name: &str, source: KeySource) -> IssuerConfig {
         leeway: Duration::from_secs(60),
         roles: "roles".to_owned(),
     }
+}
+
+/// An issuer that says itself where things are, and whose clock may differ by `leeway`.
+pub(crate) fn issuer_of(name: &str, leeway: Duration) -> IssuerConfig {
+    IssuerConfig { leeway, ..issuer(name, KeySource::Discovery) }
 }
 
 /// A pace at which tests need not wait.

@@ -7,3 +7,4 @@ mod authority;
 mod foreign;
 mod house;
 mod issuers;
+mod login;

@@ -2,6 +2,7 @@
 // standard input is open, and says where it is on its first line of output.
 //
 //   node provider.mjs NODE_MODULES '{"redirect_uris": […], "post_logout_redirect_uris": […], "access_s": 60}'
+// Further settings: "refresh": false, "methods" (how clients may say who they are), "port".
 //
 // Everybody logs in with any password. Beside the provider are some doors for tests: GET /test/counts tells how often tokens were
 // asked for by which grant, POST /test/forget makes it forget every grant, POST /test/down and /test/up have it answer 503 or not.
@@ -15,6 +16,7 @@ const given = JSON.parse(settings);
 const { default: Provider } = await import(pathToFileURL(join(modules, 'oidc-provider/lib/index.js')));
 console.warn = console.info = () => {};
 
+const METHODS = ['client_secret_basic', 'client_secret_post', 'none'];
 const counts = {};
 let isDown = false;
 let isForgetful = false;
@@ -37,7 +39,8 @@ const provider = new Provider(issuer, {
     { ...client, client_id: 'form', client_secret: 'other', token_endpoint_auth_method: 'client_secret_post' },
     { ...client, client_id: 'public', token_endpoint_auth_method: 'none' },
     { client_id: 'guard', client_secret: 'guarded', redirect_uris: [], response_types: [], grant_types: ['client_credentials'] },
-  ],
+  ].filter(({ token_endpoint_auth_method: method }) => (given.methods ?? METHODS).includes(method ?? METHODS[0])),
+  clientAuthMethods: given.methods ?? METHODS,
   cookies: { keys: ['only for tests'] },
   claims: { openid: ['sub'], profile: ['name', 'tier', 'roles'] },
   scopes: ['openid', 'offline_access', 'orders'],
@@ -63,7 +66,6 @@ const provider = new Provider(issuer, {
     }),
   }),
 });
-provider.on('grant.revoked', () => {});
 const serve = provider.callback();
 
 server.on('request', (request, response) => {
