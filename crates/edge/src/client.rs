@@ -11,6 +11,7 @@ use terrace_instruments::{AddressText, Plate, TraceId};
 use terrace_runtime::random;
 
 use crate::config::Network;
+use crate::mirror::MARK;
 
 /// The longest request id that is taken over from a trusted proxy.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -82,7 +83,9 @@ pub(crate) fn identify(
     if !believes {
         remove_claims(&mut head.fields);
     }
-    head.fields.retain(|known, name, _| known.is_some() || !is_look_alike(name));
+    head.fields.retain(|known, name, _| {
+        known.is_some() || !is_look_alike(name) && (believes || !name.eq_ignore_ascii_case(MARK))
+    });
     if !head.fields.has(Known::Host) {
         // HTTP/1.0 needs none, but the service is spoken to in HTTP/1.1, which does (RFC 9112 section 3.3).
         head.fields.append_known(Known::Host, connected.local.to_string().as_bytes());

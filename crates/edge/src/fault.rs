@@ -24,7 +24,7 @@ use crate::note::Note;
 use crate::problem::{Fault as Whose, Problem};
 
 /// The longest delay: longer than any client waits.
-pub const DELAY_MAX: Duration = Duration::from_secs(60);
+pub const DELAY_MAX: Duration = Duration::from_secs(300);
 /// The longest lease of a fault that an operator began. What shall be broken for longer belongs in the file.
 pub const LEASE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Leases at once, over all routes.
@@ -376,5 +376,100 @@ async fn go_wrong(
 fn count(counter: Option<&Counter>) {
     if let Some(counter) = counter {
         counter.inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn board() -> (FaultBoard, terrace_instruments::Receiver) {
+        let (log, told) = Log::channel(64);
+        let board = FaultBoard::new(log, Meter::new(1));
+        board.routes([("orders", None), ("web", None)].into_iter());
+        (board, told)
+    }
+
+    fn abort() -> Fault {
+        Fault::new(None, Some(503), Share::ALL, Vec::new()).expect("valid")
+    }
+
+    fn routes(board: &FaultBoard) -> Vec<String> {
+        board.list().into_iter().map(|report| report.route).collect()
+    }
+
+    #[test]
+    fn a_lease_survives_a_reload_and_goes_with_its_route() {
+        let (board, _told) = board();
+        board.begin("orders", abort(), HOUR).expect("a route");
+        board.begin("web", abort(), HOUR).expect("a route");
+        let slots = board.routes([("web", None), ("orders", None)].into_iter());
+        assert_eq!(routes(&board), ["orders", "web"]);
+        assert!(slots.iter().all(|slot| slot.is_set()));
+        board.routes([("orders", None)].into_iter());
+        assert_eq!(routes(&board), ["orders"]);
+        let slots = board.routes([("orders", None), ("web", None)].into_iter());
+        assert_eq!(slots.iter().map(|slot| slot.is_set()).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn a_lease_ends_by_itself_and_it_is_told() {
+        let (board, told) = board();
+        board.begin("orders", abort(), HOUR).expect("a route");
+        board.begin("orders", abort(), 3 * HOUR).expect("a route");
+        board.end_expired(clock::now() + 2 * HOUR);
+        assert_eq!((board.list().len(), told.take_events().len()), (1, 1));
+        board.end_expired(clock::now() + 4 * HOUR);
+        let slots = board.routes([("orders", None)].into_iter());
+        assert!(board.list().is_empty() && !slots[0].is_set());
+    }
+
+    #[test]
+    fn what_the_file_breaks_is_listed_until_it_is_over() {
+        let (board, _told) = board();
+        let wall = clock::wall();
+        let faults = Faults(vec![(abort(), wall + HOUR), (abort(), wall)]);
+        board.routes([("orders", Some(&faults)), ("web", None)].into_iter());
+        board.begin("web", abort(), HOUR).expect("a route");
+        let ids: Vec<_> =
+            board.list().into_iter().map(|report| (report.route, report.id.is_some())).collect();
+        assert_eq!(ids, [("orders".to_owned(), false), ("web".to_owned(), true)]);
+    }
+
+    #[test]
+    fn nothing_goes_wrong_for_ever_everywhere_or_nowhere() {
+        let (board, _told) = board();
+        let begin = |lasts| board.begin("orders", abort(), lasts).map(|_| ());
+        assert_eq!(begin(LEASE_MAX + HOUR), Err(FaultError::Lease));
+        assert_eq!(begin(Duration::ZERO), Err(FaultError::Lease));
+        let nowhere = board.begin("oders", abort(), HOUR);
+        assert_eq!(nowhere, Err(FaultError::NoRoute("oders".to_owned())));
+        for _ in 0..LEASES_MAX {
+            begin(HOUR).expect("room");
+        }
+        assert_eq!(begin(HOUR), Err(FaultError::TooMany));
+    }
+
+    #[test]
+    fn what_is_no_fault_is_refused() {
+        let fault = |delay, abort, share| Fault::new(delay, abort, share, Vec::new()).err();
+        assert_eq!(fault(None, None, Share::ALL), Some(FaultError::Nothing));
+        assert_eq!(fault(Some(DELAY_MAX + HOUR), None, Share::ALL), Some(FaultError::Delay));
+        assert_eq!(fault(None, Some(200), Share::ALL), Some(FaultError::Abort(200)));
+        assert_eq!(fault(None, Some(503), Share::ZERO), Some(FaultError::NoShare));
+        assert_eq!(fault(Some(DELAY_MAX), Some(400), Share::ALL), None);
+    }
+
+    #[test]
+    fn a_share_is_drawn_as_often_as_it_says() {
+        let drawn = |percent| {
+            let numbers = (0..10_000_u64).map(|step| step.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            numbers.filter(|number| draw(Share::percent(percent), *number)).count()
+        };
+        assert_eq!((drawn(0), drawn(100)), (0, 10_000));
+        assert!(drawn(25).abs_diff(2_500) < 50);
+        assert!(draw(Share::ALL, u64::MAX));
     }
 }

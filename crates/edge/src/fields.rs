@@ -25,6 +25,9 @@ use crate::problem::Problem;
 /// How many fields one message's rules may name.
 pub const FIELD_EDITS_MAX: usize = 64;
 
+/// Bytes that all values of one message may be filled in with: a client's path stands in as many as the rules say.
+const VALUES_BYTES_MAX: usize = 64 << 10;
+
 /// A field that rules may change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldName(Box<str>);
@@ -266,6 +269,9 @@ impl Source<'_> {
         for template in edits.values().filter(|value| value.literal().is_none() && is_due(value)) {
             template.expand(&Seen(self.head), self.told.found, self, &mut values.bytes)?;
             values.ends.push(values.bytes.len());
+            if values.bytes.len() > VALUES_BYTES_MAX {
+                return Err(ExpandError::TooLong);
+            }
         }
         Ok(values)
     }
@@ -353,5 +359,82 @@ pub(crate) fn change_response(changes: &Changes, passed: &Passed, head: &mut Res
 pub(crate) fn change_status(changes: &Changes, head: &mut ResponseHead) {
     if let Some((_, to)) = changes.rules.statuses.iter().find(|(from, _)| *from == head.status) {
         head.status = *to;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str, text: &str) -> (FieldName, ValueTemplate) {
+        let value = ValueTemplate::parse(text, &[]).expect("a valid value");
+        (FieldName::parse(name).expect("a valid name"), value)
+    }
+
+    #[test]
+    fn what_frames_a_message_or_is_between_neighbours_is_nobodys_to_change() {
+        for name in ["Content-Length", "transfer-encoding", "Trailer", "Expect", "content_length"] {
+            assert_eq!(FieldName::parse(name), Err(FieldError::Frames(name.to_owned())));
+        }
+        for name in ["Connection", "keep-alive", "Proxy-Authorization", "TE", "Upgrade", "HTTP2-Settings"] {
+            assert_eq!(FieldName::parse(name), Err(FieldError::BetweenNeighbours(name.to_owned())));
+        }
+        for name in ["", ":path", "X A", "X\r\nY", "caf\u{e9}", &"x".repeat(300)] {
+            assert_eq!(FieldName::parse(name), Err(FieldError::NoToken(name.to_owned())));
+        }
+        assert_eq!(FieldName::parse("X-Mine").expect("a name").as_str(), "X-Mine");
+    }
+
+    #[test]
+    fn a_host_is_set_to_a_fixed_one_and_nothing_else() {
+        let set = |text| FieldEdits::new(vec![named("host", text)], Vec::new(), Vec::new()).err();
+        assert_eq!(set("api.example.com:8443"), None);
+        for text in ["{host}", "a.example{path}", "a b", "", "user@a.example"] {
+            assert_eq!(set(text), Some(FieldError::FixedHost), "{text}");
+        }
+        let added = FieldEdits::new(Vec::new(), vec![named("Host", "a.example")], Vec::new());
+        assert_eq!(added.err(), Some(FieldError::OneHost));
+        let removed =
+            FieldEdits::new(Vec::new(), Vec::new(), vec![FieldName::parse("Host").expect("a name")]);
+        assert_eq!(removed.err(), Some(FieldError::OneHost));
+    }
+
+    #[test]
+    fn edits_that_contradict_themselves_are_refused() {
+        let name = |name| FieldName::parse(name).expect("a name");
+        let both = FieldEdits::new(vec![named("X-A", "1")], Vec::new(), vec![name("x_a")]);
+        assert_eq!(both.err(), Some(FieldError::Both("X-A".to_owned())));
+        let many = FieldEdits::new(Vec::new(), Vec::new(), vec![name("X-A"); FIELD_EDITS_MAX + 1]);
+        assert_eq!(many.err(), Some(FieldError::TooMany));
+    }
+
+    #[test]
+    fn a_status_without_content_is_not_exchanged() {
+        let exchange = |from, to| {
+            Changes::new(ChangeRules { statuses: vec![(from, to)], ..ChangeRules::default() }).err()
+        };
+        assert_eq!(exchange(404, 200), None);
+        for (from, to, wrong) in [(204, 200, 204), (200, 304, 304), (101, 200, 101), (200, 600, 600)] {
+            assert_eq!(exchange(from, to), Some(FieldError::Status(wrong)));
+        }
+    }
+
+    #[test]
+    fn set_takes_the_place_of_all_and_add_of_none() {
+        let edits = FieldEdits::new(
+            vec![named("X-A", "new")],
+            vec![named("X-B", "more"), named("X-C", "{claim:none}")],
+            vec![FieldName::parse("X-D").expect("a name")],
+        );
+        let changes = Changes::new(ChangeRules { response: edits.expect("valid"), ..ChangeRules::default() });
+        let mut head = ResponseHead::new(200);
+        for name in ["X-A", "x-a", "X-B", "X-C", "X-D", "x-d"] {
+            head.fields.append(name.as_bytes(), b"old");
+        }
+        change_response(&changes.expect("valid"), &Passed::default(), &mut head);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let fields: Vec<_> = head.fields.iter().map(|(name, value)| (text(name), text(value))).collect();
+        let expected = [("X-B", "old"), ("X-C", "old"), ("X-A", "new"), ("X-B", "more")];
+        assert_eq!(fields, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 }

@@ -5,6 +5,7 @@
 mod bounds;
 mod frames;
 mod message;
+mod mirroring;
 mod proxy_protocol;
 mod rfc3986;
 mod rfc6455;
@@ -16,4 +17,5 @@ mod rfc9113;
 mod rfc9457;
 mod rig;
 mod trace_context;
+mod traffic;
 mod upstream_http2;

@@ -35,6 +35,8 @@ pub(crate) struct Setup {
     pub(crate) routes: Vec<Route>,
     /// Origins published; each test talks to them by index.
     pub(crate) origins: usize,
+    /// Further services with an origin each; among the configuration's services they follow the first.
+    pub(crate) beside: Vec<&'static str>,
     pub(crate) traces: TraceSettings,
     pub(crate) log: Log,
 }
@@ -57,6 +59,7 @@ impl Setup {
             },
             routes: Vec::new(),
             origins: 1,
+            beside: Vec::new(),
             traces: TraceSettings { on: false, ..TraceSettings::default() },
             log: Log::discard(),
         }
@@ -101,6 +104,8 @@ pub(crate) struct Rig {
     pub(crate) origin: Origin,
     /// The origins after the first.
     pub(crate) others: Vec<Origin>,
+    /// The origins of the further services.
+    pub(crate) beside: Vec<Origin>,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) meter: Meter,
     pub(crate) spans: SpanReceiver,
@@ -132,19 +137,28 @@ impl Rig {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let mut routes = setup.routes;
         routes.push(route("all", "/*", forward(setup.policy)));
-        let service = Service {
-            name: "origin".to_owned(),
-            upstream: Arc::clone(&upstream),
+        let service = |name: &str, upstream: &Arc<Upstream>| Service {
+            name: name.to_owned(),
+            upstream: Arc::clone(upstream),
             hash: HashSource::None,
             sticky: None,
         };
-        let config =
-            Config { listeners: vec![setup.listener], services: vec![service], routes, ..Config::default() };
+        let mut services = vec![service("origin", &upstream)];
+        let mut beside = Vec::new();
+        for name in setup.beside {
+            let origin = Origin::listen();
+            let config = terrace_upstream::Config::new(name, IdentityKey([7; 16]));
+            let upstream = Upstream::build(config, &meter, &Log::discard()).expect("a valid upstream");
+            upstream.publish(&[Member::new(name, origin.address())], clock::now());
+            services.push(service(name, &upstream));
+            beside.push(origin);
+        }
+        let config = Config { listeners: vec![setup.listener], services, routes, ..Config::default() };
         runtime.block_on(edge.apply(config)).expect("a valid configuration");
         let address = edge.address("public").expect("it listens");
         let others = origins.split_off(1);
         let origin = origins.pop().expect("one origin at least");
-        Self { address, origin, others, upstream, meter, spans, tracer, edge, runtime }
+        Self { address, origin, others, beside, upstream, meter, spans, tracer, edge, runtime }
     }
 
     /// A new connection of a client.
@@ -265,7 +279,7 @@ impl Origin {
         }
     }
 
-    fn try_accept(&self) -> Option<Peer> {
+    pub(crate) fn try_accept(&self) -> Option<Peer> {
         self.0.set_nonblocking(true).expect("a socket");
         match self.0.accept() {
             Ok((stream, _)) => {
