@@ -83,6 +83,7 @@ fn decide(
         is_body_replayable: request.exchange.length == BodyLength::Empty || !was_begun(failure.outcome),
         is_response_started: false,
         is_marked: false,
+        is_probe: false,
         outcome: failure.outcome,
     };
     match to.policy.retry.decide(&attempt, terrace_runtime::random::u64()) {

@@ -59,10 +59,20 @@ impl Default for BreakerLaw {
 /// When a service is slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowCalls {
-    /// An answer that takes longer is slow.
-    pub over: Duration,
+    /// An answer that takes longer is slow; none is ten times what is usual, and at least a second.
+    pub over: Option<Duration>,
     /// This share of slow answers opens the breaker.
     pub share: Share,
+}
+
+impl SlowCalls {
+    /// What takes longer is slow, where half of the answers take at most `usual`.
+    fn limit(&self, usual: Option<Duration>) -> Duration {
+        const TIMES: u32 = 10;
+        const OVER_MIN: Duration = Duration::from_secs(1);
+        let measured = || usual.map_or(Duration::ZERO, |usual| usual * TIMES).max(OVER_MIN);
+        self.over.unwrap_or_else(measured)
+    }
 }
 
 /// Why a breaker opened.
@@ -188,9 +198,15 @@ impl Breaker {
         }
     }
 
-    /// A request that passed was answered after `latency`. A cause, when that opened it.
+    /// A request that passed was answered after `latency`, where half of the answers take at most `usual`. A cause, when
+    /// that opened it.
     #[inline]
-    pub fn success(&self, law: &BreakerLaw, latency: Duration, now: Duration) -> Option<BreakerCause> {
+    pub fn success(
+        &self,
+        law: &BreakerLaw,
+        (latency, usual): (Duration, Option<Duration>),
+        now: Duration,
+    ) -> Option<BreakerCause> {
         if self.consecutive.load(Ordering::Relaxed) != 0 {
             self.consecutive.store(0, Ordering::Relaxed);
         }
@@ -199,7 +215,7 @@ impl Breaker {
         }
         match law.slow {
             None => None,
-            Some(slow) => self.count_slow(law, slow, latency, now),
+            Some(slow) => self.count_slow(law, slow, latency > slow.limit(usual), now),
         }
     }
 
@@ -289,10 +305,9 @@ impl Breaker {
         &self,
         law: &BreakerLaw,
         slow: SlowCalls,
-        latency: Duration,
+        is_slow: bool,
         now: Duration,
     ) -> Option<BreakerCause> {
-        let is_slow = latency > slow.over;
         self.slow.record(law.window, now, is_slow);
         if !is_slow {
             return None;
@@ -324,14 +339,14 @@ mod tests {
     const LAW: BreakerLaw = BreakerLaw {
         consecutive: 5,
         errors: Share::percent(50),
-        slow: Some(SlowCalls { over: Duration::from_millis(500), share: Share::percent(80) }),
+        slow: Some(SlowCalls { over: Some(Duration::from_millis(500)), share: Share::percent(80) }),
         requests: 10,
         window: Duration::from_secs(10),
         lasting: Duration::from_secs(1),
         open: Backoff { from: Duration::from_millis(250), to: Duration::from_secs(2) },
         probes: 3,
     };
-    const FAST: Duration = Duration::from_millis(5);
+    const FAST: (Duration, Option<Duration>) = (Duration::from_millis(5), None);
 
     fn at(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -433,12 +448,20 @@ mod tests {
     fn answers_that_are_slow_open_it_where_a_limit_is_set() {
         let breaker = Breaker::default();
         breaker.success(&LAW, FAST, at(100));
-        let causes: Vec<_> = (0..9).map(|_| breaker.success(&LAW, at(600), at(100))).collect();
+        let causes: Vec<_> = (0..9).map(|_| breaker.success(&LAW, (at(600), None), at(100))).collect();
         assert_eq!(causes[..8], [None; 8]);
         assert_eq!(causes[8], Some(BreakerCause::Slow { slow: 9, requests: 10 }));
         let no_limit = BreakerLaw { slow: None, ..LAW };
         let breaker = Breaker::default();
-        assert!((0..100).all(|_| breaker.success(&no_limit, at(60_000), at(100)).is_none()));
+        assert!((0..100).all(|_| breaker.success(&no_limit, (at(60_000), None), at(100)).is_none()));
+    }
+
+    #[test]
+    fn without_a_limit_slow_is_ten_times_what_is_usual() {
+        let slow = SlowCalls { over: None, share: Share::percent(80) };
+        assert_eq!(slow.limit(Some(at(300))), at(3_000));
+        assert_eq!(slow.limit(Some(at(5))), at(1_000));
+        assert_eq!(slow.limit(None), at(1_000));
     }
 
     #[test]
@@ -476,7 +499,7 @@ mod tests {
     fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
         let event = prop_oneof![
             2 => Just(Event::Admit),
-            3 => Just(Event::Success(FAST)),
+            3 => Just(Event::Success(FAST.0)),
             1 => Just(Event::Success(Duration::from_secs(1))),
             4 => Just(Event::Failure),
             2 => Just(Event::End(ProbeEnd::Well)),
@@ -556,7 +579,7 @@ mod tests {
                 now += at(gap);
                 match event {
                     Event::Success(latency) => {
-                        let opened = breaker.success(&LAW, latency, now).is_some();
+                        let opened = breaker.success(&LAW, (latency, None), now).is_some();
                         prop_assert_eq!(opened, naive.success(latency, now));
                     }
                     Event::Failure => {

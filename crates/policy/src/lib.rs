@@ -37,7 +37,7 @@ pub use deadline::{
 pub use ejection::{
     Ejection, EjectionCause, EjectionLaw, Evidence, ProbeEnd, SilenceLaw, SlowLaw, normal_of,
 };
-pub use hedge::{HedgeAfter, HedgeLaw};
+pub use hedge::{HedgeAfter, HedgeLaw, Quantile};
 pub use line::{Line, LineLaw, Order, Place, Turned};
 pub use overload::{OverloadLaw, Pressure, Strain, Vitals, sheds};
 pub use priority::Priority;

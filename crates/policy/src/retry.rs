@@ -133,6 +133,9 @@ pub struct Attempt {
     /// Whether the request is itself a retry of somebody before us, who marked it as such: of hops in a chain that each
     /// try twice, the last would be asked eight times by the third. What was never sent may be sent all the same.
     pub is_marked: bool,
+    /// Whether it was to find out if an endpoint is well again: then it fails for our sake and not for the client's, and
+    /// what the policy retries on does not matter.
+    pub is_probe: bool,
     /// How it ended.
     pub outcome: AttemptOutcome,
 }
@@ -213,6 +216,9 @@ impl RetryPolicy {
         if attempt.is_marked {
             return Verdict::GiveUp(GiveUp::Marked);
         }
+        if attempt.is_probe && attempt.is_method_allowed {
+            return Verdict::Retry { wait: Duration::ZERO };
+        }
         match self.objection(attempt) {
             Some(reason) => Verdict::GiveUp(reason),
             None => Verdict::Retry { wait: self.backoff.full_jitter(attempt.number, random) },
@@ -250,6 +256,7 @@ mod tests {
         is_body_replayable: true,
         is_response_started: false,
         is_marked: false,
+        is_probe: false,
         outcome: AttemptOutcome::ConnectFailed,
     };
 
@@ -304,6 +311,15 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_failed_is_made_good_whatever_the_policy_retries_on() {
+        let probe = Attempt { is_probe: true, outcome: AttemptOutcome::Status(500), ..GET_REFUSED };
+        assert_eq!(decide(probe), Verdict::Retry { wait: Duration::ZERO });
+        let post = Attempt { is_method_allowed: false, ..probe };
+        assert_eq!(decide(post), Verdict::GiveUp(GiveUp::Condition), "which cannot be made good");
+        assert_eq!(decide(Attempt { number: 2, ..probe }), Verdict::GiveUp(GiveUp::Attempts));
+    }
+
+    #[test]
     fn the_wait_grows_with_the_attempts() {
         let policy = RetryPolicy { attempts_max: 10, ..RetryPolicy::default() };
         let wait = |number| policy.decide(&Attempt { number, ..GET_REFUSED }, 1 << 63);
@@ -334,12 +350,21 @@ mod tests {
         fn nothing_is_done_twice_that_must_not_be(
             outcome in outcomes(),
             (number, unsent, attempts_max) in (1_u32..6, 0_u32..6, 0_u32..6),
-            (is_method_allowed, is_body_replayable, is_response_started, is_marked) in any::<(bool, bool, bool, bool)>(),
+            (is_method_allowed, is_body_replayable, is_response_started) in any::<(bool, bool, bool)>(),
+            (is_marked, is_probe) in any::<(bool, bool)>(),
         ) {
             let on = Conditions { connect: true, reset: true, timeout: true, statuses: Statuses::server_errors() };
             let policy = RetryPolicy { attempts_max, on, ..RetryPolicy::default() };
-            let attempt =
-                Attempt { number, unsent, is_method_allowed, is_body_replayable, is_response_started, is_marked, outcome };
+            let attempt = Attempt {
+                number,
+                unsent,
+                is_method_allowed,
+                is_body_replayable,
+                is_response_started,
+                is_marked,
+                is_probe,
+                outcome,
+            };
             let was_sent = !matches!(outcome, AttemptOutcome::ConnectFailed | AttemptOutcome::NotSent);
             if !matches!(policy.decide(&attempt, 7), Verdict::GiveUp(_)) {
                 prop_assert!(!is_response_started && is_body_replayable);

@@ -136,6 +136,15 @@ impl Link {
         }
     }
 
+    /// Takes up an exchange that was put aside.
+    pub fn resume(&mut self, aside: Aside) -> Answer<'_> {
+        match (self, aside) {
+            (_, Aside(Some(answer))) => Answer::Http2(answer),
+            (Self::Http1(link), Aside(None)) => Answer::Http1(link.connection.split().0),
+            (Self::Http2(_), Aside(None)) => unreachable!("invariant: it was put aside on this link"),
+        }
+    }
+
     /// Begins an exchange. The request's head waits in the sink until it is flushed.
     ///
     /// # Errors
@@ -177,7 +186,21 @@ impl Http2Link {
     }
 }
 
+/// An exchange whose response's head was read, and whose body waits.
+#[derive(Debug)]
+pub struct Aside(Option<Box<Http2Answer>>);
+
 impl<'a> Answer<'a> {
+    /// Puts the exchange aside after its head was read; [`Link::resume`] on the same link takes it up again.
+    #[must_use]
+    pub fn put_aside(self) -> Aside {
+        match self {
+            // What is known of the body stays with the connection.
+            Self::Http1(_) => Aside(None),
+            Self::Http2(answer) => Aside(Some(answer)),
+        }
+    }
+
     /// Reads the next head, interim ones (1xx) too, and says how long the body after it is.
     ///
     /// # Errors

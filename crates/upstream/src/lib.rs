@@ -38,7 +38,7 @@ mod tls;
 mod upstream;
 
 // The public interface is:
-pub use client::{Answer, Link, RESPONSE_BOUNDS, StreamCount, keeps_alive};
+pub use client::{Answer, Aside, Link, RESPONSE_BOUNDS, StreamCount, keeps_alive};
 pub use config::{
     Balance, ClientIdentity, Config, Connections, HealthCheck, Probe, Protocol, ProxyProtocol, Roots,
     TlsConfig,

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use terrace_policy::{Share, Spread, SpreadCounts};
+use terrace_policy::{Quantile, Share, Spread, SpreadCounts};
 
 /// Answers after which an endpoint's window begins anew, so that it tells of the present.
 const WINDOW_ANSWERS: u64 = 20;
@@ -135,6 +135,8 @@ pub struct Usual {
     pub fastest: Option<Duration>,
     /// Half are faster.
     pub median: Option<Duration>,
+    /// One of ten takes longer.
+    pub p90: Option<Duration>,
     /// One of twenty takes longer.
     pub p95: Option<Duration>,
     /// One of a hundred takes longer.
@@ -149,10 +151,22 @@ impl Usual {
         Self {
             fastest: at(5),
             median: at(50),
+            p90: at(90),
             p95: at(95),
             p99: at(99),
             is_known: counts.total() >= KNOWN_ANSWERS,
         }
+    }
+
+    /// What so many of the answers take, once enough came for that to mean something.
+    pub fn at(&self, quantile: Quantile) -> Option<Duration> {
+        let latency = match quantile {
+            Quantile::P50 => self.median,
+            Quantile::P90 => self.p90,
+            Quantile::P95 => self.p95,
+            Quantile::P99 => self.p99,
+        };
+        latency.filter(|_| self.is_known)
     }
 }
 
@@ -161,6 +175,7 @@ impl Usual {
 pub(crate) struct SharedUsual {
     fastest_us: AtomicU32,
     median_us: AtomicU32,
+    p90_us: AtomicU32,
     p95_us: AtomicU32,
     p99_us: AtomicU32,
     is_known: AtomicU32,
@@ -173,6 +188,7 @@ impl SharedUsual {
         };
         self.fastest_us.store(micros(usual.fastest), Ordering::Relaxed);
         self.median_us.store(micros(usual.median), Ordering::Relaxed);
+        self.p90_us.store(micros(usual.p90), Ordering::Relaxed);
         self.p95_us.store(micros(usual.p95), Ordering::Relaxed);
         self.p99_us.store(micros(usual.p99), Ordering::Relaxed);
         self.is_known.store(u32::from(usual.is_known), Ordering::Relaxed);
@@ -186,6 +202,7 @@ impl SharedUsual {
         Usual {
             fastest: latency(&self.fastest_us),
             median: latency(&self.median_us),
+            p90: latency(&self.p90_us),
             p95: latency(&self.p95_us),
             p99: latency(&self.p99_us),
             is_known: self.is_known.load(Ordering::Relaxed) == 1,

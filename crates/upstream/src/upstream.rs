@@ -66,6 +66,8 @@ pub struct Upstream {
     usual: SharedUsual,
     /// What takes longer is slow, in nanoseconds; [`NEVER`] while there is no measure.
     slow_ns: AtomicU64,
+    /// Who answers nothing for longer is silent, in nanoseconds.
+    silence_ns: AtomicU64,
     beats: Padded<AtomicU64>,
     beat: Mutex<Beat>,
     turn: Padded<AtomicU64>,
@@ -93,6 +95,7 @@ impl Upstream {
             is_outdated: AtomicBool::new(false),
             usual: SharedUsual::default(),
             slow_ns: AtomicU64::new(NEVER),
+            silence_ns: AtomicU64::new(nanos(SilenceLaw::default().limit(None))),
             beats: Padded::default(),
             beat: Mutex::default(),
             turn: Padded::default(),
@@ -381,9 +384,23 @@ impl Upstream {
     }
 
     /// After how long without any answer an endpoint that owes some is taken for silent.
+    #[inline]
     pub fn silence_limit(&self) -> Duration {
-        let law = self.settings.load().config.ejection.and_then(|law| law.silence).unwrap_or_default();
-        self.silence_limit_by(&law)
+        Duration::from_nanos(self.silence_ns.load(Ordering::Relaxed))
+    }
+
+    /// For how long whoever waits for an answer need not look after it: until then the endpoint is not silent, and a probe
+    /// not overdue.
+    #[inline]
+    pub fn patience(&self, is_probe: bool) -> Duration {
+        let silence = self.silence_limit();
+        if is_probe { silence.min(self.slow_limit()) } else { silence }
+    }
+
+    /// Looks at the configuration in force without taking it along.
+    #[inline]
+    pub fn with_settings<T>(&self, look: impl FnOnce(&Settings) -> T) -> T {
+        look(&self.settings.load())
     }
 
     fn silence_limit_by(&self, law: &SilenceLaw) -> Duration {
@@ -439,6 +456,8 @@ impl Upstream {
         }
         let settings = self.settings.load();
         let Some(law) = &settings.config.ejection else { return false };
+        let silence = law.silence.unwrap_or_default();
+        self.silence_ns.store(nanos(self.silence_limit_by(&silence)), Ordering::Relaxed);
         let silent = self.eject_silent(roster, law, now);
         let slow = self.eject_slow(roster, law, settings.config.balance, now);
         silent || slow
