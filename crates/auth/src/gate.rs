@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use terrace_http::RequestHead;
+use terrace_instruments::Plate;
 
 use crate::auth::Shared;
 use crate::basic::BasicMethod;
@@ -61,6 +62,8 @@ impl Default for GateConfig {
     }
 }
 
+/// More of a subject is not in an access line.
+const SUBJECT_BYTES_MAX: usize = 128;
 /// Methods of one policy.
 const METHODS_MAX: usize = 16;
 
@@ -131,6 +134,8 @@ pub struct Passed {
     pub forward: Vec<(Box<str>, Box<str>)>,
     /// Fields to be added to the answer: a session's cookie that was made anew.
     pub answer: Vec<(Box<str>, Box<str>)>,
+    /// Who it is, as an access line has it.
+    pub plate: Plate,
 }
 
 /// What becomes of a request.
@@ -370,7 +375,10 @@ impl Gate {
         fields.extend(forward::headers(&self.config.forward, &identity));
         let decision = match &self.config.require {
             Some(rule) if !rule.holds(&identity) => Decision::Refused(self.forbidden(index, rule, identity)),
-            _ => Decision::Known(Arc::new(Passed { identity, forward: fields, answer })),
+            _ => {
+                let plate = plate(&identity);
+                Decision::Known(Arc::new(Passed { identity, forward: fields, answer, plate }))
+            }
         };
         if let Some(keep) = keep {
             let bytes = about_bytes(&decision);
@@ -439,6 +447,17 @@ fn about_bytes(decision: &Decision) -> usize {
         Decision::Anonymous => None,
     };
     1024 + identity.map_or(0, |identity| identity.claims.len() * 160)
+}
+
+/// Who somebody is, as an access line has it.
+#[must_use]
+pub fn plate(identity: &Identity) -> Plate {
+    // A line has a bound, and so has what a token calls its subject in it.
+    let subject = match identity.subject.char_indices().find(|(at, _)| *at >= SUBJECT_BYTES_MAX) {
+        Some((end, _)) => &identity.subject[..end],
+        None => &identity.subject,
+    };
+    Plate::new(&[("user", subject), ("auth", identity.method.as_str())])
 }
 
 impl Moment {

@@ -47,7 +47,9 @@ pub use certificate::{CertificateError, ClientCertificate, NamePattern, NotAName
 pub use client::ClientId;
 pub use files::FileError;
 pub use forward::{DEFAULT_HEADERS, ForwardError, Reserved, Source, check_header};
-pub use gate::{Asked, BuildError, Decision, Gate, GateConfig, MethodConfig, Moment, Now, Passed, Ticket};
+pub use gate::{
+    Asked, BuildError, Decision, Gate, GateConfig, MethodConfig, Moment, Now, Passed, Ticket, plate,
+};
 pub use identity::{Identity, Method};
 pub use issuer::{IssuerConfig, IssuerError};
 pub use jose::{Algorithm, Algorithms};

@@ -109,7 +109,7 @@ pub(crate) async fn admit(
     };
     match decision {
         Decision::Known(passed) => {
-            journal.identified(&passed.identity);
+            journal.identified(&passed);
             for (name, value) in &passed.forward {
                 request.exchange.head.fields.append(name.as_bytes(), value.as_bytes());
             }

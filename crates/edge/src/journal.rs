@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use terrace_auth::{Identity, Refusal};
+use terrace_auth::{Passed, Refusal};
 use terrace_http::{Fields, Method, RequestHead, Version};
-use terrace_instruments::{AccessRecord, AddressText, Gauge, Kept, RequestId, TraceId};
+use terrace_instruments::{AccessRecord, AddressText, Gauge, Kept, Plate, RequestId, TraceId};
 use terrace_runtime::clock;
 use terrace_upstream::Endpoint;
 
@@ -38,6 +38,7 @@ pub(crate) struct Journal<'a> {
     trace: Option<Trace>,
     client: IpAddr,
     request_id: Id,
+    asker: Option<Asker>,
     /// Path and query as they came, where the route changed them.
     target: Option<Box<str>>,
     has_body: bool,
@@ -74,6 +75,22 @@ enum Id {
     Given(Box<str>),
 }
 
+/// Somebody who proved who they are.
+#[derive(Debug)]
+enum Asker {
+    Passed(Arc<Passed>),
+    Refused(Box<Plate>),
+}
+
+impl Asker {
+    fn plate(&self) -> &Plate {
+        match self {
+            Self::Passed(passed) => &passed.plate,
+            Self::Refused(plate) => plate,
+        }
+    }
+}
+
 /// Counts a request as being served until this is dropped, however its task ends.
 #[derive(Debug)]
 struct InFlight<'a>(&'a Gauge);
@@ -100,6 +117,7 @@ impl<'a> Journal<'a> {
             trace,
             client: way.connected.peer.ip(),
             request_id: Id::Ours([b'0'; TraceId::DIGITS]),
+            asker: None,
             target: None,
             has_body,
             route: None,
@@ -150,9 +168,13 @@ impl<'a> Journal<'a> {
     }
 
     /// Somebody proved who they are, and may pass.
-    pub(crate) fn identified(&mut self, identity: &Identity) {
-        self.count_identity(Some(identity.method), "allowed");
-        self.note(Note::Identified(identity.method.as_str()));
+    pub(crate) fn identified(&mut self, passed: &Arc<Passed>) {
+        let method = passed.identity.method;
+        self.count_identity(Some(method), "allowed");
+        self.note(Note::Identified(method.as_str()));
+        if self.is_logged {
+            self.asker = Some(Asker::Passed(Arc::clone(passed)));
+        }
     }
 
     /// Nobody proved who they are, and may pass all the same.
@@ -164,6 +186,9 @@ impl<'a> Journal<'a> {
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
         self.count_identity(refusal.method, refusal.outcome);
         self.note(Note::Refused(refusal.outcome));
+        if let (true, Some(identity)) = (self.is_logged, &refusal.identity) {
+            self.asker = Some(Asker::Refused(Box::new(terrace_auth::plate(identity))));
+        }
     }
 
     fn count_identity(&self, method: Option<terrace_auth::Method>, outcome: &str) {
@@ -416,6 +441,7 @@ impl<'a> Journal<'a> {
             time: core.wall_since_1970(self.began),
             connection,
             client: claimed.as_ref(),
+            asker: self.asker.as_ref().map(Asker::plate),
             method: head.method.as_str(),
             host,
             path,

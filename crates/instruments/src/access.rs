@@ -21,6 +21,8 @@ pub struct AccessRecord<'a> {
     pub connection: &'a Plate,
     /// Who asked, where a trusted proxy says so; else it is the connection's.
     pub client: Option<&'a AddressText>,
+    /// The keys `user` and `auth`, of somebody who proved who they are.
+    pub asker: Option<&'a Plate>,
     /// `GET` …
     pub method: &'a str,
     /// The host asked for, where `connection` does not say it.
@@ -170,6 +172,9 @@ impl AccessRecord<'_> {
             out.extend_from_slice(client.as_bytes());
             out.push(b'"');
         }
+        if let Some(asker) = self.asker {
+            out.extend_from_slice(asker.bytes());
+        }
         if !self.host.is_empty() {
             out.extend_from_slice(b",\"host\":\"");
             push_escaped(out, self.host.as_bytes());
@@ -254,6 +259,7 @@ mod tests {
                 time: Duration::from_micros(1_700_000_000_000_001),
                 connection: &self.connection,
                 client: None,
+                asker: None,
                 method: "GET",
                 host: "shop.example.com",
                 path: "/orders/7",
@@ -322,6 +328,13 @@ mod tests {
         assert_eq!(shown, "/cb?code=-&state=x&access_token=-&X-Amz-Signature=-&Password=-&flag&sort=key");
         assert_eq!(path("/a?b=c&d", QueryValues::Redacted), "/a?b=-&d");
         assert_eq!(path(target, QueryValues::Shown), target);
+    }
+
+    #[test]
+    fn who_proved_who_they_are_is_shown() {
+        let (world, asker) = (World::new(), Plate::new(&[("user", "ann \"a\""), ("auth", "jwt")]));
+        let parsed = parsed(&AccessRecord { asker: Some(&asker), ..world.record() }, QueryValues::Sensitive);
+        assert_eq!((&parsed["user"], &parsed["auth"]), (&"ann \"a\"".into(), &"jwt".into()));
     }
 
     #[test]

@@ -346,6 +346,7 @@ mod tests {
             time: Duration::ZERO,
             connection: &plate,
             client: None,
+            asker: None,
             method: "GET",
             host: "localhost",
             path: "/",

@@ -59,6 +59,7 @@ fn request(log: &Log, path: &str) {
         time: Duration::ZERO,
         connection: &Plate::new(&[("client", "127.0.0.1"), ("listener", "public")]),
         client: None,
+        asker: None,
         method: "GET",
         host: "localhost",
         path,
