@@ -242,7 +242,7 @@ impl Means {
 
     fn check(&self, asked: &Asked<'_>, proof: Proof<'_>, at: Moment) -> Checked {
         match self {
-            Self::Token(tokens) => tokens.check(proof.bytes(), at),
+            Self::Token(tokens) => tokens.check(asked, proof.bytes(), at),
             Self::Key(keys) => keys.check(proof.bytes(), at),
             Self::Basic(users) => users.check(proof.bytes(), asked.client, at),
             Self::Certificate(patterns) => certificate::check(asked, patterns, at),

@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use ring::hmac;
-use ring::rand::{SecureRandom, SystemRandom};
 
 /// Buckets of each kind; two that are busy share one rarely.
 const BUCKETS: usize = 1 << 14;
@@ -82,10 +81,8 @@ impl Buckets {
 
 impl Guesses {
     pub(crate) fn new() -> Self {
-        let mut key = [0; 32];
-        SystemRandom::new().fill(&mut key).expect("the system has random numbers once it has booted");
         Self {
-            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+            key: random_key(),
             both: Buckets::new(OF_BOTH),
             address: Buckets::new(OF_ADDRESS),
             user: Buckets::new(OF_USER),
@@ -148,16 +145,7 @@ impl Guesses {
 
     fn guess(&self, list: &str, user: &str, client: IpAddr, now_ms: u64) -> Guess {
         let address = network(client);
-        let text = |parts: &[&[u8]]| {
-            let mut hash = hmac::Context::with_key(&self.key);
-            for part in parts {
-                hash.update(&(part.len() as u64).to_le_bytes());
-                hash.update(part);
-            }
-            let tag = hash.sign();
-            let [low, high, ..] = tag.as_ref() else { unreachable!("an HMAC has 32 bytes") };
-            (usize::from(*high) << 8 | usize::from(*low)) % BUCKETS
-        };
+        let text = |parts: &[&[u8]]| place(&self.key, parts);
         let both = text(&[b"both", list.as_bytes(), user.as_bytes(), &address]);
         let proven = self.proven[both].load(Relaxed);
         Guess {
@@ -167,6 +155,54 @@ impl Guesses {
             is_proven: proven > 0 && now_ms.saturating_sub(proven) < millis(PROVEN),
         }
     }
+}
+
+/// What is wrong once in a while is nothing; an address that is wrong all the time is held up. For proofs that nobody can guess,
+/// but that cost somebody a question each.
+pub(crate) struct Misses {
+    key: hmac::Key,
+    address: Buckets,
+}
+
+/// An address behind which many people are may well have sixty tokens that ran out.
+const OF_MISSES: Rate = Rate { burst: 60, interval_ms: 1_000 };
+
+impl Misses {
+    pub(crate) fn new() -> Self {
+        Self { key: random_key(), address: Buckets::new(OF_MISSES) }
+    }
+
+    /// How long the next has to wait at `now`, since the clock's start.
+    pub(crate) fn wait(&self, client: IpAddr, now: Duration) -> Option<Duration> {
+        let wait = self.address.wait(place(&self.key, &[&network(client)]), millis(now));
+        (wait > 0).then(|| Duration::from_millis(wait))
+    }
+
+    pub(crate) fn charge(&self, client: IpAddr, now: Duration) {
+        self.address.charge(place(&self.key, &[&network(client)]), millis(now));
+    }
+}
+
+impl fmt::Debug for Misses {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Misses").finish_non_exhaustive()
+    }
+}
+
+fn random_key() -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, &crate::sealed::random::<32>())
+}
+
+/// The bucket of these parts.
+fn place(key: &hmac::Key, parts: &[&[u8]]) -> usize {
+    let mut hash = hmac::Context::with_key(key);
+    for part in parts {
+        hash.update(&(part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let tag = hash.sign();
+    let [low, high, ..] = tag.as_ref() else { unreachable!("an HMAC has 32 bytes") };
+    (usize::from(*high) << 8 | usize::from(*low)) % BUCKETS
 }
 
 /// Whoever has one IPv6 address has a whole /64 of them.

@@ -22,6 +22,7 @@ pub mod fuzzing;
 mod gate;
 mod guesses;
 mod identity;
+mod introspect;
 mod issuer;
 mod jose;
 mod jwk;
@@ -51,6 +52,7 @@ pub use gate::{
     Asked, BuildError, Decision, Gate, GateConfig, MethodConfig, Moment, Now, Passed, Ticket, plate,
 };
 pub use identity::{Identity, Method};
+pub use introspect::IntrospectConfig;
 pub use issuer::{IssuerConfig, IssuerError};
 pub use jose::{Algorithm, Algorithms};
 pub use keyring::{KeySource, RingConfig};

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use crate::auth::Shared;
 use crate::claims;
 use crate::gate::{Asked, Checked, Moment};
+use crate::introspect::{self, IntrospectConfig, Introspection};
 use crate::issuer::{Issuer, IssuerConfig, IssuerError, refused};
-use crate::jose::compact::Compact;
+use crate::jose::compact::{Compact, is_compact};
 use crate::proof::{NoProof, Place, Proof};
 use crate::refusal::{Refused, challenge as challenge_of};
 
@@ -20,6 +21,8 @@ pub struct TokenConfig {
     pub place: Place,
     /// Whose tokens are taken; each has a name of its own.
     pub issuers: Vec<IssuerConfig>,
+    /// Who is asked about tokens that say nothing themselves, one after the other.
+    pub introspect: Vec<IntrospectConfig>,
 }
 
 /// The method, ready.
@@ -27,6 +30,7 @@ pub struct TokenConfig {
 pub(crate) struct Tokens {
     place: Place,
     issuers: Vec<Issuer>,
+    introspect: Vec<Introspection>,
     shared: Arc<Shared>,
 }
 
@@ -36,6 +40,7 @@ impl Tokens {
         Ok(Self {
             place: config.place.clone(),
             issuers: issuers.collect::<Result<_, _>>()?,
+            introspect: config.introspect.iter().map(Introspection::build).collect::<Result<_, _>>()?,
             shared: Arc::clone(shared),
         })
     }
@@ -44,7 +49,10 @@ impl Tokens {
         self.place.find(&asked.head.fields).map(Proof::Sealed)
     }
 
-    pub(crate) fn check(&self, token: &[u8], at: Moment) -> Checked {
+    pub(crate) fn check(&self, asked: &Asked<'_>, token: &[u8], at: Moment) -> Checked {
+        if !self.introspect.is_empty() && !is_compact(token) {
+            return introspect::check(&self.introspect, token, asked, at);
+        }
         let read = match Compact::parse(token) {
             Ok(read) => read,
             Err(error) => return Checked::Refused(Refused::invalid(error.reason(), "")),

@@ -39,7 +39,7 @@ impl House {
     }
 
     pub(crate) fn gate_of(&self, issuers: Vec<IssuerConfig>, place: Place) -> Arc<Gate> {
-        let methods = vec![MethodConfig::Token(TokenConfig { place, issuers })];
+        let methods = vec![MethodConfig::Token(TokenConfig { place, issuers, ..TokenConfig::default() })];
         self.auth.gate(&GateConfig { methods, ..GateConfig::default() }).expect("a gate")
     }
 }

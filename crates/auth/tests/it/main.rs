@@ -6,5 +6,6 @@ mod attacks;
 mod authority;
 mod foreign;
 mod house;
+mod introspection;
 mod issuers;
 mod login;

@@ -90,7 +90,8 @@ server.on('request', (request, response) => {
     });
     return undefined;
   }
-  if (request.url === '/token/revocation') counts.revocation = (counts.revocation ?? 0) + 1;
+  const asked = { '/token/revocation': 'revocation', '/token/introspection': 'introspection' }[request.url];
+  if (asked) counts[asked] = (counts[asked] ?? 0) + 1;
   return serve(request, response);
 });
 
