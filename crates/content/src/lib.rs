@@ -12,7 +12,9 @@ mod etag;
 mod grpc;
 mod json;
 mod media;
+mod openapi;
 mod schema;
+mod validate;
 mod yaml;
 
 // The public interface is:
@@ -22,6 +24,8 @@ pub use encode::{Effort, EncodeError, Encoder, FLUSH_BYTES};
 pub use grpc::{
     GrpcStatus, TextDecoder, TextEncoder, TextError, WebAnswer, WebCall, WebReply, encode_message,
 };
-pub use json::{Decimal, Item, Json, JsonBounds, JsonError, Kind};
+pub use json::{Decimal, Item, Json, JsonBounds, JsonError, Kind, push_quoted};
 pub use media::{MediaRange, MediaRangeError, essence, is_json};
-pub use schema::{CheckBounds, Flaw, JsonSchema, Load, SchemaError, Unfit};
+pub use openapi::OpenApi;
+pub use schema::{CheckBounds, Flaw, JsonSchema, Load, ParameterPlace, SchemaError, Unfit};
+pub use validate::{BodyCheck, Refusal, Validator};

@@ -11,6 +11,7 @@ mod value;
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 
 pub use number::Decimal;
 pub(crate) use value::{DOCUMENT, Data, Key, Place, Value, pointer_steps, push_step};
@@ -51,6 +52,20 @@ pub enum JsonError {
         /// The bound.
         max: u32,
     },
+}
+
+/// Appends `text` as a string of JSON.
+pub fn push_quoted(out: &mut String, text: &str) {
+    out.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            letter if letter.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            letter => out.push(letter),
+        }
+    }
+    out.push('"');
 }
 
 /// A text of JSON and its values.
@@ -240,32 +255,31 @@ impl<'j> Item<'j> {
     pub fn weight(&self) -> u32 {
         self.node().next - self.index
     }
+}
 
-    /// Whether both are the same value: numbers by value, objects whatever the order of their members.
-    #[must_use]
-    pub fn equals(&self, other: &Self) -> bool {
+/// Values are the same whatever letters they are written with: numbers by value, objects whatever the order of their members.
+impl PartialEq for Item<'_> {
+    fn eq(&self, other: &Self) -> bool {
         match (self.kind(), other.kind()) {
             (Kind::Number, Kind::Number) => self.number() == other.number(),
             (Kind::String, Kind::String) => self.decoded() == other.decoded(),
-            (Kind::Array, Kind::Array) => {
-                self.len() == other.len()
-                    && self.items().zip(other.items()).all(|(one, another)| one.equals(&another))
-            }
+            (Kind::Array, Kind::Array) => self.len() == other.len() && self.items().eq(other.items()),
             (Kind::Object, Kind::Object) => {
                 let are_equal = |(one, another): (&u32, &u32)| {
-                    let (one, another) = (self.at(*one), other.at(*another));
-                    one.decoded() == another.decoded()
-                        && self.at(one.index + 1).equals(&other.at(another.index + 1))
+                    self.at(*one).decoded() == other.at(*another).decoded()
+                        && self.at(one + 1) == other.at(another + 1)
                 };
                 self.len() == other.len() && self.names().iter().zip(other.names()).all(are_equal)
             }
             (one, another) => one == another,
         }
     }
+}
 
-    /// A sum over the value that is the same for equal values.
-    pub fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        use std::hash::Hash as _;
+impl Eq for Item<'_> {}
+
+impl Hash for Item<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u8(self.kind() as u8);
         match self.kind() {
             Kind::Number => Decimal::of(self.literal()).hash(state),

@@ -442,12 +442,12 @@ mod tests {
         let equal = |one: &str, other: &str| {
             let (one, other) = (read(one).expect("JSON"), read(other).expect("JSON"));
             let hash = |item: Item<'_>| {
-                use std::hash::Hasher as _;
+                use std::hash::{Hash as _, Hasher as _};
                 let mut hasher = rustc_hash::FxHasher::default();
                 item.hash(&mut hasher);
                 hasher.finish()
             };
-            let is_equal = one.root().equals(&other.root());
+            let is_equal = one.root() == other.root();
             assert!(!is_equal || hash(one.root()) == hash(other.root()), "equal values have equal sums");
             is_equal
         };
@@ -508,9 +508,9 @@ mod tests {
             let json = read(&text).expect("JSON");
             let again = written(json.root());
             let json_again = read(&again).expect("JSON");
-            prop_assert!(json.root().equals(&json_again.root()), "{} {}", text, again);
+            prop_assert!(json.root() == json_again.root(), "{} {}", text, again);
             for (name, value) in json.root().members() {
-                prop_assert!(json.root().get(&name.decoded()).expect("a member").equals(&value));
+                prop_assert_eq!(json.root().get(&name.decoded()).expect("a member"), value);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! A value held against a schema, within bounds on work, depth and what is told.
 
 use std::borrow::Cow;
-use std::hash::Hasher as _;
+use std::hash::{Hash as _, Hasher as _};
 
 use rustc_hash::FxHasher;
 
@@ -120,9 +120,8 @@ impl<'s, 'j> Run<'s, 'j> {
         match check {
             Check::Ref(id) => self.schema(*id, item, seen),
             Check::DynamicRef(id, name) => {
-                let scope = self.scope.iter();
                 let outermost =
-                    scope.filter_map(|resource| self.set.dynamic.get(&(*resource, name.clone()))).next();
+                    self.scope.iter().find_map(|resource| self.set.dynamic.get(&(*resource, *name)));
                 self.schema(outermost.copied().unwrap_or(*id), item, seen)
             }
             Check::All(list) => self.all_of(list, item, seen),
@@ -294,7 +293,7 @@ impl<'s, 'j> Run<'s, 'j> {
                 for (_, other) in &same[place + 1..] {
                     // Sums that are the same for different values can be made on purpose.
                     self.spend(u64::from(one.weight()))?;
-                    if one.equals(other) {
+                    if one == other {
                         return self.flaw("uniqueItems", || "two of its items are the same".to_owned());
                     }
                 }
@@ -510,7 +509,8 @@ impl<'s, 'j> Run<'s, 'j> {
 
     fn flaw(&mut self, keyword: &'static str, detail: impl FnOnce() -> String) -> Fits {
         if self.is_telling {
-            self.flaws.push(Flaw { pointer: self.pointer(), keyword, detail: detail() });
+            let (pointer, detail) = (self.pointer(), detail());
+            self.flaws.push(Flaw { pointer, keyword, detail, parameter: None });
             if self.flaws.len() >= self.bounds.flaws_max {
                 return Err(Stop::Enough);
             }
@@ -527,8 +527,8 @@ impl<'s, 'j> Run<'s, 'j> {
                 Step::Place(place) => pointer.push_str(&format!("/{place}")),
             }
             if pointer.len() > POINTER_BYTES_MAX {
-                let end = pointer.floor_char_boundary(POINTER_BYTES_MAX);
-                pointer.truncate(end);
+                // All of it is ASCII: names are percent-encoded.
+                pointer.truncate(POINTER_BYTES_MAX);
                 pointer.push('…');
                 break;
             }

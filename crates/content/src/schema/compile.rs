@@ -99,11 +99,15 @@ pub(super) struct If {
 
 /// A set of the kinds that `type` names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Types(u8);
+pub(crate) struct Types(u8);
 
 const TYPES: [&str; 7] = ["null", "boolean", "object", "array", "number", "string", "integer"];
 
 impl Types {
+    pub(super) const fn all() -> Self {
+        Self((1 << TYPES.len()) - 1)
+    }
+
     fn add(&mut self, name: &str) -> bool {
         match TYPES.iter().position(|known| *known == name) {
             Some(place) => {
@@ -114,7 +118,7 @@ impl Types {
         }
     }
 
-    fn has(self, name: &str) -> bool {
+    pub(super) fn has(self, name: &str) -> bool {
         TYPES.iter().position(|known| *known == name).is_some_and(|place| self.0 >> place & 1 == 1)
     }
 
@@ -479,9 +483,9 @@ impl<'l> Compiler<'l> {
             return Err(self.wrong(spot, value, format!("{name} is an array of at least one schema")));
         }
         let list = self.library.child(spot, name).expect("invariant: the keyword was met in this schema");
-        let children = (0..count).filter_map(|place| self.library.child(&list, &place.to_string()));
-        let children: Vec<_> = children.collect();
-        Ok(children.into_iter().map(|child| self.add(child)).collect())
+        let library = self.library;
+        let children = (0..count).filter_map(|place| library.child(&list, &place.to_string()));
+        Ok(children.map(|child| self.add(child)).collect())
     }
 
     /// The schemas that an object of them has, by their names.
@@ -494,11 +498,12 @@ impl<'l> Compiler<'l> {
         if !map.value.is_object() {
             return Err(self.wrong(spot, map.value, format!("{name} is an object of schemas")));
         }
-        let children = map.value.members().filter_map(|(key, _)| {
-            self.library.child(&map, &key.name).map(|child| (key.name.clone(), child))
-        });
-        let children: Vec<_> = children.collect();
-        Ok(children.into_iter().map(|(name, child)| (name, self.add(child))).collect())
+        let library = self.library;
+        let children = map
+            .value
+            .members()
+            .filter_map(|(key, _)| library.child(&map, &key.name).map(|child| (key.name.clone(), child)));
+        Ok(children.map(|(name, child)| (name, self.add(child))).collect())
     }
 
     fn members(&mut self, spot: &Spot<'l>) -> Result<Check, SchemaError> {

@@ -13,6 +13,7 @@ mod format;
 mod library;
 mod pattern;
 mod seen;
+mod shape;
 mod uri;
 
 use std::fmt;
@@ -22,7 +23,7 @@ use rustc_hash::FxHashMap;
 
 use crate::json::{Item, Place, Value};
 
-pub(crate) use compile::Dialect;
+pub(crate) use compile::{Compiler, Dialect, Types};
 pub(crate) use library::{Library, Spot};
 pub(crate) use uri::decoded as percent_decoded;
 
@@ -66,6 +67,31 @@ pub struct Flaw {
     pub keyword: &'static str,
     /// What is wrong, without the value: it may be a secret.
     pub detail: String,
+    /// The parameter whose value it is; nothing for the body.
+    pub parameter: Option<(ParameterPlace, String)>,
+}
+
+/// Where a request has a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each variant is the place of that name")]
+pub enum ParameterPlace {
+    Path,
+    Query,
+    Header,
+    Cookie,
+}
+
+impl ParameterPlace {
+    /// Its name, as OpenAPI writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Query => "query",
+            Self::Header => "header",
+            Self::Cookie => "cookie",
+        }
+    }
 }
 
 /// Why a value was not found to fit.
@@ -137,7 +163,7 @@ impl JsonSchema {
         load: &mut Load<'_>,
     ) -> Result<Self, SchemaError> {
         let (library, root) = Library::gather(path, known, load)?;
-        let mut compiler = compile::Compiler::new(&library, Dialect::Schema);
+        let mut compiler = Compiler::new(&library, Dialect::Schema);
         let root = compiler.add(library.root_of(root));
         let set = compiler.finish()?;
         Ok(Self { set: Arc::new(set), root })
