@@ -48,6 +48,7 @@ program ps procps
 program faketime faketime
 program pebble pebble
 program promtool prometheus
+program redis-server redis-server
 program chromium chromium
 program brotli brotli
 program zstd zstd
@@ -98,7 +99,7 @@ install_packages() {
 # Debian starts what it installs. We want the programs; a web server on port 80 that nobody asked for is none of them.
 silence_services() {
     [ -d /run/systemd/system ] || return 0
-    for service in nginx haproxy prometheus; do
+    for service in nginx haproxy prometheus redis-server; do
         case " $1" in
         *" $service"*) as_root systemctl disable --quiet --now "$service" || true ;;
         esac
