@@ -4,6 +4,7 @@
 
 mod bounds;
 mod frames;
+mod identity;
 mod message;
 mod mirroring;
 mod proxy_protocol;
