@@ -129,10 +129,23 @@ impl Limiter {
         }
     }
 
-    /// Goes on under another law and bound with all that was counted. Where the algorithm is another one there is a new
-    /// limiter, into which what each key has used was carried; who is under way or in line finishes with the old one.
+    /// Whether it counts by the algorithm of that law.
     #[must_use]
-    pub fn migrate(&self, law: Law, keys_max: usize, now: Moment) -> Option<Self> {
+    pub fn is_for(&self, law: &Law) -> bool {
+        matches!(
+            (&self.0, law),
+            (Kind::Buckets(_), Law::TokenBucket { .. })
+                | (Kind::Lines(_), Law::LeakyBucket { .. })
+                | (Kind::Fixed(_), Law::FixedWindow { .. })
+                | (Kind::Sliding(_), Law::SlidingWindow { .. })
+                | (Kind::Concurrency(_), Law::Concurrency { .. })
+                | (Kind::Quotas(_), Law::Quota { .. })
+        )
+    }
+
+    /// Goes on under another law and bound with all that was counted: what was used stays used, whoever is under way or in
+    /// line stays so. A law of another algorithm changes nothing; [`Limiter::changed_to`] is for that.
+    pub fn set_law(&self, law: Law, keys_max: usize, now: Moment) {
         match (&self.0, law) {
             (Kind::Buckets(buckets), Law::TokenBucket { rate, burst }) => {
                 buckets.migrate(Pace::new(rate, burst), keys_max, now);
@@ -148,9 +161,30 @@ impl Limiter {
             (Kind::Quotas(quotas), Law::Quota { limit, period }) => {
                 quotas.migrate(QuotaLaw { limit, period }, keys_max, now);
             }
-            (_, law) => return Some(self.changed_to(law, keys_max, now)),
+            _ => debug_assert!(false, "invariant: a limiter's algorithm is changed by `changed_to`"),
         }
-        None
+    }
+
+    /// A limiter of any algorithm that goes on with what each key has used; who is under way or in line finishes with this
+    /// one. A permit says who is under way and not what was used, so to and from concurrency nothing is carried.
+    #[must_use]
+    pub fn changed_to(&self, law: Law, keys_max: usize, now: Moment) -> Self {
+        let next = Self::sized(law, Size::beside(keys_max, self.table()));
+        if !matches!(law, Law::Concurrency { .. }) && !matches!(self.0, Kind::Concurrency(_)) {
+            self.table().each_used(now, &mut |key, used| {
+                let _nothing_is_held = next.charge(key, u32::try_from(used).unwrap_or(u32::MAX), now);
+            });
+        }
+        next
+    }
+
+    /// Of a quota: what the key is known to have used.
+    #[must_use]
+    pub fn quota_use(&self, key: Key) -> Option<QuotaUse> {
+        match &self.0 {
+            Kind::Quotas(quotas) => quotas.known(key),
+            _ => None,
+        }
     }
 
     /// How many keys it remembers.
@@ -174,18 +208,6 @@ impl Limiter {
             Kind::Concurrency(concurrency) => concurrency.table(),
             Kind::Quotas(quotas) => quotas.table(),
         }
-    }
-
-    /// A limiter of another algorithm that goes on with what each key has used. A permit says who is under way and not what
-    /// was used, so to and from concurrency nothing is carried.
-    fn changed_to(&self, law: Law, keys_max: usize, now: Moment) -> Self {
-        let next = Self::sized(law, Size::beside(keys_max, self.table()));
-        if !matches!(law, Law::Concurrency { .. }) && !matches!(self.0, Kind::Concurrency(_)) {
-            self.table().each_used(now, &mut |key, used| {
-                let _nothing_is_held = next.charge(key, u32::try_from(used).unwrap_or(u32::MAX), now);
-            });
-        }
-        next
     }
 }
 
@@ -239,7 +261,7 @@ mod tests {
             for after in laws() {
                 let limiter = Limiter::new(before, 100);
                 assert!(allowed(&limiter, 7), "{before:?}");
-                let next = limiter.migrate(after, 100, NOW).unwrap_or(limiter);
+                let next = limiter.changed_to(after, 100, NOW);
                 assert!(!allowed(&next, 4), "{before:?} to {after:?}");
                 assert!(allowed(&next, 3), "{before:?} to {after:?}");
             }
@@ -275,7 +297,7 @@ mod tests {
         let limiter = Limiter::new(Law::Concurrency { at_once: count(1) }, 100);
         let held = limiter.take(KEY, 1, NOW, Duration::ZERO);
         assert!(held.decision().allowed && !allowed(&limiter, 1));
-        let next = limiter.migrate(Law::FixedWindow { rate: rate() }, 100, NOW).expect("another algorithm");
+        let next = limiter.changed_to(Law::FixedWindow { rate: rate() }, 100, NOW);
         assert!(allowed(&next, 10));
         drop(limiter);
         drop(held);

@@ -45,17 +45,18 @@ pub fn months_since_1970(wall: Duration) -> u32 {
     u32::try_from(months.saturating_sub(1_970 * 12)).unwrap_or(u32::MAX)
 }
 
-/// When the window of a moment ends, since 1970.
-fn ends_at(period: Period, wall: Duration) -> Duration {
-    let day = days_since_1970(wall);
-    let tomorrow = Duration::from_secs((u64::from(day) + 1) * DAY_SECS);
-    match period {
-        Period::Day => tomorrow,
-        Period::Month => {
-            let month = months_since_1970(wall);
-            let is_next = |next: &Duration| months_since_1970(*next) != month;
-            let days = (0..31_u32).map(|days| tomorrow + Duration::from_secs(u64::from(days) * DAY_SECS));
-            days.into_iter().find(is_next).unwrap_or(tomorrow)
+impl Period {
+    /// When the window of a moment ends, both since 1970.
+    #[must_use]
+    pub fn ends_at(self, wall: Duration) -> Duration {
+        let day = days_since_1970(wall);
+        let after = |days: u32| Duration::from_secs((u64::from(day) + 1 + u64::from(days)) * DAY_SECS);
+        match self {
+            Self::Day => after(0),
+            Self::Month => {
+                let month = months_since_1970(wall);
+                (0..31).map(after).find(|next| months_since_1970(*next) != month).unwrap_or_else(|| after(30))
+            }
         }
     }
 }
@@ -153,6 +154,10 @@ impl Quotas {
         })
     }
 
+    pub(super) fn known(&self, key: Key) -> Option<QuotaUse> {
+        self.0.with_known(key, |_, used| *used)
+    }
+
     /// Takes over what is known from elsewhere: before a restart, or from other machines.
     pub(super) fn raise(&self, key: Key, known: QuotaUse, now: Moment) {
         self.0.with(key, now, |_, used| *used = used.at_least(&known));
@@ -187,7 +192,7 @@ impl QuotaUse {
             Period::Day => Duration::from_secs(u64::from(self.day) * DAY_SECS),
             Period::Month => now.wall,
         };
-        let left = ends_at(law.period, now.wall.max(ahead)).saturating_sub(now.wall);
+        let left = law.period.ends_at(now.wall.max(ahead)).saturating_sub(now.wall);
         Decision {
             allowed,
             limit,
@@ -306,7 +311,7 @@ mod tests {
         fn months_are_those_of_the_calendar(day in 0_u32..200_000, second in 0_u64..DAY) {
             let wall = Duration::from_secs(u64::from(day) * DAY + second);
             prop_assert_eq!(months_since_1970(wall), naive_month(day));
-            let month_ends = ends_at(Period::Month, wall);
+            let month_ends = Period::Month.ends_at(wall);
             prop_assert_eq!(naive_month(days_since_1970(month_ends)), naive_month(day) + 1);
             prop_assert_eq!(naive_month(days_since_1970(month_ends) - 1), naive_month(day));
         }

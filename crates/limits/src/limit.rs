@@ -1,0 +1,369 @@
+//! One limit as a request meets it: what is asked of it is decided in memory at once, or waits for Redis, for the disk or
+//! for its turn. What a request took is held by a [`Hold`]; dropped, it gives everything back, so whoever is refused by the
+//! next limit, or leaves while it waits, has cost nothing.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, SystemTime};
+
+use ring::digest;
+use rustc_hash::FxHashMap;
+use terrace_policy::limit::{
+    Answer, Charged, Decision, Key, KeySeed, Law, Limiter, Material, Moment, Permit, Place, Policy, QuotaUse,
+    Turn,
+};
+use terrace_runtime::clock;
+
+use crate::cluster::Call;
+use crate::engine::{ANSWER_WITHIN, Ask, Asked, Engine, Shared};
+use crate::metrics::{LimitMetrics, Outcome};
+use crate::quotas::{LimitId, Quotas, Unwritten};
+use crate::scripts::Spelled;
+
+/// A named limit. Shared by all cores; a reload replaces it by another one over the same state.
+#[derive(Debug)]
+pub struct Limit {
+    name: String,
+    law: Law,
+    policy: Policy,
+    seed: KeySeed,
+    pub(crate) limiter: Arc<Limiter>,
+    pub(crate) backing: Backing,
+    pub(crate) metrics: Arc<LimitMetrics>,
+}
+
+/// What is behind the memory.
+#[derive(Debug)]
+pub(crate) enum Backing {
+    /// Nothing.
+    Memory,
+    /// The file of quotas.
+    Kept(Kept),
+    /// Redis, and for a quota the file as well.
+    Shared(Arc<Target>, Arc<Engine>, Option<Kept>),
+}
+
+/// A limit's place in the file of quotas.
+pub(crate) type Kept = (LimitId, Arc<Quotas>);
+
+/// A limit as Redis knows it.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) spelled: Spelled,
+    pub(crate) law: Law,
+    pub(crate) keys_max: usize,
+    pub(crate) limiter: Arc<Limiter>,
+    /// What was let through of a quota while Redis was away, by key, until it was told.
+    unreported: Mutex<FxHashMap<u128, u64>>,
+    has_unreported: AtomicBool,
+}
+
+impl Target {
+    pub(crate) fn new(
+        name: &str,
+        spelled: Spelled,
+        law: Law,
+        keys_max: usize,
+        limiter: Arc<Limiter>,
+    ) -> Self {
+        let (unreported, has_unreported) = (Mutex::default(), AtomicBool::new(false));
+        Self { name: name.to_owned(), spelled, law, keys_max, limiter, unreported, has_unreported }
+    }
+
+    /// Has the memory go on with what one of so many machines may let through.
+    pub(crate) fn set_share(&self, machines: NonZeroU32) {
+        let now = Moment { clock: clock::now(), wall: wall() };
+        self.limiter.set_law(self.law.share_of(machines), self.keys_max, now);
+    }
+
+    pub(crate) fn call(&self, digest: u128, known: &QuotaUse, unreported: u64) -> Call {
+        let mut arguments = Vec::new();
+        self.spelled.push_arguments(&mut arguments, known, unreported);
+        Call { script: self.spelled.script, key: self.spelled.key(&self.name, digest), arguments }
+    }
+
+    /// What was let through is to be told when Redis is back.
+    pub(crate) fn report_later(&self, digest: u128, cost: u64) {
+        let mut unreported = self.unreported();
+        if cost == 0 || unreported.len() >= self.keys_max && !unreported.contains_key(&digest) {
+            return;
+        }
+        *unreported.entry(digest).or_default() += cost;
+        self.has_unreported.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take_unreported(&self, digest: u128) -> u64 {
+        if !self.has_unreported.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let mut unreported = self.unreported();
+        let cost = unreported.remove(&digest).unwrap_or(0);
+        self.has_unreported.store(!unreported.is_empty(), Ordering::Relaxed);
+        cost
+    }
+
+    fn unreported(&self) -> MutexGuard<'_, FxHashMap<u128, u64>> {
+        self.unreported.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a limit says to a request.
+#[derive(Debug)]
+#[must_use = "what it holds is given back when it is dropped"]
+pub enum Step<'a> {
+    /// It is decided.
+    Decided(Decision, Hold<'a>),
+    /// It may pass when its turn comes: ask [`Hold::turn`].
+    Waits(Decision, Hold<'a>),
+    /// It may pass as soon as what was let through so far is written down, or has been waited for long enough.
+    Unsaved(Decision, Hold<'a>, Unsaved),
+    /// Redis is asked; hand its word to [`Limit::settle`].
+    Asked(Question<'a>, Asked),
+}
+
+/// Waits for the file of quotas.
+pub type Unsaved = Unwritten;
+
+/// A question to Redis that is under way.
+#[derive(Debug)]
+pub struct Question<'a> {
+    limit: &'a Limit,
+    key: Key,
+    cost: u32,
+    asked: Moment,
+}
+
+impl Asked {
+    /// Nobody waits for Redis for longer.
+    pub const WITHIN: Duration = ANSWER_WITHIN;
+
+    /// What Redis says; nothing when it will not.
+    pub async fn word(&mut self) -> Option<Word> {
+        (&mut self.0).await.ok().map(Word)
+    }
+}
+
+/// What Redis said.
+#[derive(Debug, Clone, Copy)]
+pub struct Word(Shared);
+
+impl Limit {
+    pub(crate) fn new(
+        name: String,
+        law: Law,
+        seed: KeySeed,
+        limiter: Arc<Limiter>,
+        backing: Backing,
+        metrics: Arc<LimitMetrics>,
+    ) -> Self {
+        Self { name, law, policy: law.policy(), seed, limiter, backing, metrics }
+    }
+
+    /// What the file calls it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its algorithm and parameters.
+    #[must_use]
+    pub fn law(&self) -> &Law {
+        &self.law
+    }
+
+    /// What it promises.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// The order in which several limits are best asked: those that decide at once first, then those that have to ask, and
+    /// last the one that may have to wait long.
+    #[must_use]
+    pub fn rank(&self) -> u8 {
+        match (&self.law, &self.backing) {
+            (Law::LeakyBucket { .. }, _) => 3,
+            (_, Backing::Shared(..)) => 2,
+            (Law::Concurrency { .. }, _) => 1,
+            (_, Backing::Memory | Backing::Kept(..)) => 0,
+        }
+    }
+
+    /// Counts what became of a request here.
+    #[inline]
+    pub fn count(&self, outcome: Outcome) {
+        self.metrics.count(outcome);
+    }
+
+    /// Asks for one request that costs `cost`, of the key that `material` makes, and that can wait for `wait_max` in line.
+    #[inline]
+    pub fn take(&self, material: &Material, cost: u32, now: Moment, wait_max: Duration) -> Step<'_> {
+        match &self.backing {
+            Backing::Memory => self.decide(material.key(&self.seed), cost, now, wait_max),
+            Backing::Kept(..) => self.decide(lasting(material), cost, now, wait_max),
+            Backing::Shared(target, engine, _) => {
+                let key = lasting(material);
+                let known = self.limiter.quota_use(key).unwrap_or_default();
+                let (target, digest) = (Arc::clone(target), key.bits());
+                let ask = Ask { target, digest, cost: i64::from(cost), taken_us: 0, known, reply: None };
+                match engine.ask(ask) {
+                    Some(asked) => Step::Asked(Question { limit: self, key, cost, asked: now }, asked),
+                    None => self.decide_alone(key, cost, now),
+                }
+            }
+        }
+    }
+
+    /// Goes on with Redis' word, or, without it, by this machine's share.
+    pub fn settle<'a>(question: Question<'a>, word: Option<Word>, now: Moment) -> Step<'a> {
+        let Question { limit, key, cost, asked } = question;
+        let Backing::Shared(_, engine, _) = &limit.backing else { return limit.decide_alone(key, cost, now) };
+        let Some(Word(Shared { decision, at_us })) = word else { return limit.decide_alone(key, cost, now) };
+        engine.metrics.shared.inc();
+        if !decision.allowed {
+            return Step::Decided(decision, limit.hold(What::Nothing, key, cost, asked));
+        }
+        let hold = limit.hold(What::Shared { at_us }, key, cost, asked);
+        match limit.limiter.charge(key, cost, asked) {
+            Charged::Counted(used) => limit.written(decision, hold, used),
+            Charged::Noted | Charged::Held(_) => Step::Decided(decision, hold),
+        }
+    }
+
+    /// By this machine's share, since Redis cannot be asked.
+    fn decide_alone(&self, key: Key, cost: u32, now: Moment) -> Step<'_> {
+        let step = self.decide(key, cost, now, Duration::ZERO);
+        if let Backing::Shared(target, engine, _) = &self.backing {
+            engine.metrics.local.inc();
+            let (Step::Decided(decision, _) | Step::Waits(decision, _) | Step::Unsaved(decision, ..)) = &step
+            else {
+                return step;
+            };
+            if decision.allowed && matches!(self.law, Law::Quota { .. }) {
+                target.report_later(key.bits(), u64::from(cost));
+            }
+        }
+        step
+    }
+
+    fn decide(&self, key: Key, cost: u32, now: Moment, wait_max: Duration) -> Step<'_> {
+        match self.limiter.take(key, cost, now, wait_max) {
+            Answer::Decided(decision) => {
+                let what = if decision.allowed { What::Taken } else { What::Nothing };
+                Step::Decided(decision, self.hold(what, key, cost, now))
+            }
+            Answer::Held(decision, permit) => {
+                Step::Decided(decision, self.hold(What::Permit(permit), key, cost, now))
+            }
+            Answer::Waits(decision, place) => {
+                Step::Waits(decision, self.hold(What::Place(place), key, cost, now))
+            }
+            Answer::Counted(decision, used) if decision.allowed => {
+                self.written(decision, self.hold(What::Taken, key, cost, now), used)
+            }
+            Answer::Counted(decision, _) => Step::Decided(decision, self.hold(What::Nothing, key, cost, now)),
+        }
+    }
+
+    /// What was used is to be written down.
+    fn written<'a>(&'a self, decision: Decision, hold: Hold<'a>, used: QuotaUse) -> Step<'a> {
+        match self.quotas().and_then(|(id, quotas)| quotas.note(*id, hold.key.bits(), used)) {
+            None => Step::Decided(decision, hold),
+            Some(unwritten) => Step::Unsaved(decision, hold, unwritten),
+        }
+    }
+
+    fn hold(&self, what: What, key: Key, cost: u32, taken: Moment) -> Hold<'_> {
+        Hold { limit: self, what, key, cost, taken }
+    }
+
+    fn quotas(&self) -> Option<&Kept> {
+        match &self.backing {
+            Backing::Memory => None,
+            Backing::Kept(kept) => Some(kept),
+            Backing::Shared(_, _, kept) => kept.as_ref(),
+        }
+    }
+}
+
+/// A key that means the same in all processes, on all machines, and says nothing of what it is made of: half of a SHA-256.
+fn lasting(material: &Material) -> Key {
+    let digest = digest::digest(&digest::SHA256, material.as_bytes());
+    let half = digest.as_ref().first_chunk().copied().unwrap_or_default();
+    Key::from_hash(u128::from_be_bytes(half))
+}
+
+/// What a request took from a limit. Dropped, it gives it back.
+#[derive(Debug)]
+#[must_use = "what it holds is given back when it is dropped"]
+pub struct Hold<'a> {
+    limit: &'a Limit,
+    what: What,
+    key: Key,
+    cost: u32,
+    taken: Moment,
+}
+
+#[derive(Debug)]
+enum What {
+    Nothing,
+    Taken,
+    Shared { at_us: u64 },
+    Permit(Permit),
+    Place(Place),
+}
+
+impl Hold<'_> {
+    /// Whether it is one's turn; [`Turn::Go`] when there is nothing to wait for.
+    pub fn turn(&mut self, now: Duration, waker: &Waker) -> Turn {
+        let What::Place(place) = &mut self.what else { return Turn::Go };
+        let turn = place.turn(now, waker);
+        if turn == Turn::Go {
+            self.what = What::Taken;
+        }
+        turn
+    }
+
+    /// Uses up what was taken. A permit is to be kept for as long as its request is under way.
+    #[must_use = "a permit that is dropped is given back at once"]
+    pub fn keep(mut self) -> Option<Permit> {
+        match std::mem::replace(&mut self.what, What::Nothing) {
+            What::Permit(permit) => Some(permit),
+            What::Nothing | What::Taken | What::Shared { .. } | What::Place(_) => None,
+        }
+    }
+
+    #[cold]
+    fn give_back(&self, at_us: Option<u64>) {
+        let now = Moment { clock: clock::now(), wall: wall() };
+        let limit = self.limit;
+        let used = limit.limiter.give_back(self.key, self.cost, self.taken, now);
+        if let (Some(used), Some((id, quotas))) = (used, limit.quotas()) {
+            quotas.correct(*id, self.key.bits(), used);
+        }
+        if let (Backing::Shared(target, engine, _), Some(taken_us)) = (&limit.backing, at_us) {
+            let (target, digest) = (Arc::clone(target), self.key.bits());
+            let (cost, known) = (-i64::from(self.cost), QuotaUse::default());
+            engine.tell(Ask { target, digest, cost, taken_us, known, reply: None });
+        }
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        match self.what {
+            // A permit and a place give themselves back.
+            What::Nothing | What::Permit(_) | What::Place(_) => {}
+            What::Taken => self.give_back(None),
+            What::Shared { at_us } => self.give_back(Some(at_us)),
+        }
+    }
+}
+
+/// Since 1970.
+pub(crate) fn wall() -> Duration {
+    clock::wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}

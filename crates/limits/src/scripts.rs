@@ -1,0 +1,339 @@
+//! What Redis is asked to do: one script for each algorithm, with the same decisions as `policy` makes in memory.
+//!
+//! A script runs whole, between no other commands, and takes the time from Redis itself, so neither the order in which
+//! machines ask nor what their clocks say matters. One call decides over any number of requests for one key. Its arguments
+//! are the law's, then for each request what it costs and 0, or, for one that is given back, its cost with a minus and when
+//! it was taken. Its answer: a `1` or `0` for each request, then what is left, then in microseconds when all of it is back
+//! and when the first that was refused could pass, then the time it was by Redis' clock.
+//!
+//! Numbers in Lua are exact up to 2^53; beyond that (a million a day by another prime than 2 and 5, say) the last bit of
+//! sixteen digits is rounded. Each key is let go by Redis itself when it says no more than none would. Redis 5 and later, for
+//! before it a script that asked the time could not write.
+
+use std::time::Duration;
+
+use terrace_policy::limit::{Decision, Law, Period, QuotaUse};
+
+use crate::resp::Answer;
+
+/// A script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Script {
+    Bucket,
+    Fixed,
+    Sliding,
+    Quota,
+    Machines,
+}
+
+/// The time in microseconds, and what is the same for all that count in windows of it.
+const BUCKET: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local interval, speed, capacity = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local owed = 0
+local was, at, of = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (%d+) (%d+)$')
+if was then
+  owed = tonumber(was)
+  if tonumber(of) ~= interval then owed = math.ceil(owed * interval / of) end
+  owed = math.min(math.max(0, owed - math.max(0, now - at) * speed), capacity)
+end
+local granted, retry, changed = {}, 0, false
+for i = 4, #ARGV, 2 do
+  local price = ARGV[i] * interval
+  if price <= 0 or owed + price <= capacity then
+    owed = math.max(0, owed + price)
+    granted[#granted + 1], changed = '1', changed or price ~= 0
+  else
+    granted[#granted + 1] = '0'
+    if retry == 0 then retry = math.ceil((owed + price - capacity) / speed) end
+  end
+end
+if changed then
+  local ms = math.ceil(owed / speed / 1000) + 1000
+  redis.call('SET', KEYS[1], string.format('%.0f %.0f %.0f', owed, now, interval), 'PX', string.format('%.0f', ms))
+end
+return {table.concat(granted), math.floor((capacity - owed) / interval), math.ceil(owed / speed), retry, now}
+";
+
+const FIXED: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local period, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
+local count, began = 0, now
+local c, b = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (%d+)$')
+if c and now < b + period then count, began = tonumber(c), tonumber(b) end
+local granted, retry, changed = {}, 0, false
+for i = 3, #ARGV, 2 do
+  local cost, taken = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+  if cost < 0 then
+    if began <= taken then count, changed = math.max(0, count + cost), true end
+    granted[#granted + 1] = '1'
+  elseif count + cost <= limit then
+    count = count + cost
+    granted[#granted + 1], changed = '1', changed or cost > 0
+  else
+    granted[#granted + 1] = '0'
+    retry = began + period - now
+  end
+end
+if changed then
+  local ms = math.ceil((began + period - now) / 1000) + 1000
+  redis.call('SET', KEYS[1], string.format('%.0f %.0f', count, began), 'PX', string.format('%.0f', ms))
+end
+local reset = 0
+if count > 0 then reset = began + period - now end
+return {table.concat(granted), math.max(0, limit - count), reset, retry, now}
+";
+
+const SLIDING: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local slice, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
+local number = math.floor(now / slice)
+local words, counts = {}, {}
+for word in string.gmatch(redis.call('GET', KEYS[1]) or '', '%d+') do words[#words + 1] = tonumber(word) end
+if #words == 13 then
+  local before, latest = words[1], words[2]
+  if before == slice and latest > number then number = latest end
+  for k = 0, 10 do
+    local at = latest - 10 + k
+    if before ~= slice then at = math.min(math.floor(((at + 1) * before - 1) / slice), number) end
+    counts[at] = (counts[at] or 0) + words[3 + k]
+  end
+end
+local used = 0
+for at = number - 10, number do used = used + (counts[at] or 0) end
+local granted, retry, changed = {}, 0, false
+for i = 3, #ARGV, 2 do
+  local cost, taken = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+  if cost < 0 then
+    local at = math.min(math.floor(taken / slice), number)
+    if at >= number - 10 then
+      local back = math.min(-cost, counts[at] or 0)
+      counts[at], used, changed = (counts[at] or 0) - back, used - back, true
+    end
+    granted[#granted + 1] = '1'
+  elseif used + cost <= limit then
+    counts[number], used = (counts[number] or 0) + cost, used + cost
+    granted[#granted + 1], changed = '1', changed or cost > 0
+  else
+    granted[#granted + 1] = '0'
+    local left, wanted = 0, used + cost - limit
+    for at = number - 10, number do
+      left = left + (counts[at] or 0)
+      if retry == 0 and left >= wanted then retry = (at + 11) * slice - now end
+    end
+  end
+end
+local reset, kept = 0, {string.format('%.0f %.0f', slice, number)}
+for at = number - 10, number do
+  kept[#kept + 1] = string.format('%.0f', counts[at] or 0)
+  if (counts[at] or 0) > 0 then reset = (at + 11) * slice - now end
+end
+if changed then
+  local ms = math.ceil(slice * 11 / 1000) + 1000
+  redis.call('SET', KEYS[1], table.concat(kept, ' '), 'PX', string.format('%.0f', ms))
+end
+return {table.concat(granted), math.max(0, limit - used), reset, retry, now}
+";
+
+/// Months as in `terrace_policy::limit::months_since_1970`. Besides limit and period it is told what the machine that asks
+/// knows at least, should Redis have lost it, and what that machine let through while Redis was away.
+const QUOTA: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local day = math.floor(time[1] / 86400)
+local era = math.floor((day + 719468) / 146097)
+local doe = day + 719468 - era * 146097
+local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+local month = (era * 400 + yoe) * 12 + math.floor((5 * doy + 2) / 153) + 2 - 23640
+local limit, monthly, kept = tonumber(ARGV[1]), ARGV[2] == 'month', {}
+for word in string.gmatch(redis.call('GET', KEYS[1]) or '0 0 0 0', '%d+') do kept[#kept + 1] = tonumber(word) end
+local function newest(d, n, known_d, known_n)
+  if known_d > d or known_d == d and known_n > n then return known_d, known_n end
+  return d, n
+end
+local d, in_day = newest(kept[1], kept[2], tonumber(ARGV[3]), tonumber(ARGV[4]))
+local m, in_month = newest(kept[3], kept[4], tonumber(ARGV[5]), tonumber(ARGV[6]))
+if day > d then d, in_day = day, 0 end
+if month > m then m, in_month = month, 0 end
+in_day, in_month = in_day + ARGV[7], in_month + ARGV[7]
+local granted, changed = {}, tonumber(ARGV[7]) > 0
+for i = 8, #ARGV, 2 do
+  local cost, taken = tonumber(ARGV[i]), math.floor(ARGV[i + 1] / 86400000000)
+  local used = monthly and in_month or in_day
+  if cost < 0 then
+    if taken == d then in_day, in_month = math.max(0, in_day + cost), math.max(0, in_month + cost) end
+    granted[#granted + 1], changed = '1', true
+  elseif used + cost <= limit then
+    in_day, in_month = in_day + cost, in_month + cost
+    granted[#granted + 1], changed = '1', changed or cost > 0
+  else
+    granted[#granted + 1] = '0'
+  end
+end
+if changed then
+  redis.call('SET', KEYS[1], string.format('%.0f %.0f %.0f %.0f', d, in_day, m, in_month), 'EX', '2851200')
+end
+local used = monthly and in_month or in_day
+return {table.concat(granted), math.max(0, limit - used), used, 0, now}
+";
+
+/// Counts the machines that said within half a minute that they are there.
+const MACHINES: &str = r"
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 30)
+redis.call('EXPIRE', KEYS[1], 60)
+return redis.call('ZCARD', KEYS[1])
+";
+
+impl Script {
+    pub(crate) const ALL: [Self; 5] = [Self::Bucket, Self::Fixed, Self::Sliding, Self::Quota, Self::Machines];
+
+    pub(crate) fn source(self) -> &'static str {
+        match self {
+            Self::Bucket => BUCKET,
+            Self::Fixed => FIXED,
+            Self::Sliding => SLIDING,
+            Self::Quota => QUOTA,
+            Self::Machines => MACHINES,
+        }
+    }
+
+    /// Ends a key's name, so that another algorithm finds nothing in it that it cannot read.
+    fn letter(self) -> char {
+        match self {
+            Self::Bucket => 'b',
+            Self::Fixed => 'f',
+            Self::Sliding => 's',
+            Self::Quota => 'q',
+            Self::Machines => 'm',
+        }
+    }
+}
+
+/// How a law is told to its script.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Spelled {
+    pub(crate) script: Script,
+    law: Law,
+    arguments: Vec<String>,
+    /// The most that can be had.
+    limit: u64,
+}
+
+/// What Redis said to several requests for one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// One for each request, in their order.
+    pub(crate) decisions: Vec<Decision>,
+    /// By Redis' clock, in microseconds since 1970.
+    pub(crate) at_us: u64,
+}
+
+impl Spelled {
+    /// Nothing for what only the machine itself can count: who is under way, and who waits.
+    pub(crate) fn of(law: &Law) -> Option<Self> {
+        let (script, arguments, limit) = match law {
+            Law::TokenBucket { rate, burst } => {
+                let (period_us, count) = (micros(rate.period()), u64::from(rate.count()));
+                let divisor = greatest_common_divisor(period_us, count);
+                let interval = period_us / divisor;
+                let capacity = u128::from(interval) * u128::from(burst.get());
+                let arguments =
+                    vec![interval.to_string(), (count / divisor).to_string(), capacity.to_string()];
+                (Script::Bucket, arguments, u64::from(burst.get()))
+            }
+            Law::FixedWindow { rate } => {
+                let arguments = vec![micros(rate.period()).to_string(), rate.count().to_string()];
+                (Script::Fixed, arguments, u64::from(rate.count()))
+            }
+            Law::SlidingWindow { rate } => {
+                let slice = micros(rate.period()).div_ceil(10);
+                (Script::Sliding, vec![slice.to_string(), rate.count().to_string()], u64::from(rate.count()))
+            }
+            Law::Quota { limit, period } => {
+                let period = match period {
+                    Period::Day => "day",
+                    Period::Month => "month",
+                };
+                (Script::Quota, vec![limit.to_string(), period.to_owned()], limit.get())
+            }
+            Law::LeakyBucket { .. } | Law::Concurrency { .. } => return None,
+        };
+        Some(Self { script, law: *law, arguments, limit })
+    }
+
+    /// The key's name in Redis; what is in braces decides on which machine of a cluster it is (redis.io, "Redis cluster
+    /// specification", "Hash tags").
+    pub(crate) fn key(&self, name: &str, digest: u128) -> String {
+        format!("terrace:limit:{{{name}:{digest:032x}}}:{}", self.script.letter())
+    }
+
+    /// Appends the law's arguments, and for a quota what is known of it.
+    pub(crate) fn push_arguments(&self, out: &mut Vec<String>, known: &QuotaUse, unreported: u64) {
+        out.extend_from_slice(&self.arguments);
+        if self.script == Script::Quota {
+            let QuotaUse { day, month, in_day, in_month } = known;
+            out.extend([u64::from(*day), *in_day, u64::from(*month), *in_month].map(|n| n.to_string()));
+            out.push(unreported.to_string());
+        }
+    }
+
+    /// Understands an answer to requests of these costs.
+    pub(crate) fn understand(&self, answer: &Answer, costs: &[i64]) -> Option<Told> {
+        let Answer::List(items) = answer else { return None };
+        let [
+            Answer::Text(granted),
+            Answer::Number(left),
+            Answer::Number(reset),
+            Answer::Number(retry),
+            Answer::Number(now),
+        ] = items.as_slice()
+        else {
+            return None;
+        };
+        if granted.len() != costs.len() {
+            return None;
+        }
+        let number = |number: i64| u64::try_from(number).unwrap_or(0);
+        let at_us = number(*now);
+        let (reset, retry) = match self.law {
+            Law::Quota { period, .. } => {
+                let wall = Duration::from_micros(at_us);
+                let left = period.ends_at(wall).saturating_sub(wall);
+                (if *reset == 0 { Duration::ZERO } else { left }, left)
+            }
+            _ => (Duration::from_micros(number(*reset)), Duration::from_micros(number(*retry))),
+        };
+        let decide = |(granted, cost): (&u8, &i64)| {
+            let allowed = *granted == b'1';
+            let can_ever = number(*cost) <= self.limit;
+            Decision {
+                allowed,
+                limit: self.limit,
+                remaining: number(*left),
+                reset,
+                retry_after: if allowed || !can_ever { None } else { Some(retry) },
+            }
+        };
+        Some(Told { decisions: granted.iter().zip(costs).map(decide).collect(), at_us })
+    }
+}
+
+/// The name under which the machines that share this Redis count themselves.
+pub(crate) const MACHINES_KEY: &str = "terrace:limit:{machines}:m";
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
+}
+
+fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
