@@ -1,4 +1,4 @@
-//! See `entries::description`.
+//! What the fuzzer comes up with, shown to `entries::description`.
 #![no_main]
 
 #[path = "../entries.rs"]

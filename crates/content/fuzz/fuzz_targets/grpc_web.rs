@@ -1,4 +1,4 @@
-//! See `entries::grpc_web`.
+//! What the fuzzer comes up with, shown to `entries::grpc_web`.
 #![no_main]
 
 #[path = "../entries.rs"]

@@ -1,4 +1,4 @@
-//! See `entries::json`.
+//! What the fuzzer comes up with, shown to `entries::json`.
 #![no_main]
 
 #[path = "../entries.rs"]

@@ -1,4 +1,4 @@
-//! See `entries::negotiation`.
+//! What the fuzzer comes up with, shown to `entries::negotiation`.
 #![no_main]
 
 #[path = "../entries.rs"]

@@ -1,4 +1,4 @@
-//! See `entries::validation`.
+//! What the fuzzer comes up with, shown to `entries::validation`.
 #![no_main]
 
 #[path = "../entries.rs"]

@@ -1,4 +1,4 @@
-//! `br` (RFC 7932).
+//! `br` (RFC 7932), for browsers that have no zstd yet: smaller than gzip, and dearer in work and memory.
 
 use brotli::enc::StandardAlloc;
 use brotli::enc::encode::{
