@@ -20,6 +20,7 @@ use std::time::Duration;
 use terrace_http::RequestHead;
 use terrace_instruments::Plate;
 
+use crate::ask::{AskConfig, Asking};
 use crate::auth::Shared;
 use crate::basic::BasicMethod;
 use crate::cache::{Keep, Owner, Place};
@@ -82,6 +83,9 @@ pub enum BuildError {
     /// An issuer.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
+    /// Certificates for whoever is asked.
+    #[error("ask: {0}")]
+    Ask(#[from] terrace_fetch::ClientError),
     /// The state folder cannot be used; the machine's fault, or that of who set it up.
     #[error("{0}")]
     State(String),
@@ -101,6 +105,8 @@ pub enum MethodConfig {
     Certificate(Vec<NamePattern>),
     /// By the session of a login in the browser; who has none is led there.
     Login(Box<LoginConfig>),
+    /// By the word of a service that is asked. It stands last, since there is always something to ask.
+    Ask(AskConfig),
 }
 
 /// What a request shows, for whoever looks for a proof in it.
@@ -206,6 +212,7 @@ enum Means {
     Basic(BasicMethod),
     Certificate(Vec<NamePattern>),
     Login(Arc<Login>),
+    Ask(Asking),
 }
 
 impl Means {
@@ -216,6 +223,10 @@ impl Means {
             MethodConfig::Basic(users) => Self::Basic(BasicMethod::build(users, shared)),
             MethodConfig::Certificate(patterns) => Self::Certificate(patterns.clone()),
             MethodConfig::Login(config) => Self::Login(shared.login(config)?),
+            MethodConfig::Ask(config) => {
+                Asking::header_names(config).try_for_each(forward::check_header)?;
+                Self::Ask(Asking::build(config)?)
+            }
         })
     }
 
@@ -226,6 +237,7 @@ impl Means {
             Self::Basic(_) => Method::Basic,
             Self::Certificate(_) => Method::Certificate,
             Self::Login(_) => Method::Login,
+            Self::Ask(_) => Method::Ask,
         }
     }
 
@@ -237,6 +249,8 @@ impl Means {
             Self::Basic(users) => users.find(asked),
             Self::Certificate(_) => certificate::find(asked),
             Self::Login(login) => login.find(asked),
+            // Whatever the request shows, and be it nothing, is for whoever is asked to judge.
+            Self::Ask(_) => Ok(Proof::Sealed(b"")),
         }
     }
 
@@ -247,6 +261,7 @@ impl Means {
             Self::Basic(users) => users.check(proof.bytes(), asked.client, at),
             Self::Certificate(patterns) => certificate::check(asked, patterns, at),
             Self::Login(login) => login.check(asked, proof.bytes(), at),
+            Self::Ask(asking) => asking.check(asked, at),
         }
     }
 
@@ -258,6 +273,7 @@ impl Means {
             Self::Basic(users) => Some(users.challenge(realm)),
             // There is nothing to send again: the certificate is the connection's.
             Self::Certificate(_) => None,
+            Self::Ask(_) => None,
             Self::Login(login) => Some(login.challenge(realm)),
         }
     }
@@ -297,7 +313,11 @@ impl Gate {
 
     /// The names of all headers by which services are told who asks.
     pub fn header_names(&self) -> impl Iterator<Item = &str> {
-        self.config.forward.iter().map(|(name, _)| name.as_str())
+        let told = self.config.methods.iter().filter_map(|method| match method {
+            MethodConfig::Ask(config) => Some(Asking::header_names(config)),
+            _ => None,
+        });
+        self.config.forward.iter().map(|(name, _)| name.as_str()).chain(told.flatten())
     }
 
     /// What becomes of a request, where that is known without waiting. Makes no system call; a proof that is remembered
@@ -372,6 +392,9 @@ impl Gate {
     fn admit(&self, index: usize, place: Place, fresh: Fresh, at: Moment) -> Decision {
         let Fresh { identity, keep, forward: mut fields, answer } = fresh;
         let identity = Arc::new(identity);
+        // What the policy tells under that name stands: one name, one value.
+        fields
+            .retain(|(name, _)| !self.config.forward.iter().any(|(ours, _)| ours.eq_ignore_ascii_case(name)));
         fields.extend(forward::headers(&self.config.forward, &identity));
         let decision = match &self.config.require {
             Some(rule) if !rule.holds(&identity) => Decision::Refused(self.forbidden(index, rule, identity)),
@@ -424,7 +447,11 @@ fn refusal(refused: Refused, mut challenges: Vec<String>) -> Refusal {
         Why::TooMany { retry_after_s } | Why::Unavailable { retry_after_s } => Some(retry_after_s),
         _ => None,
     };
-    let fields = if let Why::Elsewhere { fields, .. } = why { fields } else { Vec::new() };
+    let (fields, body) = match why {
+        Why::Elsewhere { fields, .. } => (fields, None),
+        Why::Told { fields, body, .. } => (fields, body),
+        _ => (Vec::new(), None),
+    };
     Refusal {
         status,
         challenges,
@@ -433,7 +460,7 @@ fn refusal(refused: Refused, mut challenges: Vec<String>) -> Refusal {
         detail,
         outcome,
         retry_after_s,
-        body: None,
+        body,
         method: None,
         identity: None,
     }

@@ -5,6 +5,7 @@
 //! is fetched beside the requests.
 #![forbid(unsafe_code)]
 
+mod ask;
 mod auth;
 mod basic;
 mod cache;
@@ -42,6 +43,7 @@ mod totp;
 mod users;
 
 // The public interface is:
+pub use ask::AskConfig;
 pub use auth::{Auth, AuthTask};
 pub use cache::CacheBounds;
 pub use certificate::{CertificateError, ClientCertificate, NamePattern, NotANamePattern};

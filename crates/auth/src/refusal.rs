@@ -64,6 +64,8 @@ pub(crate) enum Why {
     Unavailable { retry_after_s: u64 },
     /// The browser is sent elsewhere, with these fields beside `Location`.
     Elsewhere { status: u16, fields: Vec<(String, String)> },
+    /// Somebody who was asked said so, with these fields and a body of that media type.
+    Told { status: u16, fields: Vec<(String, String)>, body: Option<(String, bytes::Bytes)> },
 }
 
 impl Refused {
@@ -101,7 +103,7 @@ impl Why {
             Self::Forbidden => 403,
             Self::TooMany { .. } => 429,
             Self::Unavailable { .. } => 503,
-            Self::Elsewhere { status, .. } => *status,
+            Self::Elsewhere { status, .. } | Self::Told { status, .. } => *status,
         }
     }
 
@@ -114,7 +116,9 @@ impl Why {
             Self::Forbidden => "forbidden",
             Self::TooMany { .. } => "too_many",
             Self::Unavailable { .. } => "unavailable",
-            Self::Elsewhere { .. } => "login",
+            Self::Told { status: 401, .. } => "invalid",
+            Self::Told { status: 403, .. } => "forbidden",
+            Self::Elsewhere { .. } | Self::Told { .. } => "login",
         }
     }
 
@@ -124,7 +128,11 @@ impl Why {
             Self::Malformed => Some("invalid_request"),
             Self::Invalid | Self::Expired => Some("invalid_token"),
             Self::Forbidden => Some("insufficient_scope"),
-            Self::Missing | Self::TooMany { .. } | Self::Unavailable { .. } | Self::Elsewhere { .. } => None,
+            Self::Missing
+            | Self::TooMany { .. }
+            | Self::Unavailable { .. }
+            | Self::Elsewhere { .. }
+            | Self::Told { .. } => None,
         }
     }
 }
