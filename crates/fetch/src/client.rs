@@ -1,6 +1,7 @@
-//! The client: whole answers within a bound of size and time, one idle connection kept for each origin.
+//! The client: whole answers within a bound of size and time, idle connections kept for each origin.
 //!
-//! One idle connection is kept for each origin, so that an exporter that speaks each second opens none each second. An
+//! Idle connections are kept, so that an exporter that speaks each second opens none each second, and whoever asks many
+//! things at once opens as many as it asks at once. An
 //! answer is read whole, within a bound and a time that counts from the first packet to the last. Redirects are not
 //! followed, for a secret in a header would follow them; proxies of the environment are not asked, for the file says
 //! where things go.
@@ -26,8 +27,10 @@ use tokio_rustls::TlsConnector;
 
 /// An answer larger than this is refused.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
-/// Origins with an idle connection; the one that was used longest ago gives way.
-const ORIGINS_KEPT_MAX: usize = 16;
+/// Idle connections; the one that was used longest ago gives way.
+const IDLE_MAX: usize = 64;
+/// Idle connections to one origin, which as many requests at once have left behind.
+const IDLE_PER_ORIGIN_MAX: usize = 16;
 /// HTTP/2 has a silent peer answer a PING within that time; a request's own timeout is what its caller sees.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
@@ -325,8 +328,11 @@ impl Inner {
 
     fn put(&self, origin: Origin, sender: Sender) {
         let mut idle = self.idle();
-        idle.retain(|(known, sender)| *known != origin && !sender.is_closed());
-        if idle.len() >= ORIGINS_KEPT_MAX {
+        idle.retain(|(_, sender)| !sender.is_closed());
+        if idle.iter().filter(|(known, _)| *known == origin).count() >= IDLE_PER_ORIGIN_MAX {
+            return;
+        }
+        if idle.len() >= IDLE_MAX {
             idle.remove(0);
         }
         idle.push((origin, sender));
@@ -492,6 +498,7 @@ mod tests {
     use super::*;
     use std::io::{Read as _, Write as _};
     use std::net::{SocketAddr, TcpListener};
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     use std::thread::JoinHandle;
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -591,6 +598,41 @@ mod tests {
         let address = serve_secure(config).await;
         let error = post_secure(&stranger, address).await.expect_err("refused");
         assert!(matches!(error, ClientError::Tls { .. }) && !error.is_retryable(), "{error}");
+    }
+
+    #[tokio::test]
+    async fn requests_at_once_leave_as_many_connections_for_the_next() {
+        const AT_ONCE: usize = 4;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (accepted, all) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Barrier::new(AT_ONCE)));
+        let count = Arc::clone(&accepted);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Relaxed);
+                let all = Arc::clone(&all);
+                let service = hyper::service::service_fn(move |_: Request<Incoming>| {
+                    let all = Arc::clone(&all);
+                    async move {
+                        // Each is answered when all have been asked.
+                        all.wait().await;
+                        Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from_static(b"hi"))))
+                    }
+                });
+                let builder = hyper::server::conn::http1::Builder::new();
+                tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        let client = Client::new();
+        for _ in 0..3 {
+            let mut asking = tokio::task::JoinSet::new();
+            for _ in 0..AT_ONCE {
+                let client = client.clone();
+                asking.spawn(async move { post(&client, address).await.expect("answered").status });
+            }
+            assert_eq!(asking.join_all().await, [200; AT_ONCE]);
+        }
+        assert_eq!(accepted.load(Relaxed), AT_ONCE);
     }
 
     const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nRetry-After: 7\r\n\r\nhi";
