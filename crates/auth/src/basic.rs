@@ -115,7 +115,7 @@ fn too_many(wait: Duration) -> Refused {
 }
 
 /// Base 64 of a name, a colon and a password, of which only the name must be text.
-fn read(given: &[u8]) -> Option<(String, Vec<u8>)> {
+pub(crate) fn read(given: &[u8]) -> Option<(String, Vec<u8>)> {
     let mut bytes = data_encoding::BASE64.decode(given).ok()?;
     let colon = bytes.iter().position(|byte| *byte == b':')?;
     let password = bytes.split_off(colon + 1);

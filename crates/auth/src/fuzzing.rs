@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE64, BASE64URL_NOPAD};
 
+use crate::certificate::{ClientCertificate, NamePattern};
 use crate::claims::{self, Expected};
 use crate::discovery;
 use crate::jose::compact::{Compact, TOKEN_BYTES_MAX};
 use crate::jose::{Algorithm, Algorithms};
 use crate::jwk::{KEYS_MAX, KeySet};
+use crate::users::Users;
 
 /// A key of each kind that a published set may hold (RFC 7515 appendix A, RFC 8037 appendix A).
 const KEYS: &str = r#"{"keys":[
@@ -92,4 +94,73 @@ pub fn discovery(data: &[u8]) {
     let Ok(found) = discovery::read(issuer, data) else { return };
     let all = [Some(found.keys), found.authorize, found.token, found.introspect, found.end_session];
     assert!(all.iter().flatten().all(|url| url.starts_with("https://")));
+}
+
+/// A client's certificate: what is read of it is bounded and plain text, and stands for somebody if it has a name.
+///
+/// # Panics
+/// When that does not hold.
+pub fn certificate(data: &[u8]) {
+    let Ok(certificate) = ClientCertificate::read(data) else { return };
+    let found = certificate.identity(&[NamePattern::Any]);
+    let Some(identity) = found else { return };
+    let is_plain = identity.subject.bytes().all(|byte| byte.is_ascii_graphic());
+    assert!(is_plain && (1..=1024).contains(&identity.subject.len()), "{:?}", identity.subject);
+    let exact = NamePattern::parse(&identity.subject);
+    if let Ok(exact) = exact {
+        assert!(certificate.identity(&[exact]).is_some(), "a name fits itself");
+    }
+}
+
+/// A list of users: one that is taken keeps its bounds, and shows no hash.
+///
+/// # Panics
+/// When that does not hold.
+pub fn users(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match Users::parse("fuzzed", text) {
+        Ok(users) => {
+            assert!(users.len() <= text.lines().count());
+            assert_eq!(users.is_empty(), users.decoy(7).is_none());
+            assert!(!format!("{users:?}").contains('$'));
+        }
+        Err(errors) => assert!(errors.iter().all(|error| (1..=text.lines().count()).contains(&error.line))),
+    }
+}
+
+/// An API key, and a name with its password: what is taken is whole, and changed anywhere it is not.
+///
+/// # Panics
+/// When that does not hold.
+pub fn credentials(data: &[u8]) {
+    if let Ok(id) = crate::keys::read_text(data) {
+        assert_eq!(data.len(), 65);
+        assert_eq!(&data[3..15], &id[..]);
+        for at in 3..data.len() {
+            let mut changed = data.to_vec();
+            changed[at] ^= 1;
+            assert!(crate::keys::read_text(&changed).is_err(), "changed at {at}");
+        }
+    }
+    if let Some((name, password)) = crate::basic::read(data) {
+        assert!(name.len() <= 256 && password.len() <= 1024 && !name.chars().any(char::is_control));
+        let written = BASE64.encode(&[name.as_bytes(), b":", &password].concat());
+        assert_eq!(written.as_bytes(), data, "there is one way to write it");
+    }
+}
+
+/// What a browser brings to a login: cookies that nobody sealed open nothing, no place is off the host, and a query is read as it is
+/// written.
+///
+/// # Panics
+/// When that does not hold.
+pub fn browser(data: &[u8]) {
+    let mut fields = terrace_http::Fields::new();
+    fields.append(b"cookie", data);
+    assert!(crate::login::opens_nothing(&fields), "a forged session");
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let place = crate::login::place_of(text);
+    assert!(place.starts_with('/') && !place.starts_with("//") && !place.contains('\\'), "{place:?}");
+    assert!(place.bytes().all(|byte| byte.is_ascii_graphic()), "{place:?}");
+    crate::form::reads_as_written(text);
 }

@@ -26,3 +26,23 @@ fn key_sets() {
 fn discovery_documents() {
     replay::replay(FUZZ, "discovery", 20_000, entries::discovery);
 }
+
+#[test]
+fn certificates() {
+    replay::replay(FUZZ, "certificate", 20_000, entries::certificate);
+}
+
+#[test]
+fn lists_of_users() {
+    replay::replay(FUZZ, "users", 20_000, entries::users);
+}
+
+#[test]
+fn keys_and_passwords() {
+    replay::replay(FUZZ, "credentials", 20_000, entries::credentials);
+}
+
+#[test]
+fn what_browsers_bring_to_a_login() {
+    replay::replay(FUZZ, "browser", 10_000, entries::browser);
+}

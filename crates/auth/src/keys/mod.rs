@@ -22,3 +22,4 @@ pub use record::{KeyRecord, NewKey, NewKeyError};
 pub use text::{KeyText, NotAKey};
 
 pub(crate) use method::KeyMethod;
+pub(crate) use text::read as read_text;

@@ -23,7 +23,7 @@ const CHECKSUM_AT: usize = SECRET_AT + SECRET_BYTES;
 const KEY_BYTES: usize = CHECKSUM_AT + CHECKSUM_BYTES;
 
 /// The part of a key by which it is found; no secret.
-pub(super) type Id = [u8; ID_BYTES];
+pub(crate) type Id = [u8; ID_BYTES];
 /// SHA-256 of a key's whole text.
 pub(super) type Hash = [u8; digest::SHA256_OUTPUT_LEN];
 
@@ -86,7 +86,7 @@ pub(super) fn looks_like_a_key(given: &[u8]) -> bool {
 }
 
 /// Reads what somebody sent: the id by which to find the key.
-pub(super) fn read(given: &[u8]) -> Result<Id, NotAKey> {
+pub(crate) fn read(given: &[u8]) -> Result<Id, NotAKey> {
     if !looks_like_a_key(given) {
         return Err(NotAKey::Other);
     }

@@ -376,6 +376,22 @@ impl Login {
     }
 }
 
+/// Whether the cookies of a request hold no session and no login under way, as none was sealed with this secret: for fuzzing.
+pub(crate) fn opens_nothing(fields: &terrace_http::Fields) -> bool {
+    let keys = SealKeys::parse("a secret that nobody has sealed with").expect("invariant: it is long enough");
+    let name = CookieName::new("terrace_session", false);
+    let session = cookies::read(fields, &name).and_then(|sealed| Session::open(&keys, "session", &sealed));
+    let states = cookies::pairs(fields).filter_map(|(_, value)| std::str::from_utf8(value).ok());
+    let mut found =
+        states.filter_map(|state| pending::Pending::find(fields, &keys, "login", &name, state, 0));
+    session.is_none() && found.next().is_none()
+}
+
+/// Where a browser that asks for that is led to: for fuzzing.
+pub(crate) fn place_of(asked: &str) -> String {
+    place::local(Some(asked), "/.terrace/login")
+}
+
 /// The cookies with which a request came whose session is due.
 struct Former {
     place: Place,
