@@ -79,7 +79,7 @@ pub enum NamePattern {
     Any,
     /// A DNS name; `*.` in front stands for one label.
     Dns(String),
-    /// A URI; `*` at the end, after a `/`, stands for whatever follows.
+    /// A URI with an authority, or a URN; `*` at the end, after a `/`, stands for whatever follows.
     Uri(String),
     /// A mail address; `*@` in front stands for anybody there.
     Email(String),
@@ -129,29 +129,14 @@ impl NamePattern {
     /// # Errors
     /// [`NotANamePattern`] for anything else: above all for a star that would let in more than it seems to.
     pub fn parse(text: &str) -> Result<Self, NotANamePattern> {
-        let not = || NotANamePattern(text.to_owned());
-        if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic())
-        {
-            return Err(not());
-        }
-        let (fixed, pattern) = if let Some((scheme, rest)) = text.split_once("://") {
-            // The authority must stand there whole: `spiffe://*` would be everybody's.
-            let has_host = rest.find('/').unwrap_or(rest.len()) > 0;
-            let rest = rest.strip_suffix("/*").unwrap_or(rest);
-            (if has_host && !scheme.is_empty() { rest } else { "*" }, Self::Uri(text.to_owned()))
-        } else if let Some((user, host)) = text.split_once('@') {
-            let user = if user == "*" { "" } else { user };
-            let is_whole = !host.is_empty() && !host.contains('@') && !user.contains('*');
-            (if is_whole { host } else { "*" }, Self::Email(lower_host(text)))
-        } else {
-            let rest = text.strip_prefix("*.").unwrap_or(text);
-            let is_name = rest.contains('.') || rest == text;
-            (
-                if is_name && !rest.contains(['/', ':']) { rest } else { "*" },
-                Self::Dns(text.to_ascii_lowercase()),
-            )
+        let is_plain = text.len() <= NAME_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let parsed = match text {
+            _ if text.is_empty() || !is_plain => None,
+            _ if is_uri(text) => uri_pattern(text),
+            _ if text.contains('@') => email_pattern(text),
+            _ => dns_pattern(text),
         };
-        if fixed.contains('*') { Err(not()) } else { Ok(pattern) }
+        parsed.ok_or_else(|| NotANamePattern(text.to_owned()))
     }
 
     fn matches(&self, name: &Name) -> bool {
@@ -173,6 +158,30 @@ impl NamePattern {
             _ => false,
         }
     }
+}
+
+/// The authority stands there whole: `spiffe://*` would be everybody's.
+fn uri_pattern(text: &str) -> Option<NamePattern> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("urn", text));
+    let fixed = rest.strip_suffix("/*").unwrap_or(rest);
+    let is_whole = !scheme.is_empty() && !fixed.is_empty() && !fixed.starts_with('/');
+    (is_whole && !text[..text.len() - 1].contains('*') && !fixed.contains('*'))
+        .then(|| NamePattern::Uri(text.to_owned()))
+}
+
+/// The host stands there whole.
+fn email_pattern(text: &str) -> Option<NamePattern> {
+    let (user, host) = text.split_once('@')?;
+    let is_whole = !user.is_empty() && !host.is_empty() && host.bytes().all(is_of_host);
+    (is_whole && (user == "*" || !user.contains('*'))).then(|| NamePattern::Email(lower_host(text)))
+}
+
+/// A star stands for one label in front of at least two.
+fn dns_pattern(text: &str) -> Option<NamePattern> {
+    let (fixed, labels_min) = text.strip_prefix("*.").map_or((text, 1), |fixed| (fixed, 2));
+    let is_name = fixed.bytes().all(is_of_host)
+        && fixed.split('.').filter(|label| !label.is_empty()).count() >= labels_min;
+    is_name.then(|| NamePattern::Dns(text.to_ascii_lowercase()))
 }
 
 impl ClientCertificate {
@@ -321,11 +330,20 @@ fn name(tag: u8, value: &[u8]) -> Option<Name> {
         return None;
     }
     match tag {
-        URI => Some(Name::Uri(text.to_owned())),
-        DNS_NAME if !text.contains('*') => Some(Name::Dns(text.to_ascii_lowercase())),
-        RFC822_NAME if text.contains('@') => Some(Name::Email(lower_host(text))),
+        URI if is_uri(text) => Some(Name::Uri(text.to_owned())),
+        // No star: a client is one host, not all of them.
+        DNS_NAME if text.bytes().all(is_of_host) => Some(Name::Dns(text.to_ascii_lowercase())),
+        RFC822_NAME if text.contains('@') && !is_uri(text) => Some(Name::Email(lower_host(text))),
         _ => None,
     }
+}
+
+fn is_uri(text: &str) -> bool {
+    text.contains("://") || text.starts_with("urn:")
+}
+
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
 }
 
 /// RFC 5280 section 4.1.2.5: `YYMMDDHHMMSSZ` until 2049, `YYYYMMDDHHMMSSZ` from then on. Since 1970; nothing for what is
@@ -527,6 +545,11 @@ mod tests {
             (URI, "spiffe://ex\u{e4}mple.com/x".as_bytes()),
             (RFC822_NAME, b"no address"),
             (RFC822_NAME, b"nobody"),
+            (DNS_NAME, b"spiffe://example.com/web"),
+            (DNS_NAME, b"ann@example.com"),
+            (DNS_NAME, b"*.example.com"),
+            (RFC822_NAME, b"spiffe://ann@example.com"),
+            (URI, b"ann@example.com"),
             (DNS_NAME, b""),
         ] {
             assert_eq!(name(tag, value), None);

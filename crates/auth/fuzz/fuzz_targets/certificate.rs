@@ -1,4 +1,5 @@
-//! See `entries::certificate`.
+//! Certificates of clients, in DER: the walk to their names never runs off, and a name that is found is plain text.
+//! The property is in `terrace_auth::fuzzing::certificate`.
 #![no_main]
 
 #[path = "../entries.rs"]

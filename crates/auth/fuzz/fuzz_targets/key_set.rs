@@ -1,4 +1,5 @@
-//! See `entries::key_set`.
+//! Sets of keys: whatever an authority publishes, what is kept of it is bounded and usable.
+//! The property is in `terrace_auth::fuzzing::key_set`.
 #![no_main]
 
 #[path = "../entries.rs"]
