@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,13 +15,18 @@ use terrace_runtime::timer::{Elapsed, NEVER, Timer};
 use terrace_upstream::{Answer, FailureKind, Lease, Link, Outcome, StreamLease, keeps_alive};
 use terrace_wire::{Body, PumpError, Side, Sink, WireError, pump};
 
+use crate::bulkhead::Slot;
 use crate::chain::{CLIENT_GONE, Request, Towards, Way, body_too_large};
+use crate::deadline::Time;
 use crate::exchange::{After, Exchange, Reply, Reused};
-use crate::forward::{Failure, timed_out};
+use crate::fallback::Cause;
+use crate::forward::{Failure, Tries, timed_out};
 use crate::guards::{self, Passed};
+use crate::hedge::{Beside, Contender};
 use crate::hop::{self, Asked};
 use crate::identity;
 use crate::journal::Journal;
+use crate::lookout::Place;
 use crate::pace::{BodyPace, Direction, Patience};
 use crate::problem::{Fault, Problem};
 use crate::sticky;
@@ -41,6 +47,12 @@ pub(crate) enum Broken {
     Endpoint(Failure),
     /// The client is told of a problem, and nothing is tried again.
     Client(Problem),
+    /// There was no endpoint to be had.
+    Nobody(Problem),
+    /// The time for the whole request is over, before the client had seen anything.
+    Over(Failure),
+    /// Another attempt was answered first.
+    Overtaken(Box<Contender>),
     /// Nobody can be told anything any more; the word is for the access log.
     Gone(&'static str),
 }
@@ -50,7 +62,8 @@ impl Broken {
     pub(crate) fn is_timeout(&self) -> bool {
         match self {
             Self::Endpoint(failure) => failure.outcome == AttemptOutcome::TimedOut,
-            Self::Client(problem) => problem.status == 504,
+            Self::Over(_) => true,
+            Self::Client(_) | Self::Nobody(_) | Self::Overtaken(_) => false,
             Self::Gone(outcome) => *outcome == READ_TIMEOUT,
         }
     }
@@ -67,19 +80,20 @@ pub(crate) struct Ended {
 
 /// One exchange with one endpoint.
 #[derive(Debug)]
-pub(crate) struct Conversation<'a> {
+pub(crate) struct Conversation<'a, 's> {
     pub(crate) way: Way<'a>,
     pub(crate) to: Towards<'a>,
+    pub(crate) time: &'s Time,
+    pub(crate) tries: &'s Tries,
+    pub(crate) slot: &'s Slot<'a>,
     pub(crate) lease: Lease,
+    /// It is to find out whether the endpoint is well again.
+    pub(crate) is_probe: bool,
     pub(crate) admitted_at: Duration,
     pub(crate) attempt_at: Duration,
+    /// When there was a connection.
+    pub(crate) linked_at: Duration,
     pub(crate) is_reused: bool,
-    /// The method may be sent twice.
-    pub(crate) is_method_allowed: bool,
-    /// None of the body will be gone.
-    pub(crate) is_body_replayable: bool,
-    /// Another attempt is left.
-    pub(crate) may_retry: bool,
 }
 
 /// The request on its way up, as far as it has got.
@@ -88,6 +102,13 @@ struct Upload<'f> {
     /// Whether it was sent whole.
     is_whole: bool,
     ended_at: Duration,
+}
+
+/// What came of waiting for a head.
+enum Came {
+    Head(Result<BodyLength, Interrupted>),
+    /// Another attempt's came first.
+    Other(Box<Contender>),
 }
 
 /// Why no final head came.
@@ -116,20 +137,20 @@ impl<'f> Upload<'f> {
     }
 }
 
-impl Conversation<'_> {
+impl<'a> Conversation<'a, '_> {
     /// Sends the request on `link` and the response to the client.
     pub(crate) async fn hold(
         self,
         request: &mut Request<'_, '_>,
         link: &mut Link,
-        journal: &mut Journal<'_>,
+        journal: &mut Journal<'a>,
     ) -> Result<Ended, Broken> {
         let may_keep = request.exchange.may_keep(&request.asked) && !self.way.is_leaving;
         let (mut sink, mut answer) = self.begin(request, link).await?;
         let Request { exchange, asked, passed, .. } = request;
         let Exchange { head, length, body, reply, reused } = &mut **exchange;
         let question = Question { head, passed };
-        let Reused { up, down, response } = &mut **reused;
+        let Reused { up, down, response, place } = &mut **reused;
         if asked.upgrade.is_some() {
             let parts = UpgradeParts { body, reply, sink, answer, response };
             return Box::pin(self.hold_upgrade(parts, question, down, journal)).await;
@@ -138,12 +159,13 @@ impl Conversation<'_> {
             self.await_continue(&mut sink, &mut answer, reply, down).await?;
         }
         let removed = identity::removed(self.way);
-        let mut pace = self.pace_up(up).without(removed).watched(passed.watch.as_deref(), Direction::Up);
+        let mut pace = self.pace_up(up).without(removed).watched(passed.watch.as_deref(), Direction::Up).holding(self.slot, Side::Source);
         let ended = {
             let mut pump = pin!(pump(body, &mut sink, &mut pace));
             let mut upload = Upload::new(pump.as_mut());
-            let awaited = self.await_head(&mut upload, &mut answer, &head.method, response, reply, down);
-            match awaited.await {
+            let place = self.place(place);
+            let waits = Waits { head, response, reply, timer: down, place };
+            match self.await_head(&mut upload, &mut answer, waits, journal).await {
                 Ok(coming) => {
                     let after = self.after(asked, may_keep, *length, &upload);
                     let reply = Delivery { reply, response, coming, after };
@@ -154,6 +176,35 @@ impl Conversation<'_> {
         };
         journal.bytes_in = pace.bytes();
         ended
+    }
+
+    /// Goes on with an attempt whose response's head has come already, while another was waited for.
+    pub(crate) async fn go_on(
+        self,
+        request: &mut Request<'_, '_>,
+        answer: Answer<'_>,
+        (head, coming): (ResponseHead, BodyLength),
+        journal: &mut Journal<'a>,
+    ) -> Result<Ended, Broken> {
+        let may_keep = request.exchange.may_keep(&request.asked) && !self.way.is_leaving;
+        let Request { exchange, asked, passed, .. } = request;
+        let upload = Upload::done();
+        let after = self.after(asked, may_keep, exchange.length, &upload);
+        let Exchange { head: asked_head, reply, reused, .. } = &mut **exchange;
+        let Reused { down, response, .. } = &mut **reused;
+        *response = head;
+        let question = Question { head: asked_head, passed };
+        let delivery = Delivery { reply, response, coming, after };
+        self.deliver(question, upload, answer, delivery, down, journal).await
+    }
+
+    /// Where the request says from when on it wants to be looked after; nowhere, when that would help nobody.
+    #[inline]
+    fn place<'r>(&self, place: &'r mut Option<Rc<Place>>) -> Option<&'r Place> {
+        if !self.tries.may_hedge(self.to.policy) {
+            return None;
+        }
+        Some(place.get_or_insert_with(|| self.way.core.lookout.place()))
     }
 
     /// Begins the exchange; the head waits in the sink.
@@ -205,32 +256,73 @@ impl Conversation<'_> {
         }
     }
 
-    /// Reads the response's head while the request still goes up.
+    /// Reads the response's head while the request still goes up, and looks after the request while it waits.
     async fn await_head(
         &self,
         upload: &mut Upload<'_>,
         answer: &mut Answer<'_>,
-        method: &Method,
-        response: &mut ResponseHead,
-        reply: &mut Reply<'_>,
-        timer: &mut Timer,
+        waits: Waits<'_, '_>,
+        journal: &mut Journal<'a>,
     ) -> Result<BodyLength, Broken> {
-        let mut head = pin!(final_head(answer, method, response, reply));
+        let Waits { head: asked, response, reply, timer, place } = waits;
+        let mut head = pin!(final_head(answer, &asked.method, response, reply));
         let mut refused = None;
-        let result = poll_fn(|cx| {
-            if let Poll::Ready(Err(error)) = upload.poll(cx) {
-                match self.upload_failed(error) {
+        let mut failed = None;
+        let mut beside = Beside::new(self, journal);
+        if let Some(place) = place {
+            place.watch_from(self.watched_from());
+        }
+        let came = poll_fn(|cx| {
+            match upload.poll(cx) {
+                Poll::Ready(Ok(())) => self.lease.sent(upload.ended_at),
+                Poll::Ready(Err(error)) => match self.upload_failed(error) {
                     Ok(error) => refused = Some(error),
                     Err(broken) => return Poll::Ready(Err(broken)),
+                },
+                Poll::Pending => {}
+            }
+            if failed.is_none()
+                && let Poll::Ready(result) = head.as_mut().poll(cx)
+            {
+                match result {
+                    Err(Interrupted::Endpoint(error)) if beside.is_racing() => failed = Some(error),
+                    result => return Poll::Ready(Ok(Came::Head(result))),
                 }
             }
-            if let Poll::Ready(result) = head.as_mut().poll(cx) {
-                return Poll::Ready(Ok(result));
-            }
             let (until, kind) = self.head_deadline(upload, refused.is_some());
-            timer.poll_elapsed(cx, until).map(|()| Err(self.too_slow(kind)))
+            let mut looks = place.is_some_and(|place| place.poll_due(cx).is_ready());
+            if timer.poll_elapsed(cx, until.min(beside.policy_at())).is_ready() {
+                if beside.policy_at() >= until {
+                    return Poll::Ready(Err(self.too_slow(kind)));
+                }
+                looks = true;
+            }
+            if looks {
+                beside.look(self, asked, journal);
+                let _armed_anew = timer.poll_elapsed(cx, until);
+            }
+            if let Poll::Ready(contender) = beside.poll(cx, journal) {
+                return Poll::Ready(Ok(Came::Other(contender)));
+            }
+            match failed.take() {
+                Some(error) if !beside.is_racing() => {
+                    Poll::Ready(Ok(Came::Head(Err(Interrupted::Endpoint(error)))))
+                }
+                still => {
+                    failed = still;
+                    Poll::Pending
+                }
+            }
         })
-        .await?;
+        .await;
+        if let Some(place) = place {
+            place.rest();
+        }
+        let result = match came? {
+            Came::Other(contender) => return Err(Broken::Overtaken(contender)),
+            Came::Head(result) => result,
+        };
+        beside.lost(journal);
         match (result, refused) {
             (Ok(length), _) => Ok(length),
             (Err(Interrupted::Client), _) => Err(Broken::Gone(CLIENT_GONE)),
@@ -249,7 +341,7 @@ impl Conversation<'_> {
             Some(_) => Phase::Waiting,
             None => Phase::FirstByte { since: upload.ended_at },
         };
-        let next = self.to.policy.timeouts.next(self.admitted_at, self.attempt_at, phase);
+        let next = self.time.timeouts.next(self.admitted_at, self.attempt_at, phase);
         next.map_or((NEVER, TimeoutKind::Total), |Deadline { at, kind }| (at, kind))
     }
 
@@ -270,6 +362,10 @@ impl Conversation<'_> {
             PumpError::TooLarge => {
                 let bytes_max = self.to.policy.body_bytes_max.unwrap_or(u64::MAX);
                 Err(Broken::Client(body_too_large(bytes_max)))
+            }
+            PumpError::Change(error) => {
+                let detail = format!("the body cannot be passed on: {error}");
+                Err(Broken::Client(Problem::client(400, "http_request_error", detail)))
             }
         }
     }
@@ -294,6 +390,15 @@ struct UpgradeParts<'r, 'c, 'l> {
     response: &'r mut ResponseHead,
 }
 
+/// What is needed while a response's head is waited for, borrowed apart.
+struct Waits<'r, 'c> {
+    head: &'r RequestHead,
+    response: &'r mut ResponseHead,
+    reply: &'r mut Reply<'c>,
+    timer: &'r mut Timer,
+    place: Option<&'r Place>,
+}
+
 /// What was asked, and what the guards know of who asked, while it is answered.
 #[derive(Clone, Copy)]
 struct Question<'r> {
@@ -309,7 +414,7 @@ struct Delivery<'r, 'c> {
     after: After,
 }
 
-impl Conversation<'_> {
+impl<'a> Conversation<'a, '_> {
     /// Sends the response to the client, while what is left of the request still goes up.
     async fn deliver(
         self,
@@ -324,7 +429,7 @@ impl Conversation<'_> {
         if response.status == 101 {
             return Err(self.malformed("it switched protocols without being asked to"));
         }
-        self.judge(response, journal)?;
+        self.judge(response, &upload, journal)?;
         let keep_alive = keep_alive_time(response);
         let link_stays = keeps_alive(response) && coming != BodyLength::UntilClose;
         if let Some(watch) = &question.passed.watch {
@@ -338,9 +443,10 @@ impl Conversation<'_> {
         let is_stream = is_stream(response);
         if is_stream {
             journal.streams();
+            self.slot.release();
         }
         let watch = question.passed.watch.as_deref();
-        let mut pace = self.pace_down(timer, is_stream).watched(watch, Direction::Down);
+        let mut pace = self.pace_down(timer, is_stream).watched(watch, Direction::Down).holding(self.slot, Side::Sink);
         let held = Held::of(self.lease, is_stream);
         let result = {
             let mut download = pin!(pump(&mut body, &mut sink, &mut pace));
@@ -374,17 +480,17 @@ impl Conversation<'_> {
         let UpgradeParts { body, reply, mut sink, mut answer, response } = parts;
         sink.flush().await.map_err(|error| self.endpoint_failed(&error))?;
         let mut upload = Upload::done();
-        let awaited =
-            self.await_head(&mut upload, &mut answer, &question.head.method, response, reply, timer);
-        let coming = awaited.await?;
+        let waits = Waits { head: question.head, response, reply, timer, place: None };
+        let coming = self.await_head(&mut upload, &mut answer, waits, journal).await?;
         if response.status != 101 {
             let delivery = Delivery { reply, response, coming, after: After::Close };
             return self.deliver(question, upload, answer, delivery, timer, journal).await;
         }
-        self.judge(response, journal)?;
+        self.judge(response, &upload, journal)?;
         self.dress(response, question);
         journal.status = 101;
         journal.streams();
+        self.slot.release();
         let begun = reply.begin(response, BodyLength::UntilClose, After::Close);
         let (mut to_client, _) = begun.map_err(|_| Broken::Gone(CLIENT_GONE))?;
         let (mut from_endpoint, _stream_count) = answer.into_body();
@@ -396,28 +502,36 @@ impl Conversation<'_> {
         Ok(Ended { after: After::Close, is_link_reusable: false, keep_alive: None })
     }
 
-    /// Tells the endpoint's record of the answer, and refuses one that policy wants tried again.
-    fn judge(&self, response: &ResponseHead, journal: &mut Journal<'_>) -> Result<(), Broken> {
+    /// Tells the endpoint's record of the answer, and refuses one that policy wants tried again, or answered by something
+    /// else.
+    fn judge(
+        &self,
+        response: &ResponseHead,
+        upload: &Upload<'_>,
+        journal: &mut Journal<'_>,
+    ) -> Result<(), Broken> {
         let now = clock::now();
-        let latency = now.saturating_sub(self.attempt_at);
+        // What the client took to send its body is not the endpoint's.
+        let sent_at = if upload.is_whole { upload.ended_at.max(self.linked_at) } else { self.linked_at };
+        let latency = now.saturating_sub(sent_at);
         let status = response.status;
         journal.answered(now, status);
-        if status < 500 || matches!(status, 501 | 505) {
-            self.lease.done(Outcome::Success { latency }, now);
-        } else {
-            self.lease.done(Outcome::Failure { kind: FailureKind::Status, latency }, now);
+        let is_well = status < 500 || matches!(status, 501 | 505);
+        match is_well {
+            true => self.lease.done(Outcome::Success { latency }, now),
+            false => self.lease.done(Outcome::Failure { kind: FailureKind::Status, latency }, now),
         }
-        let is_retryable = self.may_retry
-            && self.is_method_allowed
-            && self.to.policy.retry.on.statuses.contains(status)
-            && self.is_body_replayable;
-        if !is_retryable {
-            return Ok(());
-        }
+        self.slot.answered(latency, &self.to.service.upstream, now);
+        let is_wanted = self.to.policy.retry.on.statuses.contains(status) || (self.is_probe && !is_well);
         // Asked before the answer is given up: where nothing may be tried again, it is the best there is.
-        let permit = self.to.budget.try_begin_retry(now);
-        self.to.service.upstream.count_retry(permit.is_some());
-        if permit.is_none() {
+        let is_retried = is_wanted
+            && self.tries.may_retry(self.to.policy)
+            && self.tries.is_method_allowed
+            && self.tries.is_bodyless
+            && self.tries.reserve(self.to, now);
+        let cause = Cause::Attempt(AttemptOutcome::Status(status));
+        let fallback = self.to.policy.fallback.as_ref();
+        if !is_retried && fallback.is_none_or(|fallback| !fallback.is_for(cause, self.tries.is_bodyless)) {
             return Ok(());
         }
         Err(Broken::Endpoint(Failure {
@@ -426,7 +540,7 @@ impl Conversation<'_> {
             error: "http_response_incomplete",
             status: 502,
             detail: format!("endpoint {} answered {status}", self.lease.endpoint().name()),
-            permit,
+            is_probe: self.is_probe,
         }))
     }
 
@@ -451,37 +565,42 @@ impl Conversation<'_> {
 
     fn pace_up<'t>(&self, timer: &'t mut Timer) -> BodyPace<'t> {
         let rate = Patience::Rate(self.way.listener.config.bounds.body_rate_min);
-        let idle = Patience::Idle(self.to.policy.timeouts.idle);
+        let idle = Patience::Idle(self.time.timeouts.idle);
         BodyPace::new(timer, rate, idle, self.whole_until()).at_most(self.to.policy.body_bytes_max)
     }
 
     fn pace_down<'t>(&self, timer: &'t mut Timer, is_stream: bool) -> BodyPace<'t> {
-        let idle = if is_stream { Some(STREAM_IDLE) } else { self.to.policy.timeouts.idle };
+        let idle = if is_stream { Some(STREAM_IDLE) } else { self.time.timeouts.idle };
         let rate = Patience::Rate(self.way.listener.config.bounds.body_rate_min);
         BodyPace::new(timer, Patience::Idle(idle), rate, self.whole_until()).ending_with_peer(is_stream)
     }
 
     /// When the whole request must be over.
     fn whole_until(&self) -> Duration {
-        let next = self.to.policy.timeouts.next(self.admitted_at, self.attempt_at, Phase::Waiting);
+        let next = self.time.timeouts.next(self.admitted_at, self.attempt_at, Phase::Waiting);
         next.map_or(NEVER, |deadline| deadline.at)
     }
 
     fn too_slow(&self, kind: TimeoutKind) -> Broken {
         let mut failure = timed_out(kind);
         failure.detail = format!("endpoint {}: {}", self.lease.endpoint().name(), failure.detail);
-        self.blame(FailureKind::Timeout);
-        match kind.allows_retry() {
-            true => Broken::Endpoint(failure),
-            false => Broken::Client(Problem::new(504, failure.error, Fault::Upstream, false, failure.detail)),
+        failure.is_probe = self.is_probe;
+        if kind.allows_retry() {
+            self.blame(FailureKind::Timeout);
+            return Broken::Endpoint(failure);
         }
+        // A caller that leaves too little time is no failure of the endpoint's.
+        if !self.time.is_callers {
+            self.blame(FailureKind::Timeout);
+        }
+        Broken::Over(failure)
     }
 
     fn endpoint_failed(&self, error: &WireError) -> Broken {
         // A connection that waited idle may be closed by the endpoint at the moment we use it. That is nobody's
         // failure; a request that may be sent twice goes again.
         let was_idle = self.is_reused && !error.is_protocol_violation();
-        let is_unsent = error.was_not_processed() || (was_idle && self.is_method_allowed);
+        let is_unsent = error.was_not_processed() || (was_idle && self.tries.is_method_allowed);
         let (kind, error_type) = match error.is_protocol_violation() {
             true => (FailureKind::Malformed, "http_protocol_error"),
             false => (FailureKind::Reset, "connection_terminated"),
@@ -495,7 +614,7 @@ impl Conversation<'_> {
             error: error_type,
             status: 502,
             detail: format!("endpoint {}: {error}", self.lease.endpoint().name()),
-            permit: None,
+            is_probe: self.is_probe,
         })
     }
 
@@ -508,7 +627,7 @@ impl Conversation<'_> {
             error: "http_protocol_error",
             status: 502,
             detail: format!("endpoint {}: {what}", self.lease.endpoint().name()),
-            permit: None,
+            is_probe: self.is_probe,
         })
     }
 
@@ -537,7 +656,8 @@ impl Held {
             PumpError::Source(error) if error.is_protocol_violation() => FailureKind::Malformed,
             PumpError::Source(_) => FailureKind::Reset,
             PumpError::Stalled(Side::Source) => FailureKind::Timeout,
-            PumpError::Sink(_) | PumpError::Stalled(Side::Sink) | PumpError::TooLarge => return,
+            PumpError::Sink(_) | PumpError::Stalled(Side::Sink) => return,
+            PumpError::TooLarge | PumpError::Change(_) => return,
         };
         if let Self::Request(lease) = self {
             let now = clock::now();
@@ -627,6 +747,7 @@ fn outcome_of_download(error: &PumpError) -> &'static str {
         PumpError::Source(_) => "upstream.http_response_incomplete",
         PumpError::Stalled(Side::Source) => READ_TIMEOUT,
         PumpError::Stalled(Side::Sink) => "client.too_slow",
+        PumpError::Change(_) => "terrace.body_not_changed",
         PumpError::Sink(_) | PumpError::TooLarge => CLIENT_GONE,
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use terrace_http::{BodyLength, Fields};
 
-use crate::{WireError, http1, http2};
+use crate::{ChangeError, WireError, http1, http2};
 
 /// A piece of a body.
 #[derive(Debug, Clone)]
@@ -26,6 +26,30 @@ pub enum Body<'a> {
     Http1(http1::Incoming<'a>),
     /// A stream of an HTTP/2 connection.
     Http2(http2::Incoming),
+    /// Memory: a body that was read before, and is sent on as it came.
+    Held(Held),
+}
+
+/// A body in memory.
+#[derive(Debug, Default)]
+pub struct Held {
+    data: Bytes,
+    trailers: Option<Fields>,
+}
+
+impl Held {
+    /// A body of these bytes, and what follows them.
+    #[must_use]
+    pub fn new(data: Bytes, trailers: Option<Fields>) -> Self {
+        Self { data, trailers }
+    }
+
+    fn next(&mut self) -> Option<Frame> {
+        if !self.data.is_empty() {
+            return Some(Frame::Data(std::mem::take(&mut self.data)));
+        }
+        self.trailers.take().map(Frame::Trailers)
+    }
 }
 
 /// Where frames go to.
@@ -47,6 +71,7 @@ impl Body<'_> {
             Self::Empty => Poll::Ready(Ok(None)),
             Self::Http1(incoming) => incoming.poll_frame(cx),
             Self::Http2(incoming) => incoming.poll_frame(cx),
+            Self::Held(held) => Poll::Ready(Ok(held.next())),
         }
     }
 
@@ -57,6 +82,7 @@ impl Body<'_> {
             Self::Empty => true,
             Self::Http1(incoming) => incoming.is_done(),
             Self::Http2(incoming) => incoming.is_done(),
+            Self::Held(held) => held.data.is_empty() && held.trailers.is_none(),
         }
     }
 }
@@ -167,6 +193,9 @@ pub enum PumpError {
     /// The body is larger than the [`Pace`] allows.
     #[error("too large")]
     TooLarge,
+    /// The body could not be changed on its way.
+    #[error("{0}")]
+    Change(ChangeError),
 }
 
 /// What a [`pump`] asks about each step: how long to wait for whom, and how much may pass.
@@ -219,11 +248,19 @@ pub async fn pump(body: &mut Body<'_>, sink: &mut Sink<'_>, pace: &mut impl Pace
             }
         }
     }
-    poll_fn(|cx| match sink.poll_flush(cx) {
+    poll_fn(|cx| flush_whole(cx, sink, pace)).await
+}
+
+/// Sends off all that was given.
+pub(crate) fn flush_whole(
+    cx: &mut Context<'_>,
+    sink: &mut Sink<'_>,
+    pace: &mut impl Pace,
+) -> Poll<Result<(), PumpError>> {
+    match sink.poll_flush(cx) {
         Poll::Ready(result) => Poll::Ready(result.map_err(PumpError::Sink)),
         Poll::Pending => pace.poll_stalled(cx, Side::Sink).map(|()| Err(PumpError::Stalled(Side::Sink))),
-    })
-    .await
+    }
 }
 
 fn poll_step(
@@ -232,27 +269,41 @@ fn poll_step(
     sink: &mut Sink<'_>,
     pace: &mut impl Pace,
 ) -> Poll<Result<Option<Frame>, PumpError>> {
-    let is_full = sink.buffered_bytes() >= BUFFERED_BYTES_MAX;
-    if is_full {
-        match sink.poll_flush(cx) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Sink(error))),
-            Poll::Pending => {
-                return pace.poll_stalled(cx, Side::Sink).map(|()| Err(PumpError::Stalled(Side::Sink)));
-            }
-        }
+    match poll_room(cx, sink, pace) {
+        Poll::Ready(Ok(())) => {}
+        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+        Poll::Pending => return Poll::Pending,
     }
     if let Poll::Ready(frame) = body.poll_frame(cx) {
         return Poll::Ready(frame.map_err(PumpError::Source));
     }
+    poll_wait(cx, sink, pace).map(Err)
+}
+
+/// Ready when the sink takes more.
+#[inline]
+pub(crate) fn poll_room(
+    cx: &mut Context<'_>,
+    sink: &mut Sink<'_>,
+    pace: &mut impl Pace,
+) -> Poll<Result<(), PumpError>> {
+    if sink.buffered_bytes() < BUFFERED_BYTES_MAX {
+        return Poll::Ready(Ok(()));
+    }
+    flush_whole(cx, sink, pace)
+}
+
+/// Sends off what was given while the source has nothing; ready when that ends the pump.
+#[inline]
+pub(crate) fn poll_wait(cx: &mut Context<'_>, sink: &mut Sink<'_>, pace: &mut impl Pace) -> Poll<PumpError> {
     let side = match sink.poll_flush(cx) {
-        Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Sink(error))),
+        Poll::Ready(Err(error)) => return Poll::Ready(PumpError::Sink(error)),
         Poll::Ready(Ok(())) => Side::Source,
         Poll::Pending => Side::Sink,
     };
     let watches = pace.ends_with_peer() || matches!(sink, Sink::Http2(_));
     if side == Side::Source && watches && sink.poll_closed(cx).is_ready() {
-        return Poll::Ready(Err(PumpError::Sink(WireError::Closed)));
+        return Poll::Ready(PumpError::Sink(WireError::Closed));
     }
-    pace.poll_stalled(cx, side).map(|()| Err(PumpError::Stalled(side)))
+    pace.poll_stalled(cx, side).map(|()| PumpError::Stalled(side))
 }

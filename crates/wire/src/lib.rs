@@ -9,11 +9,13 @@
 
 mod body;
 mod buffers;
+mod change;
 mod error;
 pub mod http1;
 pub mod http2;
 mod io;
 
-pub use body::{Body, Frame, Pace, PumpError, Side, Sink, pump};
+pub use body::{Body, Frame, Held, Pace, PumpError, Side, Sink, pump};
+pub use change::{Change, ChangeError, collect, pump_changed};
 pub use error::WireError;
 pub use io::Io;
