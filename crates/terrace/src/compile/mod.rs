@@ -5,5 +5,7 @@ pub(crate) mod acme;
 pub(crate) mod admin;
 pub(crate) mod edge;
 pub(crate) mod fleet;
+mod guards;
+mod route;
 pub(crate) mod telemetry;
 pub(crate) mod upstream;

@@ -238,20 +238,25 @@ impl Read for ForwardTable {
     }
 }
 
-/// Fields that every message needs for itself, so that nothing else can be told by them.
-const FRAMING_FIELDS: [&str; 11] = [
+/// Fields that say how a message is carried (RFC 9110 section 7.6.1, RFC 9112 section 6), so that nothing else can be
+/// told by them.
+const FRAMING_FIELDS: [&str; 13] = [
     "connection",
     "content-length",
     "expect",
     "host",
+    "http2-settings",
     "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
     "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
-    "via",
 ];
+/// Longer names are no names of headers.
+const FIELD_NAME_BYTES_MAX: usize = 256;
 
 /// Reports the names in a table of headers that none may have, or that Terrace sets itself.
 pub(crate) fn check_header_names(node: &Node, reader: &mut Reader<'_>) -> Option<()> {
@@ -264,10 +269,11 @@ pub(crate) fn check_header_names(node: &Node, reader: &mut Reader<'_>) -> Option
 
 /// [`check_header_names`] of one that stands at `origin`.
 pub(crate) fn check_header_name(name: &str, origin: Origin, reader: &mut Reader<'_>) -> Option<()> {
-    if Token::parse(name).is_err() {
+    if Token::parse(name).is_err() || name.len() > FIELD_NAME_BYTES_MAX {
         return reader.refuse(Finding::new(origin, format!("{name:?} is no name of a header")));
     }
-    if FRAMING_FIELDS.contains(&name.to_ascii_lowercase().as_str()) {
+    // Some servers take `_` for `-`.
+    if FRAMING_FIELDS.contains(&name.to_ascii_lowercase().replace('_', "-").as_str()) {
         let message = format!("`{name}` says how a message is carried, so Terrace sets it itself");
         return reader.refuse(Finding::new(origin, message));
     }

@@ -198,6 +198,27 @@ pub struct Guards {
     pub grpc_web: bool,
 }
 
+impl Guards {
+    /// Whether nothing stands there.
+    pub fn are_none(&self) -> bool {
+        let nothing = Self {
+            priority: Priority::Level(PriorityLevel::Normal),
+            addresses: None,
+            cors: None,
+            auth: None,
+            limits: Vec::new(),
+            validate: None,
+            request: None,
+            faults: Vec::new(),
+            response: None,
+            security_headers: None,
+            compress: None,
+            grpc_web: false,
+        };
+        *self == nothing
+    }
+}
+
 /// The policies of the way to one service, all layers merged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policies {
@@ -459,7 +480,10 @@ pub(crate) fn check_same_guards(
     route: &Node,
     reader: &mut Reader<'_>,
 ) -> Option<()> {
-    let Some(((first, one), others)) = services.split_first() else { return Some(()) };
+    let [(first, one), others @ ..] = services else { return Some(()) };
+    if others.is_empty() {
+        return Some(());
+    }
     let wanted = written_by_key(one);
     let others: Vec<(&str, &Node, Written)> =
         others.iter().map(|(name, node)| (*name, node, written_by_key(node))).collect();

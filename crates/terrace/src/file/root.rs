@@ -214,7 +214,7 @@ pub(crate) fn complete(root: &mut Node) {
 
 fn understood(tables: &mut Table, kind: &str, name: &str, literal: &str) {
     let mut named = Table::new();
-    named.insert(name.to_owned(), Entry { key: Origin::BuiltIn, node: super::tree::built_in(literal) });
+    named.insert(name.to_owned(), Entry { key: Origin::BuiltIn, node: super::tree::understood(literal) });
     let node = Node { value: Value::Table(named), origin: Origin::BuiltIn, layer: Layer::Own };
     tables.insert(kind.to_owned(), Entry { key: Origin::BuiltIn, node });
 }

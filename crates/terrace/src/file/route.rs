@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use terrace_route::{CHOICE_RULES_MAX, Conditions, HeaderMatch, Pattern, QueryMatch, Redirect, Rewrite, Rule, Strip};
+use terrace_route::{
+    CHOICE_RULES_MAX, Conditions, HeaderMatch, Pattern, QueryMatch, Redirect, Rewrite, Rule, Strip,
+};
 
 use super::diff::noun;
 use super::policy::{self, Guards, Place, Policies, PolicyTable};
@@ -373,17 +375,35 @@ struct Ground<'a> {
     node: &'a Node,
     at: &'a [Pattern],
     known: &'a Known<'a>,
-    /// The policies for a service, or for an answer of Terrace's own.
-    merged: &'a dyn Fn(Option<&str>) -> Node,
+    /// The merged policies for each service that it may lead to.
+    services: Vec<(&'a str, Node)>,
+    /// Those for an answer of Terrace's own.
+    own: Option<Node>,
 }
 
-impl Ground<'_> {
+impl<'a> Ground<'a> {
     fn place<'p>(&'p self, service: Option<&'p str>) -> Place<'p> {
         Place { at: self.at, service, known: self.known }
     }
 
     fn policies(&self, service: &str, reader: &mut Reader<'_>) -> Option<Policies> {
-        policy::resolve(&(self.merged)(Some(service)), &self.place(Some(service)), reader)
+        let (_, merged) = self.services.iter().find(|(name, _)| *name == service)?;
+        policy::resolve(merged, &self.place(Some(service)), reader)
+    }
+
+    /// The policies for every service that the route may lead to, by way of `merged`.
+    fn merge(mut self, table: &'a RouteTable, merged: &dyn Fn(Option<&str>) -> Node) -> Self {
+        let split = table.to.iter().flat_map(|to| to.0.iter().map(|(service, _)| service.as_str()));
+        for service in split.chain(table.choose.iter().map(|choice| choice.to.0.as_str())) {
+            let is_new = self.services.iter().all(|(known, _)| *known != service);
+            if is_new && self.known.get("service", service).is_some() {
+                self.services.push((service, merged(Some(service))));
+            }
+        }
+        if self.services.is_empty() {
+            self.own = Some(merged(None));
+        }
+        self
     }
 }
 
@@ -402,36 +422,28 @@ pub(crate) fn resolve(
     if let Some(policy) = &table.policy {
         known.find("policy", &policy.0, node.origin_of("policy"), reader)?;
     }
-    let ground = Ground { node, at: &at, known, merged };
+    let ground = Ground { node, at: &at, known, services: Vec::new(), own: None }.merge(&table, merged);
     let listeners = resolve_listeners(&table, node, known, reader);
-    let guards = resolve_guards(&table, &ground, reader);
+    let guards = resolve_guards(&ground, reader);
     let action = resolve_action(&table, &ground, reader);
     let guards = guards?;
     check_claims(&table, &guards, node, reader)?;
     Some(Route {
         name: name.to_owned(),
-        at,
-        conditions: conditions(table),
+        conditions: conditions(&table),
         listeners: listeners?,
         guards,
         action: action?,
+        at,
     })
 }
 
 /// What stands before the route's action: the same for every service it may lead to.
-fn resolve_guards(table: &RouteTable, ground: &Ground<'_>, reader: &mut Reader<'_>) -> Option<Guards> {
-    let split = table.to.iter().flat_map(|to| to.0.iter().map(|(service, _)| service.as_str()));
-    let chosen = table.choose.iter().map(|choice| choice.to.0.as_str());
-    let services = split.chain(chosen).filter(|service| ground.known.get("service", service).is_some());
-    let merged: Vec<(&str, Node)> =
-        services.map(|service| (service, (ground.merged)(Some(service)))).collect();
-    let first = match merged.first() {
-        Some((_, first)) => first.clone(),
-        None => (ground.merged)(None),
-    };
-    policy::check_same_guards(&merged, ground.node, reader)?;
-    let guards = policy::resolve_guards(&first, &ground.place(None), reader)?;
-    policy::check_guards(&guards, &first, ground.known, reader)?;
+fn resolve_guards(ground: &Ground<'_>, reader: &mut Reader<'_>) -> Option<Guards> {
+    let first = ground.services.first().map(|(_, merged)| merged).or(ground.own.as_ref())?;
+    policy::check_same_guards(&ground.services, ground.node, reader)?;
+    let guards = policy::resolve_guards(first, &ground.place(None), reader)?;
+    policy::check_guards(&guards, first, ground.known, reader)?;
     Some(guards)
 }
 
@@ -495,11 +507,11 @@ fn resolve_listeners(
     Some(names)
 }
 
-fn conditions(table: RouteTable) -> Conditions {
+fn conditions(table: &RouteTable) -> Conditions {
     Conditions {
-        methods: table.methods.into_iter().map(|method| method.0).collect(),
-        headers: table.headers.into_iter().map(|(name, setting)| (name, setting.0)).collect(),
-        query: table.query.into_iter().map(|(name, setting)| (name, setting.0)).collect(),
+        methods: table.methods.iter().map(|method| method.0.clone()).collect(),
+        headers: table.headers.iter().map(|(name, setting)| (name.clone(), setting.0.clone())).collect(),
+        query: table.query.iter().map(|(name, setting)| (name.clone(), setting.0.clone())).collect(),
     }
 }
 

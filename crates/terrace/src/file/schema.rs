@@ -71,7 +71,7 @@ fn of_shape(shape: &Shape) -> Json {
     }
 }
 
-fn literal(toml: &str) -> Json {
+fn literal(toml: &'static str) -> Json {
     to_json(&built_in(toml))
 }
 

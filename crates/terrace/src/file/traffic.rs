@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use terrace_policy::Share as Millionths;
 use terrace_route::{HeaderMatch, Pattern, QueryEdit, ValueTemplate};
 
 use super::auth::check_header_name;
@@ -473,7 +474,7 @@ pub(crate) fn resolve_faults(
             let finding = Finding::new(node.origin, "this fault does nothing");
             return reader.refuse(finding.help("add delay = \"500ms\" or abort = 503"));
         }
-        if table.share.0 == 0.0 {
+        if Millionths::from_ratio(table.share.0) == Millionths::ZERO {
             let finding = Finding::new(node.origin_of("share"), "a fault for none of the requests is none");
             return reader.refuse(finding.help("leave it out until it is wanted"));
         }

@@ -4,6 +4,9 @@
 //! collect everything. Merging (an overlay file, the layers of a policy, the built-in defaults) happens on the
 //! tree too, so that each value keeps its origin whatever it was laid over.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 use toml::map::Map;
@@ -150,12 +153,26 @@ fn unquoted(text: &str, at: usize) -> Option<&str> {
     (!value.is_empty() && !is_number && value.len() <= 60 && value.bytes().all(is_plain)).then_some(value)
 }
 
+thread_local! {
+    /// Every literal of the definitions, read once: a route has a hundred defaults, and there may be thousands of routes.
+    static LITERALS: RefCell<HashMap<&'static str, Node>> = RefCell::default();
+}
+
 /// The value of a default as it is written in a definition.
 ///
 /// # Panics
 /// When a definition holds a literal that is no TOML: a fault of the definition, which the test
 /// `every_default_is_valid` finds.
-pub(crate) fn built_in(literal: &str) -> Node {
+pub(crate) fn built_in(literal: &'static str) -> Node {
+    LITERALS
+        .with_borrow_mut(|literals| literals.entry(literal).or_insert_with(|| understood(literal)).clone())
+}
+
+/// A value that is put in without anybody having written it.
+///
+/// # Panics
+/// As [`built_in`].
+pub(crate) fn understood(literal: &str) -> Node {
     let parsed =
         DeValue::parse(literal).unwrap_or_else(|error| panic!("the default {literal} is no TOML: {error}"));
     let mut findings = Vec::new();
