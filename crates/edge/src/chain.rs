@@ -24,6 +24,7 @@ use terrace_policy::RetryBudget;
 use terrace_route::{Match, Rewrite, Strip};
 use terrace_wire::WireError;
 
+use crate::bulkhead::Gate;
 use crate::challenge::Question;
 use crate::choose;
 use crate::client::{self, Connected};
@@ -40,6 +41,7 @@ use crate::identity;
 use crate::journal::Journal;
 use crate::metrics::ServiceMetrics;
 use crate::mirror::{self, Mirror};
+use crate::overload;
 use crate::problem::{Fault, Problem};
 use crate::snapshot::{ListenerView, Route, Snapshot};
 
@@ -139,8 +141,9 @@ async fn walk<'a>(
         return Err(Box::pin(identity::login_page(way, login, request, journal)).await);
     }
     let (route, found) = find_route(way, request.exchange.head, journal)?;
-    if let Some(guards) = &route.guards {
-        guards::pass(way, guards, found.as_ref(), request, journal).await?;
+    match &route.guards {
+        Some(guards) => guards::pass(way, guards, found.as_ref(), request, journal).await?,
+        None => overload::admit_one(way, request, journal)?,
     }
     if route.faults.is_set() {
         Box::pin(fault::inject_leased(&route.faults, request, journal)).await?;
@@ -234,11 +237,14 @@ pub(crate) struct Towards<'a> {
     pub(crate) policy: &'a Policy,
     pub(crate) budget: &'a Arc<RetryBudget>,
     pub(crate) service: &'a Service,
+    pub(crate) gate: &'a Gate,
     /// The service's place among the snapshot's.
     pub(crate) number: u32,
     pub(crate) metrics: &'a ServiceMetrics,
     /// What an access line says of route and service.
     pub(crate) plate: &'a Plate,
+    /// The same of the service that answers in its place.
+    plate_instead: Option<&'a Plate>,
     pub(crate) guards: Option<&'a Guards>,
 }
 
@@ -249,10 +255,28 @@ impl<'a> Towards<'a> {
             policy: &targets[target].policy,
             budget: &route.budgets[target],
             service: &snapshot.services[number],
+            gate: &snapshot.gates[number],
             number: number as u32,
             metrics: &snapshot.service_metrics[number],
             plate: &route.plates[target],
+            plate_instead: route.plates_instead[target].as_ref(),
             guards: route.guards.as_deref(),
+        }
+    }
+}
+
+impl<'a> Towards<'a> {
+    /// The way to the service that answers in the place of this one.
+    pub(crate) fn instead(self, snapshot: &'a Snapshot, target: &'a Target) -> Self {
+        let number = target.service;
+        Self {
+            policy: &target.policy,
+            service: &snapshot.services[number],
+            gate: &snapshot.gates[number],
+            number: number as u32,
+            metrics: &snapshot.service_metrics[number],
+            plate: self.plate_instead.unwrap_or(self.plate),
+            ..self
         }
     }
 }

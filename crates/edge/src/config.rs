@@ -7,14 +7,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use terrace_auth::Login;
 use terrace_http::Bounds as HeadBounds;
-use terrace_policy::{RetryPolicy, Timeouts};
+use terrace_policy::{HedgeLaw, OverloadLaw, RetryPolicy, Timeouts};
 use terrace_route::{Conditions, Pattern, Redirect, Rewrite, Split, Strip};
 use terrace_upstream::Upstream;
 
 use crate::challenge::Issuer;
 use crate::choose::Choosing;
+use crate::fallback::Fallback;
 use crate::guards::Guards;
 use crate::mirror::Mirror;
+use crate::resilience::Resilience;
 use crate::tls;
 
 /// Everything the edge serves, replaced whole by a reload.
@@ -26,6 +28,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// Which request goes where.
     pub routes: Vec<Route>,
+    /// When requests are sent away because this machine has too much to do; none never.
+    pub overload: Option<OverloadLaw>,
     /// Logins of browsers, each with pages of its own below a path, on every listener but the internal ones.
     pub logins: Vec<Arc<Login>>,
     /// Who answers the questions of authorities that issue certificates, if any do.
@@ -180,6 +184,8 @@ pub struct Service {
     pub hash: HashSource,
     /// The cookie that leads a client back to the same endpoint.
     pub sticky: Option<Sticky>,
+    /// How it is kept from being given more than it can do.
+    pub resilience: Resilience,
 }
 
 /// What of a request the hash pickers hash.
@@ -274,6 +280,12 @@ pub struct Policy {
     pub timeouts: Timeouts,
     /// Retries.
     pub retry: RetryPolicy,
+    /// When a request is sent once more while its answer is waited for; none only where an endpoint was taken out.
+    pub hedge: Option<HedgeLaw>,
+    /// Whether a caller's deadline is kept, where the caller is believed, and endpoints are told of theirs.
+    pub deadline: bool,
+    /// What answers when the service could not.
+    pub fallback: Option<Box<Fallback>>,
     /// Bytes of a request's body.
     pub body_bytes_max: Option<u64>,
     /// Whether the service is told the request's id.

@@ -28,7 +28,7 @@ use crate::identity;
 use crate::journal::Journal;
 use crate::lookout::Place;
 use crate::pace::{BodyPace, Direction, Patience};
-use crate::problem::{Fault, Problem};
+use crate::problem::Problem;
 use crate::sticky;
 
 /// An upgraded connection or a stream of events may say nothing for that long.
@@ -159,7 +159,11 @@ impl<'a> Conversation<'a, '_> {
             self.await_continue(&mut sink, &mut answer, reply, down).await?;
         }
         let removed = identity::removed(self.way);
-        let mut pace = self.pace_up(up).without(removed).watched(passed.watch.as_deref(), Direction::Up).holding(self.slot, Side::Source);
+        let mut pace = self
+            .pace_up(up)
+            .without(removed)
+            .watched(passed.watch.as_deref(), Direction::Up)
+            .holding(self.slot, Side::Source);
         let ended = {
             let mut pump = pin!(pump(body, &mut sink, &mut pace));
             let mut upload = Upload::new(pump.as_mut());
@@ -446,7 +450,8 @@ impl<'a> Conversation<'a, '_> {
             self.slot.release();
         }
         let watch = question.passed.watch.as_deref();
-        let mut pace = self.pace_down(timer, is_stream).watched(watch, Direction::Down).holding(self.slot, Side::Sink);
+        let mut pace =
+            self.pace_down(timer, is_stream).watched(watch, Direction::Down).holding(self.slot, Side::Sink);
         let held = Held::of(self.lease, is_stream);
         let result = {
             let mut download = pin!(pump(&mut body, &mut sink, &mut pace));
@@ -475,7 +480,7 @@ impl<'a> Conversation<'a, '_> {
         parts: UpgradeParts<'_, '_, '_>,
         question: Question<'_>,
         timer: &mut Timer,
-        journal: &mut Journal<'_>,
+        journal: &mut Journal<'a>,
     ) -> Result<Ended, Broken> {
         let UpgradeParts { body, reply, mut sink, mut answer, response } = parts;
         sink.flush().await.map_err(|error| self.endpoint_failed(&error))?;

@@ -14,6 +14,8 @@ use terrace_upstream::{Pool, Shelf};
 
 use crate::flight::{Flight, Recorder};
 use crate::listener::Shared;
+use crate::lookout::{LOOK_EVERY, Lookout};
+use crate::overload::Overload;
 use crate::snapshot::{ListenerView, Names, Snapshot};
 use crate::spans;
 use crate::trace::Half;
@@ -63,6 +65,8 @@ pub(crate) struct Core {
     pub(crate) pool: Pool,
     pub(crate) log: Log,
     pub(crate) tracer: Tracer,
+    pub(crate) overload: Arc<Overload>,
+    pub(crate) lookout: Lookout,
     panics: Counter,
     snapshot: RefCell<Rc<InForce>>,
     /// The last snapshots of listeners that went away, by name, until their last connection has.
@@ -127,12 +131,14 @@ impl Core {
         snapshot: Arc<Snapshot>,
         shelf: Arc<Shelf>,
         (log, tracer): (Log, Tracer),
-        panics: Counter,
+        (panics, overload): (Counter, Arc<Overload>),
     ) -> Rc<Self> {
         let core = Rc::new(Self {
             pool: Pool::new(shelf),
             log,
             tracer,
+            overload,
+            lookout: Lookout::default(),
             panics,
             wall_at_start: Cell::default(),
             recorder: RefCell::default(),
@@ -157,6 +163,18 @@ impl Core {
         self.forget_former();
         self.set_wall();
         self.tell_late();
+    }
+
+    /// Looks ten times a second after the requests that wait, for as long as the core is there; each time it says by how
+    /// much it came too late.
+    pub(crate) async fn look_after_waiting(self: Rc<Self>, number: usize) {
+        loop {
+            let due = clock::now() + LOOK_EVERY;
+            tokio::time::sleep_until(clock::instant(due)).await;
+            let now = clock::now();
+            self.overload.lagged(number, now.saturating_sub(due));
+            self.lookout.look(now);
+        }
     }
 
     fn set_wall(&self) {
@@ -409,7 +427,8 @@ mod tests {
         let cores = Cores::start(1).expect("a thread");
         cores.post(0, move || {
             let told = (log, Tracer::discard());
-            let core = Core::install(Arc::new(snapshot), Shelf::new(1), told, panics);
+            let core =
+                Core::install(Arc::new(snapshot), Shelf::new(1), told, (panics, Overload::new(1, &meter)));
             let guard = core.enter(&Shared::new(7, "public"));
             let served = tokio::task::spawn_local(async move {
                 let _guard = guard;

@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use terrace_instruments::{Log, Meter, Tracer};
+use terrace_policy::{OverloadLaw, Share};
 use terrace_runtime::clock;
-use terrace_runtime::drain::{self, Drainer};
+use terrace_runtime::drain::{self, Drain, Drainer};
 use terrace_runtime::sockets::Listening;
 use terrace_runtime::threads::Cores;
 use terrace_upstream::Shelf;
@@ -20,6 +22,7 @@ use crate::core::Core;
 use crate::fault::FaultBoard;
 use crate::listener::{self, Shared};
 use crate::metrics;
+use crate::overload::{self, Overload, Signs};
 use crate::snapshot::{Registry, Snapshot};
 
 /// How often a core looks after its idle connections.
@@ -60,6 +63,8 @@ pub struct Edge(Arc<Inner>);
 struct Inner {
     cores: Cores,
     meter: Meter,
+    overload: Arc<Overload>,
+    log: Log,
     state: Mutex<State>,
 }
 
@@ -72,6 +77,7 @@ struct State {
     open: HashMap<Place, Open>,
     registry: Registry,
     next_id: u64,
+    overload: Option<OverloadLaw>,
     /// Listeners that went away, by id.
     leaving: Vec<u64>,
     /// Ports of listeners that went away, each for as long as a socket of it is still open.
@@ -80,7 +86,8 @@ struct State {
 
 impl State {
     fn new(registry: Registry) -> Self {
-        Self { open: HashMap::new(), registry, next_id: 0, leaving: Vec::new(), closing: Vec::new() }
+        let (leaving, closing) = (Vec::new(), Vec::new());
+        Self { open: HashMap::new(), registry, next_id: 0, overload: None, leaving, closing }
     }
 
     /// Whether this program listens on the port, be it with sockets that are about to close: who takes a listener out of
@@ -99,6 +106,7 @@ struct Open {
     /// With the port that was taken where the configuration asks for any.
     address: SocketAddr,
     drainer: Drainer,
+    shared: Arc<Shared>,
     /// Held by each socket's task too.
     sockets: Arc<()>,
 }
@@ -108,6 +116,7 @@ impl Edge {
     #[must_use]
     pub fn build(cores: Cores, meter: Meter, log: &Log, tracer: &Tracer) -> Self {
         let shelf = Shelf::new(cores.count());
+        let overload = Overload::new(cores.count(), &meter);
         let mut registry = Registry::new(&meter, log);
         let faults = registry.faults.clone();
         let empty = Snapshot::build(Config::default(), &mut registry, &meter);
@@ -116,10 +125,12 @@ impl Edge {
             let (snapshot, shelf) = (Arc::clone(&empty), Arc::clone(&shelf));
             let told = (log.clone(), tracer.clone());
             let panics = metrics::panics(&meter);
+            let overload = Arc::clone(&overload);
             // One of the cores looks after leases for all.
             let faults = (index == 0).then(|| faults.clone());
             cores.post(index, move || {
-                let core = Core::install(snapshot, shelf, told, panics);
+                let core = Core::install(snapshot, shelf, told, (panics, overload));
+                tokio::task::spawn_local(Rc::clone(&core).look_after_waiting(index));
                 tokio::task::spawn_local(async move {
                     loop {
                         tokio::time::sleep(SWEEP).await;
@@ -131,7 +142,8 @@ impl Edge {
                 });
             });
         }
-        Self(Arc::new(Inner { cores, meter, state: Mutex::new(State::new(registry)) }))
+        let (log, state) = (log.clone(), Mutex::new(State::new(registry)));
+        Self(Arc::new(Inner { cores, meter, overload, log, state }))
     }
 
     /// Takes another configuration into use: whole, or not at all. New addresses are listened on before anything is
@@ -141,12 +153,14 @@ impl Edge {
     /// [`EdgeError`] when an address cannot be had or routes contradict each other; nothing has changed then.
     pub async fn apply(&self, config: Config) -> Result<(), EdgeError> {
         let opened = self.open_new(&config)?;
+        let law = config.overload;
         let wanted: Vec<Place> = config.listeners.iter().flat_map(addresses).collect();
         let snapshot = {
             let mut state = self.state();
             Snapshot::build(config, &mut state.registry, &self.0.meter)
         };
         let snapshot = Arc::new(snapshot.map_err(contradictions)?);
+        self.state().overload = law;
         self.on_every_core(move |core| core.set_snapshot(Arc::clone(&snapshot))).await;
         for (key, listening) in opened {
             self.accept(key, listening);
@@ -180,7 +194,13 @@ impl Edge {
         let id = state.next_id;
         let shared = Shared::new(id, &key.0);
         let sockets = Arc::new(());
-        let open = Open { id, address: listening.address(), drainer, sockets: Arc::clone(&sockets) };
+        let open = Open {
+            id,
+            address: listening.address(),
+            drainer,
+            shared: Arc::clone(&shared),
+            sockets: Arc::clone(&sockets),
+        };
         state.open.insert(key, open);
         for (index, socket) in listening.into_sockets().into_iter().enumerate() {
             let (shared, drain, open) = (Arc::clone(&shared), drain.clone(), Arc::clone(&sockets));
@@ -263,6 +283,13 @@ impl Edge {
         }
     }
 
+    /// Watches how hard pressed this machine is, until asked to drain; on the control plane. `memory` tells how much of what
+    /// this process could have it has, where that is known.
+    pub async fn watch_overload(&self, memory: impl Fn() -> Option<Share>, drain: Drain) {
+        let (overload, log) = (Arc::clone(&self.0.overload), self.0.log.clone());
+        overload::watch(overload, self.clone(), memory, log, drain).await;
+    }
+
     /// Runs `act` on every core and collects what it gives.
     async fn on_every_core<T: Send + 'static>(
         &self,
@@ -289,6 +316,18 @@ impl Edge {
     fn state(&self) -> MutexGuard<'_, State> {
         // Lists of listeners are whole after any panic.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Signs for Edge {
+    fn law(&self) -> Option<OverloadLaw> {
+        self.state().overload
+    }
+
+    fn connections(&self) -> Share {
+        let state = self.state();
+        let shares = state.open.values().map(|open| open.shared.open_share());
+        shares.max().unwrap_or(Share::ZERO)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The client's side of one request, the same for every version of HTTP: a head, a body, and the place for an answer.
 
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use terrace_runtime::timer::Timer;
 use terrace_wire::{Body, Sink, WireError, http1, http2};
 
 use crate::hop::Asked;
+use crate::lookout::Place;
 
 /// One request as it came, and the means to answer it.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct Reused {
     pub(crate) up: Timer,
     pub(crate) down: Timer,
     pub(crate) response: ResponseHead,
+    /// Where the request says from when on it wants to be looked after; had at the first wait.
+    pub(crate) place: Option<Rc<Place>>,
 }
 
 /// The place for an answer; taken by the final head.
@@ -108,6 +112,18 @@ impl<'a> Reply<'a> {
         match self {
             Self::Http2(respond) => respond.poll_reset(cx).map(drop),
             Self::Http1 { .. } | Self::Begun => Poll::Pending,
+        }
+    }
+}
+
+impl Reply<'_> {
+    /// Ready when the client went away, or at least will not ask anything more: enough to begin nothing for it while others
+    /// wait. To be answered all the same, for it may still listen (RFC 9112 section 9.6).
+    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http1 { outgoing, .. } => outgoing.poll_peer_closed(cx),
+            Self::Http2(respond) => respond.poll_reset(cx).map(drop),
+            Self::Begun => Poll::Pending,
         }
     }
 }

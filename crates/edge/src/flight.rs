@@ -219,6 +219,23 @@ impl Tries {
         }
     }
 
+    /// The try of that number.
+    #[inline]
+    pub(crate) fn of_mut(&mut self, number: u32) -> Option<&mut Try> {
+        match self.last_mut() {
+            Some(last) if last.number == number => self.last_mut(),
+            _ => self.first.iter_mut().chain(&mut self.more).find(|attempt| attempt.number == number),
+        }
+    }
+
+    /// The same to look at.
+    #[inline]
+    pub(crate) fn of(&self, number: u32) -> Option<&Try> {
+        self.last()
+            .filter(|last| last.number == number)
+            .or_else(|| self.iter().find(|attempt| attempt.number == number))
+    }
+
     #[inline]
     pub(crate) fn last(&self) -> Option<&Try> {
         self.more.last().or(self.first.as_ref())

@@ -50,6 +50,8 @@ pub struct Guards {
 /// What the guards found out about a request, for those after them and for its answer.
 #[derive(Debug, Default)]
 pub(crate) struct Passed {
+    /// How much the request matters when not all can be served.
+    pub(crate) priority: terrace_policy::Priority,
     /// Who asks, where that was to be known.
     pub(crate) identity: identity::Known,
     /// What limits say of the client's next requests, and places held until the answer's end.
@@ -77,7 +79,7 @@ pub(crate) async fn pass(
     request: &mut Request<'_, '_>,
     journal: &mut Journal<'_>,
 ) -> Result<(), Ending> {
-    overload::admit(way, &guards.priority, request)?;
+    overload::admit(way, &guards.priority, request, journal)?;
     if let Some(addresses) = &guards.addresses {
         address::admit(addresses, request, journal)?;
     }
@@ -87,6 +89,7 @@ pub(crate) async fn pass(
     if let Some(required) = &guards.identity {
         identity::admit(way, required, request, journal).await?;
     }
+    overload::admit_claimed(way, &guards.priority, request, journal)?;
     if !guards.limits.is_empty() {
         limit::admit(way, &guards.limits, request, journal).await?;
     }

@@ -47,6 +47,8 @@ pub(crate) struct Journal<'a> {
     metrics: Option<&'a RouteMetrics>,
     in_flight: Option<InFlight<'a>>,
     tries: u32,
+    /// The try that is spoken of: the last one, unless it was one of two at the same time.
+    current: u32,
     noted: Tries,
     notes: Notes,
     /// A copy of the request is compared with it later, so that it must be remembered.
@@ -125,6 +127,7 @@ impl<'a> Journal<'a> {
             metrics: None,
             in_flight: None,
             tries: 0,
+            current: 0,
             noted: Tries::default(),
             notes: Notes::default(),
             is_compared: false,
@@ -279,6 +282,7 @@ impl<'a> Journal<'a> {
     pub(crate) fn tried(&mut self, to: Towards<'a>, endpoint: &Endpoint, now: Duration) {
         self.towards = Some(to);
         self.tries += 1;
+        self.current = self.tries;
         if self.is_noted() {
             self.noted.push(Try::new(self.tries, Arc::clone(endpoint.sign()), now));
         }
@@ -316,12 +320,27 @@ impl<'a> Journal<'a> {
         self.noting(|attempt| attempt.note_failed(at, error));
     }
 
+    /// How many tries there were.
+    pub(crate) fn tries(&self) -> u32 {
+        self.tries
+    }
+
+    /// What is noted from here on is of the try of that number, which was under way beside the last.
+    pub(crate) fn turn_to(&mut self, number: u32) {
+        self.current = number;
+    }
+
+    /// Of two tries at the same time the one of that number was not waited for any longer.
+    pub(crate) fn overtaken(&mut self, number: u32, at: Duration) {
+        if let Some(attempt) = self.noted.of_mut(number) {
+            attempt.note_failed(at, "overtaken");
+        }
+    }
+
     #[inline]
     fn noting(&mut self, note: impl FnOnce(&mut Try)) {
-        let number = self.tries;
-        match self.noted.last_mut() {
-            Some(attempt) if attempt.number == number => note(attempt),
-            _ => {}
+        if let Some(attempt) = self.noted.of_mut(self.current) {
+            note(attempt);
         }
     }
 
@@ -452,7 +471,7 @@ impl<'a> Journal<'a> {
             bytes_out: self.bytes_out,
             duration,
             way,
-            instance: self.noted.last().map(|last| last.sign.plate()),
+            instance: self.noted.of(self.current).map(|attempt| attempt.sign.plate()),
             tries: self.tries,
             request_id: match &self.request_id {
                 Id::Ours(digits) => RequestId::Digits(digits),

@@ -15,6 +15,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use terrace_auth::ClientCertificate;
 use terrace_instruments::{Event, Gauge, Level};
+use terrace_policy::Share;
 use terrace_runtime::drain::Drain;
 use terrace_runtime::timer::Timer;
 use terrace_runtime::{clock, sockets};
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     /// Whoever comes out of the line now is served once and asked to leave.
     is_closing: AtomicBool,
     connections: AtomicUsize,
+    /// The bound on these, as it was when the last one came.
+    connections_max: AtomicUsize,
     by_client: ByClient,
     /// When an accept that failed may be told next, in milliseconds.
     tell_at_ms: AtomicU64,
@@ -73,6 +76,7 @@ impl Shared {
             name,
             is_closing,
             connections: AtomicUsize::new(0),
+            connections_max: AtomicUsize::new(usize::MAX),
             by_client,
             tell_at_ms: AtomicU64::new(0),
         })
@@ -80,6 +84,13 @@ impl Shared {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Relaxed)
+    }
+
+    /// How much of its bound on connections is used.
+    pub(crate) fn open_share(&self) -> Share {
+        let open = self.connections.load(Ordering::Relaxed);
+        let max = self.connections_max.load(Ordering::Relaxed).max(1);
+        Share::from_ratio(open as f64 / max as f64)
     }
 
     /// Whether an accept that failed is told now: all cores fail alike and again and again, and lines by the thousand
@@ -93,6 +104,7 @@ impl Shared {
     /// Counts a connection in, when the bounds have room for it.
     fn admit(self: &Arc<Self>, client: IpAddr, view: &ListenerView) -> Option<Admitted> {
         let bounds = &view.config.bounds;
+        self.connections_max.store(bounds.connections_max, Ordering::Relaxed);
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
         if before >= bounds.connections_max {
             self.connections.fetch_sub(1, Ordering::Relaxed);

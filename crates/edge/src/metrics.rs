@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use terrace_auth::Method;
 use terrace_instruments::{Counter, Family, Gauge, Histogram, Kind, Meter};
+use terrace_policy::{Priority, Turned};
 use terrace_route::Ground;
 
 use crate::guards::Guards;
@@ -115,6 +116,7 @@ impl RouteMetrics {
 pub(crate) struct ServiceMetrics {
     by_class: [Counter; 6],
     pub(crate) duration: Histogram,
+    pub(crate) fallbacks: Counter,
 }
 
 impl ServiceMetrics {
@@ -122,6 +124,7 @@ impl ServiceMetrics {
         Self {
             by_class: CLASSES.map(|class| meter.counter(&SERVICE_REQUESTS, &[service, class])),
             duration: meter.histogram(&SERVICE_DURATION, &[service]),
+            fallbacks: meter.counter(&FALLBACKS, &[service]),
         }
     }
 
@@ -391,6 +394,119 @@ impl MirrorMetrics {
 
     pub(crate) fn count(&self, outcome: Mirrored) {
         self.outcomes[outcome as usize].inc();
+    }
+}
+
+static SHED: Family = Family {
+    name: "terrace_shed",
+    help: "Requests that were sent away to protect others, by why (overload, breaker_open, queue_full, queue_wait, deadline, client_left) and by priority.",
+    unit: "",
+    labels: &["reason", "priority"],
+    kind: Kind::Counter,
+};
+static PRESSURE: Family = Family {
+    name: "terrace_overload_pressure",
+    help: "How hard pressed this machine is: per hundred all requests of one more priority are sent away, low ones first.",
+    unit: "",
+    labels: &[],
+    kind: Kind::Gauge,
+};
+static BREAKER: Family =
+    of_service("terrace_breaker_state", "A service's breaker: 0 closed, 1 half-open, 2 open.");
+static LIMIT: Family =
+    of_service("terrace_concurrency_limit", "Requests that a service is given at once; 0 without a limit.");
+static WORKED_ON: Family =
+    of_service("terrace_concurrency", "Requests that a service was working on when that was last looked at.");
+static QUEUE: Family = of_service("terrace_queue_length", "Requests that wait for a place at a service.");
+static QUEUE_WAIT: Family = Family {
+    name: "terrace_queue_wait",
+    help: "How long requests waited for a place at a service, those that got none too.",
+    unit: "seconds",
+    labels: &["service"],
+    kind: Kind::Histogram,
+};
+static FALLBACKS: Family = Family {
+    name: "terrace_fallbacks",
+    help: "Requests that something else answered in the place of a service.",
+    unit: "",
+    labels: &["service"],
+    kind: Kind::Counter,
+};
+
+const fn of_service(name: &'static str, help: &'static str) -> Family {
+    Family { name, help, unit: "", labels: &["service"], kind: Kind::Gauge }
+}
+
+/// How hard pressed this machine is.
+pub(crate) fn pressure(meter: &Meter) -> Gauge {
+    meter.gauge(&PRESSURE, &[])
+}
+
+/// Why a request was sent away to protect others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shed {
+    Overload,
+    Breaker,
+    QueueFull,
+    QueueWait,
+    Deadline,
+    ClientLeft,
+}
+
+impl Shed {
+    const ALL: [Self; 6] =
+        [Self::Overload, Self::Breaker, Self::QueueFull, Self::QueueWait, Self::Deadline, Self::ClientLeft];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Overload => "overload",
+            Self::Breaker => "breaker_open",
+            Self::QueueFull => Turned::Full.as_str(),
+            Self::QueueWait => Turned::TooLong.as_str(),
+            Self::Deadline => Turned::Deadline.as_str(),
+            Self::ClientLeft => "client_left",
+        }
+    }
+}
+
+/// Requests that were sent away.
+#[derive(Debug, Clone)]
+pub(crate) struct ShedMetrics([[Counter; Priority::ALL.len()]; Shed::ALL.len()]);
+
+impl ShedMetrics {
+    pub(crate) fn new(meter: &Meter) -> Self {
+        let counter =
+            |shed: Shed, priority: Priority| meter.counter(&SHED, &[shed.as_str(), priority.as_str()]);
+        Self(Shed::ALL.map(|shed| Priority::ALL.map(|priority| counter(shed, priority))))
+    }
+
+    pub(crate) fn count(&self, shed: Shed, priority: Priority) {
+        self.0[shed as usize][priority as usize].inc();
+    }
+}
+
+/// The figures of a service's gate.
+#[derive(Debug, Clone)]
+pub(crate) struct GateMetrics {
+    pub(crate) breaker: Gauge,
+    pub(crate) limit: Gauge,
+    pub(crate) in_flight: Gauge,
+    pub(crate) length: Gauge,
+    pub(crate) waited: Histogram,
+    pub(crate) shed: ShedMetrics,
+}
+
+impl GateMetrics {
+    pub(crate) fn new(meter: &Meter, service: &str) -> Self {
+        let gauge = |family| meter.gauge(family, &[service]);
+        Self {
+            breaker: gauge(&BREAKER),
+            limit: gauge(&LIMIT),
+            in_flight: gauge(&WORKED_ON),
+            length: gauge(&QUEUE),
+            waited: meter.histogram(&QUEUE_WAIT, &[service]),
+            shed: ShedMetrics::new(meter),
+        }
     }
 }
 

@@ -25,6 +25,16 @@ pub(crate) enum Note {
     Identified(&'static str),
     /// Nobody did who may pass: why.
     Refused(&'static str),
+    /// It waited in line for a place at its service.
+    Queued(Duration),
+    /// It was sent away to protect others: why.
+    Shed(&'static str),
+    /// It was sent once more while its answer was waited for: why.
+    Hedged(&'static str),
+    /// It was sent to an endpoint that is out, to see whether that is well again.
+    Probed,
+    /// Something else answered in the place of the service.
+    FellBack,
 }
 
 impl Note {
@@ -37,6 +47,11 @@ impl Note {
             Self::Mirrored => ("terrace.mirrored", true.into()),
             Self::Identified(method) => ("terrace.auth.method", (*method).into()),
             Self::Refused(outcome) => ("terrace.auth.refused", (*outcome).into()),
+            Self::Queued(time) => ("terrace.queue.wait", (*time).into()),
+            Self::Shed(why) => ("terrace.shed", (*why).into()),
+            Self::Hedged(why) => ("terrace.hedge", (*why).into()),
+            Self::Probed => ("terrace.probe", true.into()),
+            Self::FellBack => ("terrace.fallback", true.into()),
         }
     }
 }

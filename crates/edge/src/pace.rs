@@ -11,6 +11,7 @@ use terrace_runtime::clock;
 use terrace_runtime::timer::{NEVER, Timer};
 use terrace_wire::{Pace, Side};
 
+use crate::bulkhead::Slot;
 use crate::mirror::Watch;
 
 /// What a client may be behind its rate.
@@ -53,6 +54,8 @@ pub(crate) struct BodyPace<'a> {
     watch: Option<(&'a Watch, Direction)>,
     /// Fields that are taken out of those after the body.
     removed: Option<&'a Reserved>,
+    /// The place at the service, given up for as long as the client, at that side, is waited for.
+    slot: Option<(&'a Slot<'a>, Side)>,
 }
 
 impl<'a> BodyPace<'a> {
@@ -71,12 +74,19 @@ impl<'a> BodyPace<'a> {
             last: None,
             watch: None,
             removed: None,
+            slot: None,
         }
     }
 
     /// Takes these fields out of those that follow the body.
     pub(crate) fn without(mut self, removed: Option<&'a Reserved>) -> Self {
         self.removed = removed;
+        self
+    }
+
+    /// Gives the place at the service up for as long as the client is waited for, which is at that side.
+    pub(crate) fn holding(mut self, slot: &'a Slot<'a>, client: Side) -> Self {
+        self.slot = Some((slot, client));
         self
     }
 
@@ -128,6 +138,11 @@ impl<'a> BodyPace<'a> {
     fn stop_waiting(&mut self) {
         if let Some((side, since)) = self.waiting.take() {
             self.waited[side as usize] += clock::now().saturating_sub(since);
+            if let Some((slot, client)) = self.slot
+                && client == side
+            {
+                slot.resume();
+            }
         }
     }
 }
@@ -175,6 +190,11 @@ impl Pace for BodyPace<'_> {
                 self.stop_waiting();
                 let now = clock::now();
                 self.waiting = Some((side, now));
+                if let Some((slot, client)) = self.slot
+                    && client == side
+                {
+                    slot.pause();
+                }
                 now
             }
         };

@@ -11,9 +11,11 @@ use terrace_instruments::{Log, Meter, Plate};
 use terrace_policy::RetryBudget;
 use terrace_route::{Listener as RouteListener, Match, Problem, Rule, Table};
 
+use crate::bulkhead::Gate;
 use crate::challenge::Issuer;
 use crate::choose::Sides;
 use crate::config::{Action, Config, Listener, Purpose, Service, Target};
+use crate::fallback::FallbackTo;
 use crate::fault::{FaultBoard, Slot};
 use crate::guards::Guards;
 use crate::identity;
@@ -33,6 +35,8 @@ pub(crate) struct Snapshot {
     pub(crate) services: Vec<Service>,
     /// For each service its figures.
     pub(crate) service_metrics: Vec<ServiceMetrics>,
+    /// For each service its gate.
+    pub(crate) gates: Vec<Arc<Gate>>,
     pub(crate) listeners: FxHashMap<String, ListenerView>,
     pub(crate) no_route: NoRoute,
     pub(crate) names: Arc<Names>,
@@ -110,6 +114,8 @@ pub(crate) struct Route {
     pub(crate) budgets: Vec<Arc<RetryBudget>>,
     /// The same of one that goes to the target's service, one for each target.
     pub(crate) plates: Vec<Plate>,
+    /// The same of one that another service answers in its place, where there is one.
+    pub(crate) plates_instead: Vec<Option<Plate>>,
 }
 
 /// One listener as a request on it sees it.
@@ -130,12 +136,32 @@ pub(crate) struct Registry {
     /// The lanes of copies, by the service that gets them.
     lanes: HashMap<String, Arc<Lane>>,
     pub(crate) faults: FaultBoard,
+    /// By service.
+    gates: HashMap<String, Arc<Gate>>,
+    log: Log,
 }
 
 impl Registry {
     pub(crate) fn new(meter: &Meter, log: &Log) -> Self {
         let faults = FaultBoard::new(log.clone(), meter.clone());
-        Self { budgets: Budgets::new(), lanes: HashMap::new(), faults }
+        let (lanes, gates) = (HashMap::new(), HashMap::new());
+        Self { budgets: Budgets::new(), lanes, faults, gates, log: log.clone() }
+    }
+
+    /// The gates of these services, with all they know, under the settings that hold now; those of others are forgotten.
+    fn gates(&mut self, services: &[Service], meter: &Meter) -> Vec<Arc<Gate>> {
+        let mut before = std::mem::take(&mut self.gates);
+        let gate = |service: &Service| match before.remove(&service.name) {
+            Some(gate) => {
+                gate.apply(service.resilience);
+                gate
+            }
+            None => Gate::new(&service.name, service.resilience, meter, &self.log),
+        };
+        let gates: Vec<Arc<Gate>> = services.iter().map(gate).collect();
+        let names = services.iter().map(|service| service.name.clone());
+        self.gates = names.zip(gates.iter().map(Arc::clone)).collect();
+        gates
     }
 
     /// The lane of copies to that service.
@@ -185,6 +211,7 @@ impl Snapshot {
             budgets: route_budgets(&route, &services, &registry.budgets, &mut kept),
             plate: Plate::new(&[("route", &route.name)]),
             plates: route_plates(&route, &services),
+            plates_instead: route_plates_instead(&route, &services),
             sides: route_sides(&route, &services),
             mirror: route_mirror(&route, &services, |service| registry.lane(service), meter),
             faults,
@@ -195,6 +222,7 @@ impl Snapshot {
         registry.budgets = kept;
         let service_metrics =
             services.iter().map(|service| ServiceMetrics::new(meter, &service.name)).collect();
+        let gates = registry.gates(&services, meter);
         let no_route = NoRoute {
             metrics: RouteMetrics::new(meter, NO_ROUTE),
             plate: Plate::new(&[("route", NO_ROUTE)]),
@@ -203,6 +231,7 @@ impl Snapshot {
             routes,
             services,
             service_metrics,
+            gates,
             listeners,
             no_route,
             names,
@@ -262,6 +291,17 @@ fn route_plates(route: &crate::config::Route, services: &[Service]) -> Vec<Plate
     let Action::Forward { targets, .. } = &route.action else { return Vec::new() };
     let plate =
         |target: &Target| Plate::new(&[("route", &route.name), ("service", &services[target.service].name)]);
+    targets.iter().map(plate).collect()
+}
+
+fn route_plates_instead(route: &crate::config::Route, services: &[Service]) -> Vec<Option<Plate>> {
+    let Action::Forward { targets, .. } = &route.action else { return Vec::new() };
+    let plate = |target: &Target| match &target.policy.fallback.as_ref()?.to {
+        FallbackTo::Service(instead) => {
+            Some(Plate::new(&[("route", &route.name), ("service", &services[instead.service].name)]))
+        }
+        FallbackTo::Respond { .. } => None,
+    };
     targets.iter().map(plate).collect()
 }
 

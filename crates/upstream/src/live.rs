@@ -135,7 +135,8 @@ impl Live {
         now: Duration,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Lease, Miss> {
-        let may_probe = !self.out.is_empty() && ask.tried.is_empty();
+        let is_at_home = ask.sticky.is_some_and(|id| self.candidates.contains(id));
+        let may_probe = !self.out.is_empty() && ask.tried.is_empty() && !is_at_home;
         if may_probe && let Some(lease) = self.probe(ask, now, random) {
             return Ok(lease);
         }

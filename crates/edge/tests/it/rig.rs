@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use terrace_edge::{
-    Action, Bounds, Config, Edge, HashSource, Listener, Policy, ProxyProtocol, Purpose, Route, Service,
-    Target,
+    Action, Bounds, Config, Edge, HashSource, Listener, Policy, ProxyProtocol, Purpose, Resilience, Route,
+    Service, Target,
 };
 use terrace_instruments::{Log, Meter, SpanReceiver, TraceSettings, Tracer};
 use terrace_policy::{RetryPolicy, Timeouts};
@@ -54,6 +54,9 @@ impl Setup {
             policy: Policy {
                 timeouts: Timeouts { first_byte: Some(PATIENCE), ..Timeouts::default() },
                 retry: RetryPolicy::default(),
+                hedge: None,
+                deadline: true,
+                fallback: None,
                 body_bytes_max: None,
                 request_id: true,
             },
@@ -142,6 +145,7 @@ impl Rig {
             upstream: Arc::clone(upstream),
             hash: HashSource::None,
             sticky: None,
+            resilience: Resilience::default(),
         };
         let mut services = vec![service("origin", &upstream)];
         let mut beside = Vec::new();
