@@ -1,20 +1,16 @@
-//! `[listen.*]` and `[route.*]` for the edge, and for each service the listener on loopback that its neighbours use.
+//! `[listen.*]` for the edge, and for each service the listener on loopback that its neighbours use.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use terrace_edge as edge;
 use terrace_http::Bounds as HeadBounds;
-use terrace_policy::{Backoff, BudgetLaw, Conditions, RetryPolicy, Share, Statuses, Timeouts};
-use terrace_route::Split;
 use terrace_upstream::Upstream;
 
-use crate::file::{
-    Action, Balance, Bounds, HashKey, Listener, PathChange, Policies, ProxyProtocolIn, Resolved, Retry,
-    RetryOn, Route, Service, Target,
-};
+use super::guards;
+use super::route::{self, Places};
+use crate::file::{Balance, Bounds, HashKey, Listener, ProxyProtocolIn, Resolved, Service};
 
 /// What the edge needs beside the file.
 pub(crate) struct Parts<'a> {
@@ -28,18 +24,24 @@ pub(crate) struct Parts<'a> {
 
 /// Everything that the edge serves.
 pub(crate) fn config(resolved: &Resolved, parts: &Parts<'_>) -> edge::Config {
-    let services: Vec<&Service> = resolved.services.values().filter(|service| service.is_routed()).collect();
-    let index = |name: &str| services.iter().position(|service| service.name == name);
-    let mut routes: Vec<edge::Route> = resolved.routes.values().map(|found| route(found, &index)).collect();
+    let places = Places(resolved.services.values().filter(|service| service.is_routed()).collect());
+    let mut routes: Vec<edge::Route> =
+        resolved.routes.values().map(|found| route::route(found, &places)).collect();
     let mut listeners: Vec<edge::Listener> =
         resolved.listeners.values().flat_map(|found| listeners_of(found, parts)).collect();
-    for (place, service) in services.iter().enumerate() {
+    for service in &places.0 {
         let Some(address) = parts.internal.get(&service.name) else { continue };
         listeners.push(internal_listener(service, *address, routes.len()));
-        routes.push(internal_route(service, place));
+        routes.push(route::internal(service, internal_name(&service.name), &places));
     }
-    let services = services.iter().map(|found| edge_service(found, parts)).collect();
-    edge::Config { listeners, services, routes, issuer: parts.issuer.map(Arc::clone), ..edge::Config::default() }
+    let services = places.0.iter().map(|found| edge_service(found, parts)).collect();
+    edge::Config {
+        listeners,
+        services,
+        routes,
+        issuer: parts.issuer.map(Arc::clone),
+        ..edge::Config::default()
+    }
 }
 
 fn edge_service(service: &Service, parts: &Parts<'_>) -> edge::Service {
@@ -92,8 +94,7 @@ fn listeners_of(listener: &Listener, parts: &Parts<'_>) -> Vec<edge::Listener> {
 }
 
 fn networks(listener: &Listener) -> Vec<edge::Network> {
-    let network = |found: &crate::file::Network| edge::Network::new(found.address, found.prefix_bits);
-    listener.trusted_proxies.iter().map(network).collect()
+    listener.trusted_proxies.iter().map(guards::network).collect()
 }
 
 fn bounds(bounds: &Bounds) -> edge::Bounds {
@@ -131,110 +132,7 @@ fn internal_listener(service: &Service, address: SocketAddr, route: usize) -> ed
     }
 }
 
-fn internal_route(service: &Service, place: usize) -> edge::Route {
-    edge::Route {
-        name: internal_name(&service.name),
-        at: Vec::new(),
-        conditions: terrace_route::Conditions::default(),
-        listeners: Vec::new(),
-        guards: None,
-        action: edge::Action::Forward {
-            split: Split::new(vec![(0, 1)]).expect("invariant: one target with a weight is a split"),
-            targets: vec![edge::Target { service: place, policy: policy(&service.policies) }],
-            choosing: None,
-            mirror: None,
-            strip: None,
-            rewrite: None,
-        },
-    }
-}
-
 /// How a service's internal listener and route are called.
 pub(crate) fn internal_name(service: &str) -> String {
     format!("internal:{service}")
-}
-
-fn route(route: &Route, index: &impl Fn(&str) -> Option<usize>) -> edge::Route {
-    edge::Route {
-        name: route.name.clone(),
-        at: route.at.clone(),
-        conditions: route.conditions.clone(),
-        listeners: route.listeners.clone(),
-        guards: None,
-        action: action(&route.action, index),
-    }
-}
-
-fn action(action: &Action, index: &impl Fn(&str) -> Option<usize>) -> edge::Action {
-    match action {
-        Action::Forward { to, path, .. } => {
-            let weights = to.iter().enumerate().map(|(place, target)| (place, target.weight)).collect();
-            let (strip, rewrite) = match path {
-                PathChange::Keep => (None, None),
-                PathChange::Strip(strip) => (Some(strip.clone()), None),
-                PathChange::Rewrite(rewrite) => (None, Some(rewrite.clone())),
-            };
-            edge::Action::Forward {
-                split: Split::new(weights)
-                    .expect("invariant: the file's check leaves a target with a weight"),
-                targets: to.iter().map(|found| target(found, index)).collect(),
-                choosing: None,
-                mirror: None,
-                strip,
-                rewrite,
-            }
-        }
-        Action::Redirect { to, status, .. } => edge::Action::Redirect { to: to.clone(), status: *status },
-        Action::Respond { status, body, media_type, .. } => edge::Action::Respond {
-            status: *status,
-            body: Bytes::copy_from_slice(body.as_bytes()),
-            content_type: media_type.clone(),
-        },
-    }
-}
-
-fn target(target: &Target, index: &impl Fn(&str) -> Option<usize>) -> edge::Target {
-    edge::Target {
-        service: index(&target.service)
-            .expect("invariant: the file's check knows every service that a route names"),
-        policy: policy(&target.policies),
-    }
-}
-
-fn policy(policies: &Policies) -> edge::Policy {
-    edge::Policy {
-        timeouts: Timeouts {
-            connect: policies.timeout.connect,
-            first_byte: policies.timeout.first_byte,
-            idle: policies.timeout.idle,
-            attempt: policies.timeout.attempt,
-            total: policies.timeout.total,
-        },
-        retry: policies.retry.as_ref().map_or_else(RetryPolicy::off, retry),
-        hedge: None,
-        deadline: true,
-        fallback: None,
-        body_bytes_max: policies.body_bytes_max,
-        request_id: policies.request_id,
-    }
-}
-
-fn retry(retry: &Retry) -> RetryPolicy {
-    RetryPolicy {
-        attempts_max: retry.attempts_max,
-        on: conditions(&retry.on),
-        methods: retry.methods.clone(),
-        backoff: Backoff { from: retry.backoff_from, to: retry.backoff_to },
-        budget: BudgetLaw { share: Share::from_ratio(retry.budget_share), ..BudgetLaw::default() },
-    }
-}
-
-fn conditions(on: &RetryOn) -> Conditions {
-    let statuses = on.statuses.iter().flat_map(|range| range.from..=range.to);
-    Conditions {
-        connect: on.connect,
-        reset: on.reset,
-        timeout: on.timeout,
-        statuses: statuses.fold(Statuses::none(), Statuses::with),
-    }
 }
