@@ -16,7 +16,9 @@ pub mod client;
 mod config;
 mod control;
 mod dashboard;
+mod faults;
 mod gate;
+mod keys;
 mod logs;
 pub mod map;
 mod observe;
@@ -29,5 +31,5 @@ mod socket;
 // The public interface is:
 pub use admin::{Addresses, Admin, BuildError, Handle};
 pub use config::{Config, Loopback, NotLoopback, Role, Token, WeakToken};
-pub use control::{Answer, Control, ControlError};
+pub use control::{Answer, Control, ControlError, FaultWanted};
 pub use socket::Claim;

@@ -20,6 +20,9 @@ pub struct Map {
     pub routes: Vec<Route>,
     /// Ordered by name.
     pub services: Vec<Service>,
+    /// What goes wrong on purpose now, by route.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
     /// Alerts that fire now: page, ticket.
     pub alerts_firing: [u32; 2],
     /// Why Terrace is not ready, a sentence each; empty when it is.
@@ -75,6 +78,25 @@ pub struct Route {
     pub to: Vec<(String, u32)>,
     /// How it is doing.
     pub figures: Figures,
+}
+
+/// Something that goes wrong on purpose.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Fault {
+    /// What ends it before its time; nothing for one of the file.
+    pub id: Option<u64>,
+    /// The route whose requests it falls on.
+    pub route: String,
+    /// How long they wait.
+    pub delay_seconds: Option<f64>,
+    /// The status that they are answered with.
+    pub abort: Option<u16>,
+    /// For how many of them, 0 to 1.
+    pub share: f64,
+    /// What they must carry, such as `x-test: 1`.
+    pub headers: Vec<String>,
+    /// When it ends by itself, seconds since 1970.
+    pub until: f64,
 }
 
 /// A service.

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use terrace_admin::map::{Instance, Listener, Map, Route, Service};
-use terrace_admin::{Admin, Answer, Config, Control, ControlError, Handle, Loopback, Token, client};
+use terrace_admin::map::{Fault, Instance, Listener, Map, Route, Service};
+use terrace_admin::{
+    Admin, Answer, Config, Control, ControlError, FaultWanted, Handle, Loopback, Token, client,
+};
 use terrace_instruments::{Event, Level, Meter};
 use terrace_runtime::drain::{self, Drainer};
 use terrace_signals::alerts::Severity;
@@ -60,8 +62,14 @@ fn map() -> Map {
         routes: vec![route],
         services: vec![service],
         not_ready: vec![HOSTILE.into()],
+        faults: vec![fault()],
         ..Map::default()
     }
+}
+
+fn fault() -> Fault {
+    let headers = vec![format!("x-test: {HOSTILE}")];
+    Fault { id: Some(7), route: "orders".into(), abort: Some(503), share: 0.5, headers, ..Fault::default() }
 }
 
 impl Control for Fake {
@@ -86,6 +94,29 @@ impl Control for Fake {
     fn drain(&self, service: String, instance: String, is_out: bool) -> Answer<'_, Value> {
         self.asked(format!("drain {service} {instance} {is_out}"))
     }
+    fn faults(&self) -> Answer<'_, Vec<Fault>> {
+        Box::pin(async { Ok(map().faults) })
+    }
+    fn begin_fault(&self, wanted: FaultWanted) -> Answer<'_, Fault> {
+        self.0.lock().unwrap().push(format!("fault {wanted}"));
+        Box::pin(async { Ok(map().faults.remove(0)) })
+    }
+    fn end_faults(&self, which: String) -> Answer<'_, Vec<Fault>> {
+        self.0.lock().unwrap().push(format!("end-fault {which}"));
+        Box::pin(async { Ok(map().faults) })
+    }
+    fn keys(&self) -> Answer<'_, Value> {
+        Box::pin(async { Ok(json!([])) })
+    }
+
+    fn create_key(&self, new: terrace_auth::NewKey) -> Answer<'_, Value> {
+        Box::pin(async move { Ok(json!({ "key": "tk_made", "name": new.name })) })
+    }
+
+    fn revoke_key(&self, id: String) -> Answer<'_, Value> {
+        Box::pin(async move { Ok(json!({ "id": id })) })
+    }
+
     fn stop(&self) -> Answer<'_, Value> {
         self.asked("stop".to_owned())
     }
@@ -531,6 +562,19 @@ async fn a_sessions_change_through_the_api_needs_the_token_too() {
 }
 
 #[tokio::test]
+async fn an_operator_sees_what_is_broken_on_purpose_and_ends_it() {
+    let door = Door::open();
+    let mut operator = door.signed_in(TOKEN).await;
+    let page = operator.get("/alerts").await;
+    assert!(page.body.contains("Broken on purpose") && page.body.contains("action=\"/faults/end\""));
+    let overview = operator.get("/").await;
+    assert!(overview.body.contains("On purpose, for another"), "{}", overview.body);
+    assert_eq!(operator.act("/faults/end", &[("id", "7")]).await.status, 303);
+    assert_eq!(door.fake.was_asked(), ["end-fault 7"]);
+    door.close().await;
+}
+
+#[tokio::test]
 async fn a_viewer_looks_and_changes_nothing() {
     let door = Door::open();
     let mut viewer = door.signed_in(VIEWER_TOKEN).await;
@@ -549,6 +593,7 @@ async fn a_viewer_looks_and_changes_nothing() {
     let more = [("Authorization", authorization.as_str()), ("Content-Type", "application/json")];
     assert_eq!(door.browser().get_as("/v1/status", &more[..1]).await.status, 200);
     assert_eq!(door.browser().post("/v1/services/orders/restart", &[], &more).await.status, 403);
+    assert_eq!(door.browser().post("/v1/faults", &[], &more).await.status, 403);
     assert!(door.fake.was_asked().is_empty());
     assert_eq!(viewer.act("/logout", &[]).await.status, 303, "but they may leave");
     door.close().await;
@@ -579,6 +624,7 @@ const ACTIONS: &[&str] = &[
     "/silences",
     "/silences/end",
     "/receivers/test",
+    "/faults/end",
     "/reload",
 ];
 

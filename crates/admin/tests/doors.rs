@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use terrace_admin::client::{self, ClientError};
+use terrace_admin::map::Fault;
 use terrace_admin::{
-    Addresses, Admin, Answer, BuildError, Config, Control, ControlError, Handle, Loopback, Token,
+    Addresses, Admin, Answer, BuildError, Config, Control, ControlError, FaultWanted, Handle, Loopback, Token,
 };
 use terrace_instruments::{Event, Level, Log, Meter, Receiver};
 use terrace_runtime::clock;
@@ -57,6 +58,33 @@ impl Control for Fake {
 
     fn drain(&self, _service: String, _instance: String, _is_out: bool) -> Answer<'_, Value> {
         Box::pin(async { Ok(json!({})) })
+    }
+
+    fn faults(&self) -> Answer<'_, Vec<Fault>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn begin_fault(&self, wanted: FaultWanted) -> Answer<'_, Fault> {
+        self.asked.lock().unwrap().push(format!("fault {wanted}"));
+        let fault = Fault { id: Some(7), route: wanted.route, share: wanted.share, ..Fault::default() };
+        Box::pin(async { Ok(fault) })
+    }
+
+    fn end_faults(&self, which: String) -> Answer<'_, Vec<Fault>> {
+        self.asked.lock().unwrap().push(format!("end-fault {which}"));
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn keys(&self) -> Answer<'_, Value> {
+        Box::pin(async { Ok(json!([])) })
+    }
+
+    fn create_key(&self, new: terrace_auth::NewKey) -> Answer<'_, Value> {
+        Box::pin(async move { Ok(json!({ "key": "tk_made", "name": new.name })) })
+    }
+
+    fn revoke_key(&self, id: String) -> Answer<'_, Value> {
+        Box::pin(async move { Ok(json!({ "id": id })) })
     }
 
     fn stop(&self) -> Answer<'_, Value> {
@@ -227,6 +255,43 @@ async fn every_change_is_audited_with_who_made_it() {
     assert_eq!(audit[1]["status"], 422);
     let events: Vec<_> = door.events.take_events().iter().map(|event| event.name).collect();
     assert_eq!(events, ["admin.change", "admin.change"]);
+    door.close().await;
+}
+
+#[tokio::test]
+async fn whoever_breaks_something_on_purpose_is_noted() {
+    let door = Door::open();
+    let wanted = json!({
+        "route": "orders", "delay_seconds": 0.5, "abort": 503, "share": 0.1,
+        "headers": { "X-Test": "1" }, "seconds": 300,
+    });
+    let begun = door.post("/v1/faults", Some(wanted)).await.unwrap();
+    assert_eq!((&begun["id"], &begun["route"]), (&json!(7), &json!("orders")));
+    door.post("/v1/faults/7/end", None).await.unwrap();
+    let said = "orders: delay 0.5s, abort 503, share 0.1, with X-Test: 1, for 300s";
+    assert_eq!(*door.fake.asked.lock().unwrap(), [format!("fault {said}"), "end-fault 7".to_owned()]);
+    let audit = door.audit();
+    assert_eq!((&audit[0]["action"], &audit[0]["target"]), (&json!("fault"), &json!(said)));
+    assert_eq!((&audit[1]["action"], &audit[1]["target"]), (&json!("end-fault"), &json!("7")));
+    door.close().await;
+}
+
+#[tokio::test]
+async fn what_is_no_fault_is_refused() {
+    let door = Door::open();
+    for wrong in [
+        json!({}),
+        json!({ "route": "orders", "abort": 503 }),
+        json!({ "route": "orders", "abort": 503, "seconds": -1 }),
+        json!({ "route": "orders", "abort": 503, "seconds": 300, "share": 0 }),
+        json!({ "route": "orders", "abort": 503, "seconds": 300, "share": 1.5 }),
+        json!({ "route": "x".repeat(500), "abort": 503, "seconds": 300 }),
+        json!({ "route": "orders", "abort": 503, "seconds": 300, "headers": { "X": "a\nb" } }),
+        json!({ "route": "orders", "abort": 503, "seconds": 300, "for": "ever" }),
+    ] {
+        refusal(door.post("/v1/faults", Some(wrong)).await);
+    }
+    assert!(door.fake.asked.lock().unwrap().is_empty());
     door.close().await;
 }
 

@@ -102,6 +102,11 @@ impl Fault {
         self.abort
     }
 
+    /// What requests must carry, by names in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &HeaderMatch)> {
+        self.headers.iter().map(|(name, wanted)| (name.as_str(), wanted))
+    }
+
     /// For how many of the requests.
     #[must_use]
     pub fn share(&self) -> Share {

@@ -5,6 +5,7 @@
 
 mod check;
 mod examples;
+mod fault;
 mod install;
 mod schema;
 mod seeing;
@@ -17,6 +18,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 pub use check::check;
 pub use install::install;
 pub use schema::{completions, schema};
+pub use fault::Fault;
 pub use seeing::{Alerts, AlertsAction, Dashboard, DashboardRole, Drain, Top, Traces};
 
 /// The file that is meant when none is named.
@@ -87,6 +89,8 @@ pub enum Command {
     Restart(Restart),
     /// Take an instance out of rotation, or let it in again
     Drain(Drain),
+    /// Break a route on purpose for a while: delay or abort a share of its requests
+    Fault(Fault),
     /// Stop the running Terrace and everything it runs, and wait for it; requests under way finish
     #[command(after_help = examples::STOP)]
     Stop(Running),

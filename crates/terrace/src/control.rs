@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use terrace_admin::map::Map;
-use terrace_admin::{Answer, Control, ControlError};
+use terrace_admin::map::{Fault, Map};
+use terrace_admin::{Answer, Control, ControlError, FaultWanted};
 use terrace_fleet::Error as FleetError;
 use terrace_runtime::clock;
 use terrace_upstream::EndpointReport;
 
+use crate::faults;
 use crate::file::{self, Source};
 use crate::running::{InForce, Origin, Running, UpError};
 
@@ -53,6 +54,18 @@ impl Control for Remote {
 
     fn drain(&self, service: String, instance: String, is_out: bool) -> Answer<'_, Value> {
         Box::pin(async move { drain(&self.0, &service, &instance, is_out) })
+    }
+
+    fn faults(&self) -> Answer<'_, Vec<Fault>> {
+        Box::pin(async { Ok(faults::list(&self.0.edge.faults())) })
+    }
+
+    fn begin_fault(&self, wanted: FaultWanted) -> Answer<'_, Fault> {
+        Box::pin(async move { faults::begin(&self.0.edge.faults(), wanted) })
+    }
+
+    fn end_faults(&self, which: String) -> Answer<'_, Vec<Fault>> {
+        Box::pin(async move { faults::end(&self.0.edge.faults(), &which) })
     }
 
     fn stop(&self) -> Answer<'_, Value> {
@@ -182,6 +195,7 @@ async fn status(running: &Running) -> Value {
         "probes": admin.and_then(|addresses| addresses.probes).map(|address| address.to_string()),
         "dashboard": admin.and_then(|addresses| addresses.loopback).map(|address| format!("http://{address}/")),
         "not_ready": running.not_available(),
+        "faults": faults::list(&running.edge.faults()),
     })
 }
 

@@ -6,6 +6,7 @@
 mod certificates;
 mod compile;
 mod control;
+mod faults;
 mod figures;
 mod map;
 mod notify;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
             remote::run(&restart.running.file, &Ask::Restart(&restart.service), &global)
         }
         Command::Drain(drain) => remote::run(&drain.running.file, &Ask::Drain(drain), &global),
+        Command::Fault(fault) => remote::run(&fault.running.file, &Ask::Fault(fault), &global),
         Command::Top(top) => top::run(&top.running.file, &global),
         Command::Dashboard(dashboard) => {
             remote::run(&dashboard.running.file, &Ask::Dashboard(dashboard), &global)

@@ -61,6 +61,7 @@ impl Running {
             listeners: self.map_listeners(&in_force, &numbers),
             services: self.map_services(&in_force.resolved, fleet, &numbers, now),
             routes,
+            faults: crate::faults::list(&self.edge.faults()),
             alerts_firing: self.firing(),
             not_ready: self.not_available(),
             host_cpu: numbers.host_cpu,

@@ -3,6 +3,7 @@
 
 mod alerts;
 mod dashboard;
+mod fault;
 mod logs;
 mod traces;
 
@@ -15,9 +16,10 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 use terrace_admin::client::{self, ClientError, encoded};
 use terrace_instruments::Timestamp;
+use terrace_runtime::clock;
 use terrace_telemetry::for_terminal;
 
-use crate::cli::{Alerts, Dashboard, Drain, Global, Logs, Traces};
+use crate::cli::{Alerts, Dashboard, Drain, Fault, Global, Logs, Traces};
 use crate::figures::age;
 use crate::file;
 
@@ -28,6 +30,7 @@ pub(crate) enum Ask<'a> {
     Scale(&'a str, u32),
     Restart(&'a str),
     Drain(&'a Drain),
+    Fault(&'a Fault),
     Dashboard(&'a Dashboard),
     Alerts(&'a Alerts),
     Traces(&'a Traces),
@@ -94,6 +97,7 @@ async fn answer(socket: &Path, ask: &Ask<'_>, global: &Global) -> Result<bool, C
     let value = match ask {
         Ask::Logs(logs) => return logs::print(socket, logs, global).await.map(|()| true),
         Ask::Alerts(alerts) => return alerts::run(socket, alerts, global).await,
+        Ask::Fault(fault) => return fault::run(socket, fault, global).await.map(|()| true),
         Ask::Traces(traces) => return traces::run(socket, traces, global).await.map(|()| true),
         Ask::Dashboard(dashboard) => {
             return dashboard::run(socket, dashboard, global).await.map(|()| true);
@@ -142,7 +146,7 @@ fn text(ask: &Ask<'_>, value: &Value, paint: Paint) -> String {
             format!("{service}: {} of {} ready\n", value["ready"], value["desired"])
         }
         Ask::Drain(drain) => drained(drain, value),
-        Ask::Logs(_) | Ask::Alerts(_) | Ask::Traces(_) | Ask::Dashboard(_) => String::new(),
+        Ask::Logs(_) | Ask::Alerts(_) | Ask::Traces(_) | Ask::Dashboard(_) | Ask::Fault(_) => String::new(),
     }
 }
 
@@ -180,6 +184,10 @@ fn status(value: &Value, paint: Paint) -> String {
     }
     for reason in values(&value["not_ready"]).filter_map(Value::as_str) {
         let _infallible = writeln!(out, "\n{}", paint.bad(reason));
+    }
+    for broken in values(&value["faults"]) {
+        let sentence = fault::sentence(broken, clock::wall());
+        let _infallible = writeln!(out, "\non purpose: {}", paint.bad(&sentence));
     }
     out
 }

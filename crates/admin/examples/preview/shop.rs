@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
-use terrace_admin::map::{Figures, Instance, Listener, Map, Route, Service};
-use terrace_admin::{Answer, Control, ControlError};
+use terrace_admin::map::{Fault, Figures, Instance, Listener, Map, Route, Service};
+use terrace_admin::{Answer, Control, ControlError, FaultWanted};
 use terrace_runtime::{clock, random};
 use terrace_signals::alerts::{AlertState, Severity};
 use terrace_telemetry::Handle;
@@ -237,6 +237,7 @@ impl State {
             listeners: self.listeners(&routes),
             routes,
             services: self.services(),
+            faults: Vec::new(),
             alerts_firing: firing,
             not_ready,
             host_cpu: Some(0.34 * load()),
@@ -308,6 +309,30 @@ impl Control for Shop {
             false => state.drained.remove(&instance),
         };
         done()
+    }
+
+    fn faults(&self) -> Answer<'_, Vec<Fault>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn begin_fault(&self, _wanted: FaultWanted) -> Answer<'_, Fault> {
+        Box::pin(async { Err(ControlError::invalid("nothing is broken in a preview")) })
+    }
+
+    fn end_faults(&self, _which: String) -> Answer<'_, Vec<Fault>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn keys(&self) -> Answer<'_, Value> {
+        Box::pin(async { Ok(json!([])) })
+    }
+
+    fn create_key(&self, new: terrace_auth::NewKey) -> Answer<'_, Value> {
+        Box::pin(async move { Ok(json!({ "key": "tk_made", "name": new.name })) })
+    }
+
+    fn revoke_key(&self, id: String) -> Answer<'_, Value> {
+        Box::pin(async move { Ok(json!({ "id": id })) })
     }
 
     fn stop(&self) -> Answer<'_, Value> {

@@ -49,6 +49,7 @@ pub(super) fn router() -> Router<Dashboard> {
         .route("/silences", post(silence))
         .route("/silences/end", post(unsilence))
         .route("/receivers/test", post(test_receivers))
+        .route("/faults/end", post(end_fault))
         .route("/reload", post(reload))
 }
 
@@ -137,6 +138,19 @@ fn silence_fields() -> Markup {
             }
         }
         label.field { "Why" input type="text" name="comment" maxlength=(COMMENT_BYTES_MAX) placeholder="deploying the new checkout"; }
+    }
+}
+
+/// Ends a fault on purpose before its time.
+pub(crate) fn end_fault_form(visitor: &Visitor, id: u64, route: &str) -> Markup {
+    html! {
+        @if visitor.may_act() {
+            form.inline method="post" action="/faults/end" data-action data-refresh {
+                (visitor.form_fields())
+                input type="hidden" name="id" value=(id);
+                button type="submit" { "End" span.visually-hidden { " the fault on route " (route) } }
+            }
+        }
     }
 }
 
@@ -262,6 +276,14 @@ async fn unsilence(State(dashboard): State<Dashboard>, asked: Asked) -> Result<R
         }
     });
     asked.carry_out(&dashboard, change, outcome, Done::ended("The silence is over.")).await
+}
+
+async fn end_fault(State(dashboard): State<Dashboard>, asked: Asked) -> Result<Response, ControlError> {
+    let id = name(asked.fields.get("id"), "fault")?;
+    let change = Change::new(asked.caller, "end-fault").target(id.as_str());
+    let control = dashboard.control.clone();
+    let outcome = Box::pin(async move { Ok(json!({ "ended": control.end_faults(id).await? })) });
+    asked.carry_out(&dashboard, change, outcome, Done::ended("The fault is over.")).await
 }
 
 async fn test_receivers(State(dashboard): State<Dashboard>, asked: Asked) -> Result<Response, ControlError> {

@@ -14,7 +14,7 @@ use crate::control::ControlError;
 use super::Dashboard;
 use super::layout::{self, Nav};
 use super::visitor::Visitor;
-use super::{actions, figures, objective};
+use super::{actions, faults, figures, objective};
 
 pub(super) fn router() -> Router<Dashboard> {
     Router::new().route("/alerts", get(show))
@@ -25,11 +25,13 @@ async fn show(State(dashboard): State<Dashboard>, visitor: Visitor) -> Result<Re
     let (alerts, silences) = (telemetry.alerts(), telemetry.silences());
     let objectives = telemetry.objectives();
     let config = telemetry.config();
+    let map = dashboard.control.map().await?;
     let (now, past): (Vec<_>, Vec<_>) = alerts.iter().partition(|alert| alert.state != AlertState::Resolved);
     let content = html! {
         // app.js fetches this page again when an event says that alerts or silences have changed.
         div.stack data-refresh-on="alerts" {
             div.page-head { div { h1 { "Alerts" } p.sub { (in_short(&alerts)) } } }
+            (faults::panel(&visitor, &map.faults, map.at))
             (alerts_panel(&visitor, "Now", &now, "Nothing fires and nothing is about to."))
             (objectives_panel(&objectives))
             (silences_panel(&visitor, &silences, &alerts))

@@ -13,7 +13,7 @@ use terrace_signals::alerts::{AlertState, AlertView, Severity, Subject};
 use terrace_signals::traces::{TraceFilter, TraceSummary};
 
 use crate::control::ControlError;
-use crate::map::{Instance, Map, Route, Service};
+use crate::map::{Fault, Instance, Map, Route, Service};
 
 use super::charts::{Range, golden};
 use super::charts_drawn::read;
@@ -25,7 +25,7 @@ use super::past::View;
 use super::shapes::{Health, bar, mark, segment, spark};
 use super::traces_list::trace_table;
 use super::visitor::Visitor;
-use super::{Dashboard, assets, lists, pages};
+use super::{Dashboard, assets, faults, lists, pages};
 
 /// Problems named below the headline; the rest is counted.
 const PROBLEMS_MAX: usize = 6;
@@ -150,6 +150,7 @@ fn problems(map: &Map, alerts: &[AlertView]) -> Vec<Trouble> {
     let failing = map.routes.iter().filter(|route| !is_subject(route)).filter_map(trouble_of_route);
     all.extend(failing);
     all.extend(of_services.into_iter().flat_map(|(_, troubles)| troubles));
+    all.extend(map.faults.iter().map(|fault| trouble_of_fault(fault, map.at)));
     all.extend(trouble_of_machine(map));
     all.sort_by_key(|trouble| std::cmp::Reverse(trouble.health));
     all
@@ -182,6 +183,12 @@ fn trouble_of_route(route: &Route) -> Option<Trouble> {
     let text = format!("{} of the requests to route {} fail", share(errors), route.name);
     let link = format!("/routes/{}", segment(&route.name));
     (Health::of_figures(&route.figures) == Health::Bad).then_some(Trouble { health: Health::Bad, text, link })
+}
+
+/// What is broken on purpose wants to be known, lest somebody looks for its cause.
+fn trouble_of_fault(fault: &Fault, now: f64) -> Trouble {
+    let text = format!("On purpose, for another {}: {}", faults::left(fault, now), faults::sentence(fault));
+    Trouble { health: Health::Warn, text, link: faults::PLACE.to_owned() }
 }
 
 /// Memory that runs out ends processes. A busy CPU is worth its money: where it hurts, requests are slow or fail, and that is
@@ -410,6 +417,22 @@ mod tests {
         assert_eq!(marked(1.0, 0.5), (false, true), "a busy CPU alone is no trouble");
         assert_eq!(marked(0.1, 0.93), (true, false));
         assert_eq!(marked(f64::NAN, f64::NAN), (false, true));
+    }
+
+    #[test]
+    fn what_is_broken_on_purpose_is_said_before_somebody_looks_for_its_cause() {
+        let fault = Fault {
+            route: "orders".to_owned(),
+            abort: Some(503),
+            share: 0.1,
+            until: 720.0,
+            ..Fault::default()
+        };
+        let map = Map { faults: vec![fault], ..Map::default() };
+        let page = shown(&map, &FakePast { is_empty: true }).replace('\u{202f}', " ");
+        let said = "On purpose, for another 12 min: 10 % of the requests to route orders are answered 503";
+        assert!(page.contains(said) && page.contains("href=\"/alerts#faults\""), "{page}");
+        assert!(page.contains("Users are served; one thing wants a look"));
     }
 
     #[test]

@@ -233,6 +233,7 @@ pub(super) fn shop_map() -> Map {
         listeners: vec![listener],
         routes,
         services,
+        faults: Vec::new(),
         alerts_firing: [1, 0],
         not_ready: Vec::new(),
         host_cpu: Some(0.34),

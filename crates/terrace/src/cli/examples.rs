@@ -61,6 +61,16 @@ Examples:
 
 Each replacement must be ready before the instance that it replaces is stopped.";
 
+pub(super) const FAULT: &str = "\
+Examples:
+  terrace fault orders --delay 500ms --share 10% --for 5m   One request in ten waits
+  terrace fault orders --abort 503 --header 'X-Test: 1' --for 1h
+  terrace fault internal:payments --abort 503 --for 2m      What other services get of payments
+  terrace fault --list                                      What is broken now, and until when
+  terrace fault --end 3                                     End one; --end orders: all on that route
+
+It ends by itself, outlives a reload, and is noted in the audit log.";
+
 pub(super) const DRAIN: &str = "\
 Examples:
   terrace drain web web-1                  Send web-1 no new requests; those under way finish

@@ -148,7 +148,7 @@ pub struct Drain {
 }
 
 /// A span of time as people write it: numbers with a unit, largest first or not, such as `2h` or `1h30m`.
-fn lasts(text: &str) -> Result<Duration, String> {
+pub(super) fn lasts(text: &str) -> Result<Duration, String> {
     let wrong = || "write it like 500ms, 90s, 30m, 2h or 1d".to_owned();
     let mut total = Duration::ZERO;
     let mut rest = text;
