@@ -27,7 +27,7 @@ define step
 @if [ -t 1 ] && [ -z "$$NO_COLOR" ]; then printf '\n\033[1;36m==> %s\033[0m\n' '$(1)'; else printf '\n==> %s\n' '$(1)'; fi
 endef
 
-.PHONY: help demo screenshots test test-full bench bench-quick soak fuzz build clean \
+.PHONY: help demo screenshots test test-full bench bench-quick bench-overload soak fuzz build clean \
         prepare prepare-demo fmt clippy tidy unit doc bench-check deny
 
 help: ## This list
@@ -73,6 +73,13 @@ bench-quick: prepare ## The same with few rounds: a look, not a proof; writes no
 	$(CARGO) build $(LOCKED) --release -p terrace
 	$(call step,bench (quick))
 	python3 bench/proxy_cost.py --mine $(TERRACE) --quick
+
+bench-overload: prepare ## A part of a service falls ill at three times the load, against nginx and HAProxy; goes to docs/resilience.md (about 25 minutes)
+	$(call step,build (release))
+	$(CARGO) build $(LOCKED) --release -p terrace
+	$(CARGO) build $(LOCKED) --release -p terrace-testkit --examples
+	$(call step,bench: overload)
+	python3 bench/overload.py --mine $(TERRACE) --write docs/resilience.md
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (60); needs cargo-fuzz and a nightly toolchain
 	$(call step,fuzz)
