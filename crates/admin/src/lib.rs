@@ -18,7 +18,6 @@ mod control;
 mod dashboard;
 mod faults;
 mod gate;
-mod keys;
 mod logs;
 pub mod map;
 mod observe;
