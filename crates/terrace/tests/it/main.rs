@@ -11,6 +11,7 @@ mod bounds;
 mod collecting;
 mod dashboard;
 mod ending;
+mod faults;
 mod heavy;
 mod logging;
 mod metrics;
