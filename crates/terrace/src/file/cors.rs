@@ -12,7 +12,8 @@ use super::values::{Method, Network, Token, is_host};
 table! {
     /// What the app says about it itself is replaced.
     pub(crate) struct CorsTable {
-        /// Origins whose pages may call, or `"*"` for all; `https://*.example.com` stands for every host below it.
+        /// Origins whose pages may call, or `"*"` for all; `https://*.example.com` stands for every host below it, `null` for
+        /// pages without an origin.
         "origins" origins: OneOrMany<OriginPattern>, example ["https://shop.example.com", "https://*.example.com"];
         /// Methods that they may use.
         "methods" methods: Vec<Method> = ["GET", "HEAD", "POST"];
@@ -140,12 +141,16 @@ impl Scalar for OriginPattern {
     const FORM: Form = Form {
         noun: "an origin",
         example: "https://shop.example.com",
-        pattern: "^(\\*|[a-z][a-z0-9+.-]*://[^/\\s]+)$",
+        pattern: "^(\\*|null|[a-z][a-z0-9+.-]*://[^/\\s]+)$",
     };
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         if text == "*" {
             return Ok(Self::Any);
+        }
+        if text == "null" {
+            // What browsers say of a page without an origin, such as a file or a frame in a sandbox.
+            return Ok(Self::Exact(text.to_owned()));
         }
         let Some((scheme, host)) = text.split_once("://") else {
             return Err(match text.contains('.') && is_host(text.strip_prefix("*.").unwrap_or(text)) {
