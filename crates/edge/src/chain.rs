@@ -22,7 +22,7 @@ use terrace_http::{BodyLength, Known, Method, RequestHead, ResponseHead};
 use terrace_instruments::Plate;
 use terrace_policy::RetryBudget;
 use terrace_route::{Match, Rewrite, Strip};
-use terrace_wire::WireError;
+use terrace_wire::{Body, WireError};
 
 use crate::bulkhead::Gate;
 use crate::challenge::Question;
@@ -31,6 +31,7 @@ use crate::client::{self, Connected};
 use crate::config::{Action, Policy, Purpose, Service, Target};
 use crate::core::Core;
 use crate::cors;
+use crate::download;
 use crate::exchange::{After, Exchange};
 use crate::fault;
 use crate::fields;
@@ -387,7 +388,8 @@ async fn say(
     // A client that took too long over one request is not waited for with the rest of it (RFC 9110 section 15.5.9).
     request.asked.close |= problem.status == 408;
     let fields = &request.exchange.head.fields;
-    let (mut head, body) = problem.answer(fields, client::request_id(fields), journal.trace());
+    let grpc_type = download::own_content_type(&request.passed, fields);
+    let (mut head, body) = problem.answer((fields, grpc_type), client::request_id(fields), journal.trace());
     match answer(way, request, journal, &mut head, body).await {
         Ok(after) => after,
         Err(_) => {
@@ -433,6 +435,8 @@ impl Way<'_> {
         const LEFT_OVER_BYTES_MAX: u64 = 64 << 10;
         let is_small = match request.exchange.length {
             BodyLength::Empty => true,
+            // What was held to be judged has been read.
+            BodyLength::Known(_) if matches!(request.exchange.body, Body::Held(_)) => true,
             BodyLength::Known(bytes) => bytes <= LEFT_OVER_BYTES_MAX && !request.asked.expects_continue,
             BodyLength::Framed | BodyLength::UntilClose => request.exchange.body.is_done(),
         };

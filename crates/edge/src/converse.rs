@@ -18,6 +18,7 @@ use terrace_wire::{Body, PumpError, Side, Sink, WireError, pump};
 use crate::bulkhead::Slot;
 use crate::chain::{CLIENT_GONE, Request, Towards, Way, body_too_large};
 use crate::deadline::Time;
+use crate::download;
 use crate::exchange::{After, Exchange, Reply, Reused};
 use crate::fallback::Cause;
 use crate::forward::{Failure, Tries, timed_out};
@@ -165,7 +166,7 @@ impl<'a> Conversation<'a, '_> {
             .watched(passed.watch.as_deref(), Direction::Up)
             .holding(self.slot, Side::Source);
         let ended = {
-            let mut pump = pin!(pump(body, &mut sink, &mut pace));
+            let mut pump = pin!(download::upload(passed, body, &mut sink, &mut pace));
             let mut upload = Upload::new(pump.as_mut());
             let place = self.place(place);
             let waits = Waits { head, response, reply, timer: down, place };
@@ -439,7 +440,12 @@ impl<'a> Conversation<'a, '_> {
         if let Some(watch) = &question.passed.watch {
             watch.answered(response.status);
         }
+        let (mut coming, mut download) = download::translate(question.passed, response, coming);
         self.dress(response, question);
+        if let Some(guards) = self.to.guards {
+            let Question { head, passed } = question;
+            (coming, download) = download::code(guards, passed, head, response, (coming, download), journal);
+        }
         journal.status = response.status;
         let begun = reply.begin(response, coming, after);
         let (mut sink, after) = begun.map_err(|_| Broken::Gone(CLIENT_GONE))?;
@@ -453,15 +459,16 @@ impl<'a> Conversation<'a, '_> {
         let mut pace =
             self.pace_down(timer, is_stream).watched(watch, Direction::Down).holding(self.slot, Side::Sink);
         let held = Held::of(self.lease, is_stream);
+        let mut given = 0;
         let result = {
-            let mut download = pin!(pump(&mut body, &mut sink, &mut pace));
+            let mut going = pin!(download.run(&mut body, &mut sink, &mut pace, &mut given));
             poll_fn(|cx| {
                 let _its_failure_does_not_stop_the_answer = upload.poll(cx);
-                download.as_mut().poll(cx)
+                going.as_mut().poll(cx)
             })
             .await
         };
-        journal.bytes_out = pace.bytes();
+        journal.bytes_out = download.bytes_out(pace.bytes(), given, journal);
         if upload.is_whole {
             journal.sent(upload.ended_at);
         }

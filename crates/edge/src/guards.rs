@@ -7,22 +7,27 @@
 //! 4. [`identity`](crate::identity): who asks, and may they? (401, 403, a login)
 //! 5. [`limit`](crate::limit): how often, how many at once (429)
 //! 6. [`validate`](crate::validate): is the body what the service expects? (400, 413, 415, 422)
-//! 7. [`fields`](crate::fields): what the service is told differently: fields, path, query
-//! 8. [`fault`](crate::fault): is something to go wrong on purpose?
+//! 7. [`grpc_web`](crate::grpc_web) makes a browser's call one of gRPC, [`compress`](crate::compress) notes what the client takes
+//! 8. [`fields`](crate::fields): what the service is told differently: fields, path, query
+//! 9. [`fault`](crate::fault): is something to go wrong on purpose?
 //!
-//! On an answer's way back, Terrace's own or a service's, [`dress`] is the list. A route without guards pays for one look at
+//! On an answer's way back, Terrace's own or a service's, [`dress`] is the list; before it a service's answer becomes gRPC-Web
+//! where that was asked, and after it is coded. A route without guards pays for one look at
 //! an `Option`, and a guard that is not set for another.
 
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use terrace_content::{Compression, WebCall, Wish};
 use terrace_http::ResponseHead;
 use terrace_route::Match;
 
 use crate::chain::{Ending, Request, Way};
 use crate::journal::Journal;
-use crate::{address, cors, fault, fields, identity, limit, mirror, overload, security, validate};
+use crate::{
+    address, compress, cors, fault, fields, grpc_web, identity, limit, mirror, overload, security, validate,
+};
 
 /// The guards of one route. What is absent costs nothing.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +42,10 @@ pub struct Guards {
     pub identity: Option<Arc<identity::Required>>,
     /// How often it may be used.
     pub limits: Vec<limit::Limit>,
+    /// Whether calls of gRPC-Web are made gRPC for the service.
+    pub grpc_web: bool,
+    /// Which answers are coded for clients who take that.
+    pub compress: Option<Arc<Compression>>,
     /// What a request must look like.
     pub validate: Option<Arc<validate::Schema>>,
     /// What becomes of a request's fields and query, and of an answer's.
@@ -56,6 +65,12 @@ pub(crate) struct Passed {
     pub(crate) identity: identity::Known,
     /// What limits say of the client's next requests, and places held until the answer's end.
     pub(crate) limits: limit::Taken,
+    /// The memory that its body takes, where it was held to be judged.
+    pub(crate) held: validate::Share,
+    /// Which codings the client takes, where answers are coded.
+    pub(crate) coding: Option<Box<Wish>>,
+    /// What a call of gRPC-Web asks for.
+    pub(crate) web: Option<WebCall>,
     /// What the answer's fields are to be, as far as the request says it.
     pub(crate) values: fields::Values,
     /// The cookie that leads the client back to its side of a choice, where it has none yet.
@@ -94,7 +109,13 @@ pub(crate) async fn pass(
         limit::admit(way, &guards.limits, request, journal).await?;
     }
     if let Some(schema) = &guards.validate {
-        validate::admit(schema, request).await?;
+        validate::admit(way, schema, request, journal).await?;
+    }
+    if guards.grpc_web {
+        grpc_web::ask(request, journal);
+    }
+    if let Some(compression) = &guards.compress {
+        compress::ask(compression, request);
     }
     if let Some(changes) = &guards.fields {
         let told = fields::Told { found, route: journal.route_name(), service: None };

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use terrace_auth::Method;
+use terrace_content::Coding;
 use terrace_instruments::{Counter, Family, Gauge, Histogram, Kind, Meter};
 use terrace_policy::{Priority, Turned};
 use terrace_route::Ground;
@@ -189,6 +190,34 @@ static AUTH: Family = Family {
     labels: &["route", "method", "outcome"],
     kind: Kind::Counter,
 };
+static CODED: Family = Family {
+    name: "terrace_coded",
+    help: "Answers that were coded for their client, by coding; busy: one that went as it is because too many were being coded.",
+    unit: "",
+    labels: &["route", "coding"],
+    kind: Kind::Counter,
+};
+static CODING_TAKEN: Family = Family {
+    name: "terrace_coding_taken",
+    help: "Bytes of answers that were coded, as the service gave them.",
+    unit: "bytes",
+    labels: &["route"],
+    kind: Kind::Counter,
+};
+static CODING_GIVEN: Family = Family {
+    name: "terrace_coding_given",
+    help: "Bytes of the same answers as their clients got them.",
+    unit: "bytes",
+    labels: &["route"],
+    kind: Kind::Counter,
+};
+static VALIDATED: Family = Family {
+    name: "terrace_validated",
+    help: "Requests held against a schema, by what came of it: ok, or the status that they were refused with.",
+    unit: "",
+    labels: &["route", "verdict"],
+    kind: Kind::Counter,
+};
 static CHOICES: Family = Family {
     name: "terrace_choices",
     help: "Requests by the service that a route chose for them, and by what decided: rule, share, side, key, chance.",
@@ -227,6 +256,8 @@ pub(crate) struct RuleMetrics {
     choices: Box<[[Counter; 5]]>,
     pub(crate) faults: Option<FaultMetrics>,
     pub(crate) identity: Option<IdentityMetrics>,
+    pub(crate) coding: Option<CodingMetrics>,
+    pub(crate) validation: Option<ValidationMetrics>,
 }
 
 impl RuleMetrics {
@@ -249,12 +280,16 @@ impl RuleMetrics {
             identity: guards
                 .and_then(|guards| guards.identity.as_deref())
                 .map(|required| IdentityMetrics::new(meter, route, required)),
+            coding: has(|guards| guards.compress.is_some()).then(|| CodingMetrics::new(meter, route)),
+            validation: has(|guards| guards.validate.is_some()).then(|| ValidationMetrics::new(meter, route)),
         };
         let is_empty = rules.addresses_refused.is_none()
             && rules.preflights.is_none()
             && rules.choices.is_empty()
             && rules.faults.is_none()
-            && rules.identity.is_none();
+            && rules.identity.is_none()
+            && rules.coding.is_none()
+            && rules.validation.is_none();
         if is_empty { None } else { Some(Box::new(rules)) }
     }
 
@@ -277,6 +312,62 @@ impl RuleMetrics {
         if let Some(counters) = self.choices.get(target) {
             counters[by].inc();
         }
+    }
+}
+
+/// What became of answers that might be coded.
+#[derive(Debug)]
+pub(crate) struct CodingMetrics {
+    coded: [Counter; Coding::ALL.len()],
+    busy: Counter,
+    taken: Counter,
+    given: Counter,
+}
+
+impl CodingMetrics {
+    fn new(meter: &Meter, route: &str) -> Self {
+        let coded = |name: &'static str| meter.counter(&CODED, &[route, name]);
+        Self {
+            coded: Coding::ALL.map(|coding| coded(coding.name())),
+            busy: coded("busy"),
+            taken: meter.counter(&CODING_TAKEN, &[route]),
+            given: meter.counter(&CODING_GIVEN, &[route]),
+        }
+    }
+
+    /// An answer is coded so, or not because too many are.
+    pub(crate) fn began(&self, coding: Option<Coding>) {
+        match coding.and_then(|coding| Coding::ALL.iter().position(|known| *known == coding)) {
+            Some(place) => self.coded[place].inc(),
+            None => self.busy.inc(),
+        }
+    }
+
+    /// So many bytes went in, and so many came out.
+    pub(crate) fn ended(&self, taken_bytes: u64, given_bytes: u64) {
+        self.taken.add(taken_bytes);
+        self.given.add(given_bytes);
+    }
+}
+
+/// What became of requests held against a schema.
+#[derive(Debug)]
+pub(crate) struct ValidationMetrics {
+    ok: Counter,
+    refused: [(u16, Counter); 6],
+}
+
+impl ValidationMetrics {
+    fn new(meter: &Meter, route: &str) -> Self {
+        let counter = |verdict: &'static str| meter.counter(&VALIDATED, &[route, verdict]);
+        let refused = [(400, "400"), (404, "404"), (405, "405"), (413, "413"), (415, "415"), (422, "422")];
+        Self { ok: counter("ok"), refused: refused.map(|(status, name)| (status, counter(name))) }
+    }
+
+    /// One fits, or was refused with that status.
+    pub(crate) fn count(&self, refused: Option<u16>) {
+        let Some(status) = refused else { return self.ok.inc() };
+        self.refused.iter().filter(|(known, _)| *known == status).for_each(|(_, counter)| counter.inc());
     }
 }
 

@@ -25,6 +25,12 @@ pub(crate) enum Note {
     Identified(&'static str),
     /// Nobody did who may pass: why.
     Refused(&'static str),
+    /// Its answer is coded so.
+    Coded(&'static str),
+    /// It was a call of gRPC-Web.
+    GrpcWeb,
+    /// It is not what its service expects: the status that it got.
+    Invalid(u16),
     /// It waited in line for a place at its service.
     Queued(Duration),
     /// It was sent away to protect others: why.
@@ -47,6 +53,9 @@ impl Note {
             Self::Mirrored => ("terrace.mirrored", true.into()),
             Self::Identified(method) => ("terrace.auth.method", (*method).into()),
             Self::Refused(outcome) => ("terrace.auth.refused", (*outcome).into()),
+            Self::Coded(coding) => ("terrace.coding", (*coding).into()),
+            Self::GrpcWeb => ("terrace.grpc_web", true.into()),
+            Self::Invalid(status) => ("terrace.invalid", i64::from(*status).into()),
             Self::Queued(time) => ("terrace.queue.wait", (*time).into()),
             Self::Shed(why) => ("terrace.shed", (*why).into()),
             Self::Hedged(why) => ("terrace.hedge", (*why).into()),

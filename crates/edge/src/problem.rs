@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
+use terrace_content::{GrpcStatus, encode_message};
 use terrace_http::{Fields, Known, ResponseHead, contains_token, reason};
 use terrace_instruments::TraceId;
 
@@ -40,6 +41,8 @@ pub(crate) struct Problem {
     pub(crate) allow: Option<String>,
     /// Further fields of the answer.
     pub(crate) fields: Vec<(Cow<'static, str>, String)>,
+    /// What is wrong with which part of the request, as JSON: the document's `errors`.
+    pub(crate) errors: Option<String>,
 }
 
 impl Problem {
@@ -54,8 +57,17 @@ impl Problem {
         is_retry_safe: bool,
         detail: impl Into<String>,
     ) -> Self {
-        let (retry_after_s, allow, fields) = (None, None, Vec::new());
-        Self { status, error, fault, is_retry_safe, detail: detail.into(), retry_after_s, allow, fields }
+        Self {
+            status,
+            error,
+            fault,
+            is_retry_safe,
+            detail: detail.into(),
+            retry_after_s: None,
+            allow: None,
+            fields: Vec::new(),
+            errors: None,
+        }
     }
 
     /// How it stands in the access log and in metrics: `client.http_request_error`.
@@ -63,16 +75,16 @@ impl Problem {
         format!("{}.{}", self.fault.as_str(), self.error)
     }
 
-    /// The answer for a client that sent these fields. The trace is told to programs.
+    /// The answer for a client that sent these fields, one of gRPC in that media type. The trace is told to programs.
     pub(crate) fn answer(
         &self,
-        asked: &Fields,
+        (asked, grpc_type): (&Fields, &'static str),
         request_id: &str,
         trace: Option<TraceId>,
     ) -> (ResponseHead, Bytes) {
         let content_type = asked.get(Known::ContentType).unwrap_or_default();
         if content_type.starts_with(b"application/grpc") {
-            return self.grpc(request_id);
+            return self.grpc(grpc_type, request_id);
         }
         let wants_page = asked.all(Known::Accept).any(accepts_html);
         let (content_type, body) = match wants_page {
@@ -131,6 +143,10 @@ impl Problem {
         if let Some(trace) = trace {
             let _infallible = write!(json, r#","trace_id":"{trace}""#);
         }
+        if let Some(errors) = &self.errors {
+            json.push_str(r#","errors":"#);
+            json.push_str(errors);
+        }
         json.push_str("}\n");
         json
     }
@@ -154,36 +170,26 @@ impl Problem {
         )
     }
 
-    /// A response of gRPC that consists of trailers only (gRPC over HTTP/2, "Responses").
-    fn grpc(&self, request_id: &str) -> (ResponseHead, Bytes) {
+    /// A response of gRPC that consists of trailers only (gRPC over HTTP/2, "Responses"); gRPC-Web has the same.
+    fn grpc(&self, grpc_type: &str, request_id: &str) -> (ResponseHead, Bytes) {
         let mut head = self.head(200, request_id);
-        head.fields.append_known(Known::ContentType, b"application/grpc");
-        head.fields.append_known(Known::GrpcStatus, grpc_status(self.status).as_bytes());
-        let mut message = String::new();
-        for byte in self.detail.bytes() {
-            match byte {
-                b' '..=b'~' if byte != b'%' => message.push(char::from(byte)),
-                _ => {
-                    let _infallible = write!(message, "%{byte:02X}");
-                }
-            }
-        }
-        head.fields.append(b"grpc-message", message.as_bytes());
+        head.fields.append_known(Known::ContentType, grpc_type.as_bytes());
+        head.fields.append_known(Known::GrpcStatus, self.grpc_status().digits().as_bytes());
+        head.fields.append_known(Known::GrpcMessage, encode_message(&self.detail).as_bytes());
         (head, Bytes::new())
     }
-}
 
-/// grpc/doc/http-grpc-status-mapping.md, and for 408 and 413 what clients understand best.
-fn grpc_status(status: u16) -> &'static str {
-    match status {
-        400 => "13",
-        401 => "16",
-        403 => "7",
-        404 | 405 | 501 => "12",
-        408 => "1",
-        413 | 431 => "8",
-        429 | 502..=504 => "14",
-        _ => "2",
+    /// What a client of gRPC understands best. It is Terrace that answers, so what the table for strangers' answers
+    /// (grpc/doc/http-grpc-status-mapping.md) has to guess is known here: a limit, a deadline, a body that is not valid.
+    fn grpc_status(&self) -> GrpcStatus {
+        match (self.status, self.error) {
+            (504, "http_response_timeout" | "connection_read_timeout") => GrpcStatus::DeadlineExceeded,
+            (429 | 413 | 431, _) => GrpcStatus::ResourceExhausted,
+            (405 | 415 | 501, _) => GrpcStatus::Unimplemented,
+            (422, _) => GrpcStatus::InvalidArgument,
+            (408, _) => GrpcStatus::Cancelled,
+            (status, _) => GrpcStatus::of_http(status),
+        }
     }
 }
 
@@ -231,7 +237,7 @@ mod tests {
 
     #[test]
     fn rfc9457_a_program_gets_json() {
-        let (head, body) = problem().answer(&asked("Accept", "*/*"), "id-1", None);
+        let (head, body) = problem().answer((&asked("Accept", "*/*"), "application/grpc"), "id-1", None);
         assert_eq!(head.status, 503);
         assert_eq!(head.fields.get(Known::ContentType), Some(&b"application/problem+json"[..]));
         let body = std::str::from_utf8(&body).expect("text");
@@ -242,24 +248,53 @@ mod tests {
     #[test]
     fn a_browser_gets_a_page_that_cannot_be_scripted() {
         let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-        let (_, body) = problem().answer(&asked("Accept", accept), "<id>", None);
+        let (_, body) = problem().answer((&asked("Accept", accept), "application/grpc"), "<id>", None);
         let body = std::str::from_utf8(&body).expect("text");
         assert!(body.contains("&lt;ready&gt;") && body.contains("&lt;id&gt;"), "{body}");
-        let (head, _) = problem().answer(&asked("Accept", "text/html;q=0, */*"), "id", None);
+        let (head, _) =
+            problem().answer((&asked("Accept", "text/html;q=0, */*"), "application/grpc"), "id", None);
         assert_eq!(head.fields.get(Known::ContentType), Some(&b"application/problem+json"[..]));
     }
 
     #[test]
     fn rfc9209_2_the_proxy_status_is_a_structured_field() {
-        let (head, _) = problem().answer(&Fields::new(), "id", None);
+        let (head, _) = problem().answer((&Fields::new(), "application/grpc"), "id", None);
         let expected = r#"terrace; error=destination_unavailable; details="no \"endpoint\" <ready>""#;
         assert_eq!(head.fields.text(Known::ProxyStatus), Some(expected));
     }
 
     #[test]
     fn a_grpc_client_gets_a_grpc_status() {
-        let (head, body) = problem().answer(&asked("Content-Type", "application/grpc+proto"), "id", None);
+        let (head, body) = problem().answer(
+            (&asked("Content-Type", "application/grpc+proto"), "application/grpc"),
+            "id",
+            None,
+        );
         assert_eq!((head.status, body.len()), (200, 0));
         assert_eq!(head.fields.get(Known::GrpcStatus), Some(&b"14"[..]));
+        let message = head.fields.text(Known::GrpcMessage);
+        assert_eq!(message, Some("no \"endpoint\" <ready>"));
+    }
+
+    #[test]
+    fn a_grpc_client_is_told_what_terrace_knows_and_not_what_a_table_guesses() {
+        let status =
+            |status, error| Problem::new(status, error, Fault::Terrace, false, "x").grpc_status().digits();
+        assert_eq!(status(504, "http_response_timeout"), "4");
+        assert_eq!(status(504, "connection_timeout"), "14");
+        assert_eq!(status(429, "http_request_denied"), "8");
+        assert_eq!(
+            [401, 403, 404, 422, 502, 503].map(|code| status(code, "")),
+            ["16", "7", "12", "3", "14", "14"]
+        );
+    }
+
+    #[test]
+    fn rfc9457_3_errors_stand_in_the_document() {
+        let mut problem = Problem::client(422, "http_request_error", "two things");
+        problem.errors = Some(r##"[{"pointer":"#/a"}]"##.to_owned());
+        let (_, body) = problem.answer((&Fields::new(), "application/grpc"), "id", None);
+        let body = std::str::from_utf8(&body).expect("text");
+        assert!(body.contains(r##""errors":[{"pointer":"#/a"}]}"##), "{body}");
     }
 }
