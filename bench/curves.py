@@ -1,6 +1,6 @@
 """Curves over time as one SVG: a panel for each illness, a line for each proxy, readable in the dark too."""
 
-WIDTH, PANEL, LEFT, RIGHT, TOP, BETWEEN, LEGEND = 880, 170, 64, 16, 34, 40, 40
+WIDTH, PANEL, LEFT, RIGHT, TOP, BETWEEN, LEGEND = 880, 170, 64, 16, 34, 54, 30
 # Told apart by people who see few colours (Okabe and Ito), and by their dashes.
 LOOKS = {
     "terrace": ("#0072b2", "", 2.5),
