@@ -106,27 +106,41 @@ fn joined(parts: Parts<'_>) -> String {
     uri
 }
 
-/// The URI of a file by its path.
+/// Stands for each folder above the one that relative paths begin in, so that `..` leads out of that one.
+const ABOVE: &str = "/@above";
+/// So many such folders can be left.
+const ABOVE_MAX: usize = 32;
+
+/// The URI of a file by its path, which may be relative.
 pub(super) fn of_file(path: &str) -> String {
     let mut uri = String::from("file://");
     if !path.starts_with('/') {
+        uri.push_str(&ABOVE.repeat(ABOVE_MAX));
         uri.push('/');
     }
     for byte in path.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
-                uri.push(char::from(byte))
+                uri.push(char::from(byte));
             }
             _ => uri.push_str(&format!("%{byte:02X}")),
         }
     }
-    uri
+    split_fragment(&target(&uri, "")).0.to_owned()
 }
 
-/// The path of the file that a URI names, if it names one.
+/// The path of the file that a URI names, if it names one; relative where the document that all began with was.
 pub(super) fn to_file(uri: &str) -> Option<String> {
     let path = uri.strip_prefix("file://").filter(|path| path.starts_with('/'))?;
-    decoded(path.split('?').next().unwrap_or_default())
+    let path = path.split('?').next().unwrap_or_default();
+    let (mut rest, mut above) = (path, 0);
+    while let Some(after) = rest.strip_prefix(ABOVE).filter(|after| after.starts_with('/')) {
+        (rest, above) = (after, above + 1);
+    }
+    match above {
+        0 => decoded(path),
+        above => decoded(&format!("{}{}", "../".repeat(ABOVE_MAX.saturating_sub(above)), &rest[1..])),
+    }
 }
 
 /// A text with its percent-encoding undone; `None` where that gives no text.
@@ -202,6 +216,12 @@ mod tests {
     fn a_file_is_found_again_by_its_uri() {
         assert_eq!(to_file(&of_file("/a b/ö%.json")).as_deref(), Some("/a b/ö%.json"));
         assert_eq!(to_file("https://a/b"), None);
+        let beside = |reference: &str| to_file(&resolve(&of_file("schemas/order.json"), reference).0);
+        assert_eq!(beside("common.json").as_deref(), Some("schemas/common.json"));
+        assert_eq!(beside("../common.json").as_deref(), Some("common.json"));
+        assert_eq!(beside("../../x/common.json").as_deref(), Some("../x/common.json"));
+        assert_eq!(beside("/etc/common.json").as_deref(), Some("/etc/common.json"));
+        assert_eq!(to_file(&of_file("../a.json")).as_deref(), Some("../a.json"));
         assert_eq!((decoded("%4"), decoded("%ff"), decoded("%+1")), (None, None, None));
     }
 }
