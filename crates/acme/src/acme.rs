@@ -22,7 +22,7 @@ use crate::error::OrderError;
 use crate::http::Http;
 use crate::metrics::Metrics;
 use crate::order::{Done, Job, since_1970};
-use crate::plan::{ByHost, Moment, Plan, Shown, Wanted};
+use crate::plan::{ByHost, Moment, Plan, Shown, Task, Wanted};
 use crate::renewal::{self, Round, Suggestion};
 use crate::store::{Seen, Store, Stored, Unreadable};
 use crate::x509::Facts;
@@ -257,12 +257,15 @@ impl Handle {
             }
             self.0.answers.look_in(scene.as_ref().map(|scene| scene.disk().clone()));
             state.plan.forget_others(&config.listeners);
+            state.plan.hurry(clock::now());
             let is_wanted =
                 |host: &String| config.listeners.iter().any(|listener| listener.hosts.contains(host));
             state.asked.retain(is_wanted);
             state.config = config;
             state.scene = scene;
-            state.seen = seen;
+            if !is_same {
+                state.seen = seen;
+            }
         }
         self.0.fold();
         self.0.wake.notify_one();
@@ -312,6 +315,19 @@ impl Handle {
         drop(state);
         self.0.wake.notify_one();
         true
+    }
+}
+
+impl State {
+    /// All orders that will be due, and notes when each host's begins.
+    fn foresee(&mut self, scene: &Scene, at: Moment) -> Vec<Task> {
+        let tasks = self.plan.tasks(wanted(&self.config, scene, &self.asked), &self.held, at);
+        let begins = |task: &Task| {
+            let at = at.now + task.wait;
+            task.hosts.iter().map(move |host| (host.clone(), at)).collect::<Vec<_>>()
+        };
+        self.coming = tasks.iter().flat_map(begins).collect();
+        tasks
     }
 }
 
@@ -370,6 +386,9 @@ impl Shared {
         let shown = shown_until(&state.config, &state.held);
         state.metrics.set_shown(shown);
         state.metrics.tick(since_1970());
+        if let Some(scene) = state.scene.clone() {
+            let _begun_elsewhere = state.foresee(&scene, moment());
+        }
         let issued = issued(&state.config.listeners, &state.held);
         drop(state);
         self.issued.send_if_modified(|before| {
@@ -421,11 +440,7 @@ impl Shared {
         let mut state = self.state();
         let Some(scene) = state.scene.clone() else { return LOOK_EVERY };
         let at = moment();
-        let all = state.plan.tasks(wanted(&state.config, &scene, &state.asked), &state.held, at);
-        state.coming = all
-            .iter()
-            .flat_map(|task| task.hosts.iter().map(|host| (host.clone(), at.now + task.wait)))
-            .collect();
+        let all = state.foresee(&scene, at);
         let mut next = LOOK_EVERY;
         for task in all {
             let is_running = state.running.contains(&task.hosts);

@@ -308,3 +308,100 @@ fn word(kind: &ChallengeType) -> String {
 pub(crate) fn since_1970() -> Duration {
     clock::wall().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use terrace_testkit::Folder;
+
+    use super::*;
+    use crate::disk::Disk;
+    use crate::store::Store;
+
+    /// One with that directory and nothing else of interest.
+    pub(crate) fn authority(directory: &str) -> Authority {
+        Authority {
+            directory: directory.to_owned(),
+            email: None,
+            roots_pem: None,
+            external_account: None,
+            folder: "/nowhere".into(),
+            challenges: vec![Challenge::Http01],
+            renew_before: None,
+            on_demand: false,
+        }
+    }
+
+    const DIRECTORY: &str =
+        r#"{"newNonce":"HERE/nonce","newAccount":"HERE/account","newOrder":"HERE/order"}"#;
+    const ORDER: &str = r#"{"status":"pending","authorizations":["HERE/authz"],"finalize":"HERE/finalize"}"#;
+
+    /// What becomes of an order for `a.example` with an authority that answers so besides the usual.
+    async fn ordered(more: &[(&'static str, &'static str, &'static str)]) -> OrderError {
+        let usual = [
+            ("/dir", "200 OK\r\n", DIRECTORY),
+            ("/nonce", "200 OK\r\n", ""),
+            ("/account", "201 Created\r\nLocation: HERE/account/1\r\n", "{}"),
+            ("/order", "201 Created\r\nLocation: /order/1\r\n", ORDER),
+        ];
+        let script = more.iter().chain(&usual).copied().collect();
+        let (folder, server) = (Folder::new(), crate::testing::Authority::start(script));
+        let directory = server.url("/dir");
+        let job = Job {
+            authority: Arc::new(authority(&directory)),
+            accounts: Accounts::new(Disk::new(Store::new(folder.path(), &directory)), Log::discard()),
+            answers: Answers::default(),
+            log: Log::discard(),
+            hosts: vec!["a.example".to_owned()],
+            challenge: Challenge::Http01,
+            known: BTreeSet::new(),
+            replaces: None,
+        };
+        let disk = job.accounts.disk.clone();
+        let error = job.run().await.expect_err("nothing is issued here");
+        disk.rest(Duration::from_secs(10)).await;
+        error
+    }
+
+    #[tokio::test]
+    async fn rfc8555_6_6_too_many_requests_are_told_with_how_long_to_wait() {
+        const LIMITED: &str =
+            r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many orders"}"#;
+        let error = ordered(&[("/order", "429 Too Many Requests\r\nRetry-After: 7200\r\n", LIMITED)]).await;
+        let OrderError::RateLimited { after, said } = error else { panic!("{error:?}") };
+        assert_eq!(after, Some(Duration::from_secs(7_200)));
+        assert!(said.contains("too many orders"), "{said}");
+        let error = ordered(&[("/dir", "429 Too Many Requests\r\nRetry-After: 60\r\n", "<html>")]).await;
+        assert!(matches!(error, OrderError::RateLimited { after: Some(_), .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn an_authority_that_lies_or_breaks_is_survived() {
+        for (path, head, body) in [
+            ("/dir", "200 OK\r\n", "[]"),
+            ("/dir", "502 Bad Gateway\r\n", "<html>"),
+            ("/nonce", "500 Internal Server Error\r\n", ""),
+            ("/account", "201 Created\r\n", "{}"),
+            ("/order", "201 Created\r\nLocation: /order/1\r\n", "{}"),
+            ("/authz", "200 OK\r\n", "null"),
+        ] {
+            let error = ordered(&[(path, head, body)]).await;
+            assert!(matches!(error, OrderError::Authority(_)), "{path} {head}: {error:?}");
+        }
+        let offered = r#"{"status":"pending","identifier":{"type":"dns","value":"a.example"},"challenges":[
+            {"type":"dns-01","url":"HERE/challenge","token":"t","status":"pending"}]}"#;
+        let error = ordered(&[("/authz", "200 OK\r\n", offered)]).await;
+        assert_eq!(
+            error.to_string(),
+            "for a.example the authority offers none of the challenges that are allowed here (dns-01)"
+        );
+        let token = r#"{"status":"pending","identifier":{"type":"dns","value":"a.example"},"challenges":[
+            {"type":"http-01","url":"HERE/challenge","token":"../../account.json","status":"pending"}]}"#;
+        let refused =
+            ("/challenge", "403 Forbidden\r\n", r#"{"type":"urn:ietf:params:acme:error:malformed"}"#);
+        let error = ordered(&[("/authz", "200 OK\r\n", token), refused]).await;
+        assert!(
+            matches!(error, OrderError::Refused { .. }),
+            "a token that is a path is written nowhere: {error:?}"
+        );
+    }
+}

@@ -90,6 +90,8 @@ struct Trouble {
     /// Of the failures, those of the network and the authority itself.
     unreachable: u32,
     until: Duration,
+    /// The authority said how long to wait.
+    is_told: bool,
 }
 
 impl Plan {
@@ -154,17 +156,32 @@ impl Plan {
         let trouble = self.troubles.entry(hosts.to_vec()).or_default();
         let wait = trouble.count(error, wanted.ways).mul_f64(1.0 + random.clamp(0.0, 1.0) / 4.0);
         trouble.until = at.now + wait;
-        match error {
-            OrderError::RateLimited { .. } => self.paused_until = at.now + PAUSE.min(wait),
-            OrderError::Refused { hosts: refused, .. } if hosts.len() > 1 && !wanted.on_demand => {
-                self.alone.extend(refused.iter().cloned());
+        trouble.is_told = matches!(error, OrderError::RateLimited { .. });
+        let trouble = *trouble;
+        let refused = match error {
+            OrderError::RateLimited { .. } => {
+                self.paused_until = at.now + PAUSE.min(wait);
+                return wait;
             }
-            OrderError::NoChallenge { host, .. } if hosts.len() > 1 && !wanted.on_demand => {
+            OrderError::Refused { hosts, .. } => hosts.as_slice(),
+            OrderError::NoChallenge { host, .. } => std::slice::from_ref(host),
+            _ => return wait,
+        };
+        if hosts.len() > 1 {
+            // What was tried in company counts for each.
+            for host in refused {
                 self.alone.insert(host.clone());
+                self.troubles.insert(vec![host.clone()], trouble);
             }
-            _ => {}
         }
         wait
+    }
+
+    /// Tries again at once what failed, but for what the authority itself asked to wait with: somebody may have mended it.
+    pub(crate) fn hurry(&mut self, now: Duration) {
+        for trouble in self.troubles.values_mut().filter(|trouble| !trouble.is_told && trouble.failures > 0) {
+            trouble.until = now;
+        }
     }
 
     /// Forgets what concerns no host that is wanted.

@@ -179,4 +179,35 @@ mod tests {
         assert_eq!(window(backwards, 0), None);
         assert_eq!(window(b"{}", 0), None);
     }
+
+    fn http() -> Http {
+        Http::new(&crate::order::tests::authority("http://unused/")).expect("no roots of its own")
+    }
+
+    const DIRECTORY: (&str, &str, &str) = ("/dir", "200 OK\r\n", r#"{"renewalInfo":"HERE/renewal"}"#);
+
+    #[tokio::test]
+    async fn rfc9773_4_the_authority_is_asked_for_each_certificate_and_says_when_to_ask_again() {
+        let window = r#"{"suggestedWindow":{"start":"2026-01-02T00:00:00Z","end":"2026-01-02T00:00:01Z"}}"#;
+        let authority = crate::testing::Authority::start(vec![
+            DIRECTORY,
+            ("/renewal/a.1", "200 OK\r\nRetry-After: 3600\r\n", window),
+            ("/renewal/b.2", "404 Not Found\r\nRetry-After: 9000\r\n", "{}"),
+        ]);
+        let identifiers = vec!["a.1".to_owned(), "b.2".to_owned()];
+        let round = ask(&http(), &authority.url("/dir"), identifiers).await;
+        assert_eq!(round.suggestions, [("a.1".to_owned(), Suggestion { at: day(1) })]);
+        assert_eq!(round.again, Duration::from_secs(3_600), "the sooner of both");
+        assert_eq!(round.problem.as_deref(), Some("its renewal information has the status 404"));
+        assert_eq!(authority.asked(), ["GET /dir", "GET /renewal/a.1", "GET /renewal/b.2"]);
+    }
+
+    #[tokio::test]
+    async fn an_authority_that_suggests_nothing_is_asked_again_in_a_day_and_one_that_is_down_earlier() {
+        let authority = crate::testing::Authority::start(vec![("/dir", "200 OK\r\n", "{}")]);
+        let round = ask(&http(), &authority.url("/dir"), vec!["a.1".to_owned()]).await;
+        assert_eq!(round, Round { again: LOOK_EVERY_MAX, ..Round::default() });
+        let down = ask(&http(), &authority.url("/nowhere"), vec!["a.1".to_owned()]).await;
+        assert!(down.problem.is_some() && down.again == LOOK_EVERY, "{down:?}");
+    }
 }

@@ -26,7 +26,7 @@ use tokio_rustls::server::{StartHandshake, TlsStream};
 
 use crate::chain::Way;
 use crate::config::Purpose;
-use crate::tls::{Certificates, Pair, TlsError, certified};
+use crate::tls::{Certificates, Pair, TlsError, unchecked};
 
 /// Where an authority asks over HTTP; the token follows.
 const PATH: &str = "/.well-known/acme-challenge/";
@@ -106,10 +106,11 @@ pub(crate) async fn accept(
         return Handshake::Failed;
     };
     let name = start.client_hello().server_name().map(str::to_ascii_lowercase);
-    if is_question(&start.client_hello()) {
-        return answer(start, issuer, name.as_deref()).await;
+    let is_question = is_question(&start.client_hello());
+    if is_question && let Some(config) = answer(issuer, name.as_deref()).await {
+        return finish(start, config).await;
     }
-    if !is_there(certificates, issuer, name.as_deref(), until).await {
+    if is_question || !is_there(certificates, issuer, name.as_deref(), until).await {
         let _gone_either_way = start.io.write_all(&UNRECOGNIZED_NAME).await;
         let _gone_either_way = start.io.shutdown().await;
         return Handshake::Failed;
@@ -142,13 +143,17 @@ async fn is_there(
     }
 }
 
-async fn answer(start: StartHandshake<TcpStream>, issuer: &dyn Issuer, name: Option<&str>) -> Handshake {
-    let Some(name) = name else { return Handshake::Failed };
-    let Some(pair) = issuer.tls_answer(name).await else { return Handshake::Failed };
-    let Ok(config) = config_of(&pair) else { return Handshake::Failed };
+/// How a question is answered, if it is ours to answer.
+async fn answer(issuer: &dyn Issuer, name: Option<&str>) -> Option<Arc<ServerConfig>> {
+    let pair = issuer.tls_answer(name?).await?;
+    config_of(&pair).ok()
+}
+
+/// Answers a question: the handshake is the answer.
+async fn finish(start: StartHandshake<TcpStream>, config: Arc<ServerConfig>) -> Handshake {
     match start.into_stream(config).await {
         Ok(mut stream) => {
-            // The handshake was the answer (RFC 8737 section 3).
+            // Nothing else is ever sent on it (RFC 8737 section 3).
             let _gone_either_way = stream.shutdown().await;
             Handshake::Answered
         }
@@ -157,7 +162,8 @@ async fn answer(start: StartHandshake<TcpStream>, issuer: &dyn Issuer, name: Opt
 }
 
 fn config_of(pair: &Pair) -> Result<Arc<ServerConfig>, TlsError> {
-    let shown = Arc::new(SingleCertAndKey::from(certified(pair)?));
+    // It holds an extension that only authorities know, and would be refused by whoever looks into it.
+    let shown = Arc::new(SingleCertAndKey::from(unchecked(pair)?));
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()

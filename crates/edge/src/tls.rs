@@ -325,7 +325,19 @@ impl ResolvesServerCert for Chooser {
     }
 }
 
-pub(crate) fn certified(pair: &Pair) -> Result<CertifiedKey, TlsError> {
+fn certified(pair: &Pair) -> Result<CertifiedKey, TlsError> {
+    let certified = unchecked(pair)?;
+    match certified.keys_match() {
+        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
+            Err(TlsError::Mismatch)
+        }
+        Err(rustls::Error::InvalidCertificate(error)) => Err(TlsError::Certificate(format!("{error:?}"))),
+        _ => Ok(certified),
+    }
+}
+
+/// The same without a look into the certificate.
+pub(crate) fn unchecked(pair: &Pair) -> Result<CertifiedKey, TlsError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pair.certificates_pem).collect();
     let chain = chain.map_err(|error| TlsError::Certificate(error.to_string()))?;
     if chain.is_empty() {
@@ -334,14 +346,7 @@ pub(crate) fn certified(pair: &Pair) -> Result<CertifiedKey, TlsError> {
     let key =
         PrivateKeyDer::from_pem_slice(&pair.key_pem).map_err(|error| TlsError::Key(error.to_string()))?;
     let key = ring::sign::any_supported_type(&key).map_err(|error| TlsError::Key(error.to_string()))?;
-    let certified = CertifiedKey::new(chain, key);
-    match certified.keys_match() {
-        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
-            Err(TlsError::Mismatch)
-        }
-        Err(rustls::Error::InvalidCertificate(error)) => Err(TlsError::Certificate(format!("{error:?}"))),
-        _ => Ok(certified),
-    }
+    Ok(CertifiedKey::new(chain, key))
 }
 
 /// The DNS names that the certificate is for.

@@ -69,7 +69,6 @@ impl<'w> Pebble<'w> {
     /// When it does not start.
     pub fn go_on(&mut self) {
         let folder = folder(self.world);
-        let (id, key) = self.rules.external_account.clone().unwrap_or_default();
         let mut config = serde_json::json!({
             "listenAddress": self.api.to_string(),
             "managementListenAddress": self.management.to_string(),
@@ -78,9 +77,11 @@ impl<'w> Pebble<'w> {
             "httpPort": self.asks.0,
             "tlsPort": self.asks.1,
             "externalAccountBindingRequired": self.rules.external_account.is_some(),
-            "externalAccountMACKeys": { id: key },
             "domainBlocklist": ["blocked.example"],
         });
+        if let Some((id, key)) = &self.rules.external_account {
+            config["externalAccountMACKeys"] = serde_json::json!({ id: key });
+        }
         if let Some(seconds) = self.rules.lifetime_seconds {
             config["certificateValidityPeriod"] = seconds.into();
         }
@@ -98,7 +99,9 @@ impl<'w> Pebble<'w> {
             &["-config", "config.json", "-dnsserver", &dns],
         ));
         for port in [&self.dns_management, &self.api, &self.management] {
-            until_true("pebble listens", || std::net::TcpStream::connect(port.address()).is_ok());
+            until_true("pebble listens (its log is in its folder)", || {
+                std::net::TcpStream::connect(port.address()).is_ok()
+            });
         }
     }
 
@@ -140,8 +143,10 @@ impl<'w> Pebble<'w> {
     /// When it does not run.
     pub fn lead(&self, host: &str, address: &str) {
         let body = serde_json::json!({ "host": format!("{host}."), "addresses": [address] }).to_string();
-        let url = format!("http://{}/add-a", self.dns_management);
-        self.world.run("curl", &["-sS", "-f", "-d", &body, &url]).ok();
+        for path in ["clear-a", "add-a"] {
+            let url = format!("http://{}/{path}", self.dns_management);
+            self.world.run("curl", &["-sS", "-f", "-d", &body, &url]).ok();
+        }
     }
 
     /// How many certificates it has been asked for so far, over all its runs; refused nonces do not count.

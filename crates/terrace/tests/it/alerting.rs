@@ -207,7 +207,7 @@ fn a_test_of_receivers_says_of_each_what_came_of_it() {
 }
 
 /// What stands between a program and the machine's clock (`faketime`).
-fn faketime() -> String {
+pub(crate) fn faketime() -> String {
     let folders = std::fs::read_dir("/usr/lib").expect("it is there").flatten();
     let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
     let library = libraries.find(|path| path.exists());
