@@ -17,9 +17,10 @@ use terrace_telemetry::Handle as Telemetry;
 use crate::audit::{Audit, Change};
 use crate::config::Role;
 use crate::control::{Control, ControlError};
-use crate::dashboard::{CODE_LASTS, Sessions};
+use crate::dashboard::{CODE_LASTS, Sessions, Shown};
 use crate::faults;
 use crate::gate::Caller;
+use crate::keys;
 use crate::logs::{Logs, logs};
 use crate::observe;
 
@@ -44,6 +45,7 @@ pub(crate) fn router(
 ) -> Router {
     let seen = observe::router(Arc::clone(&control), telemetry.clone(), audit.clone());
     let broken = faults::router(Arc::clone(&control), audit.clone());
+    let keys = keys::router(Arc::clone(&control), audit.clone());
     let said = Logs::new(Arc::clone(&control), telemetry);
     Router::new()
         .route("/v1/status", get(status))
@@ -52,10 +54,12 @@ pub(crate) fn router(
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
         .route("/v1/login-code", post(login_code))
+        .route("/v1/totp", post(totp))
         .route("/v1/services/{name}/scale", post(scale))
         .route("/v1/services/{name}/restart", post(restart))
         .merge(seen)
         .merge(broken)
+        .merge(keys)
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -125,6 +129,42 @@ async fn login_code(
     };
     api.audit.note(&Change::new(caller, "login-code").target(role.as_str()), Ok(())).await;
     Ok(json(&json!({ "url": url, "expires_in_seconds": CODE_LASTS.as_secs() })))
+}
+
+/// The secret of the second factor, for whoever can speak to the socket: they own the folder that it lies in.
+async fn totp(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Result<Response, ControlError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        new: bool,
+    }
+    let Caller::Peer { .. } = caller else {
+        return Err(ControlError::not_found("the second factor is set up on the Unix socket only"));
+    };
+    let Wanted { new } = serde_json::from_slice(&body)
+        .map_err(|error| bad_request(format!("the body must be {{\"new\": false}}: {error}")))?;
+    let sessions = Arc::clone(&api.sessions);
+    let shown = tokio::task::spawn_blocking(move || sessions.show_factor(new)).await;
+    let change = Change::new(caller, "totp").target(if new { "new" } else { "show" });
+    let shown = factor_shown(shown.unwrap_or_else(|_| Err(std::io::Error::other("Terrace is ending"))));
+    api.audit.note(&change, shown.as_ref().map(drop)).await;
+    let Shown { secret, uri } = shown?;
+    Ok(json(&json!({ "secret": secret, "uri": uri, "is_on": api.sessions.wants_code() })))
+}
+
+/// What was shown, or why it was not.
+pub(crate) fn factor_shown(shown: std::io::Result<Option<Shown>>) -> Result<Shown, ControlError> {
+    match shown {
+        Ok(Some(shown)) => Ok(shown),
+        Ok(None) => Err(ControlError::conflict(
+            "the secret was shown already and is in a phone by now; `terrace totp --new` makes a new one and ends all sessions",
+        )),
+        Err(error) => Err(ControlError::failed(format!("the secret cannot be kept: {error}"))),
+    }
 }
 
 fn wanted_role(body: &[u8]) -> Result<Role, ControlError> {

@@ -26,6 +26,7 @@ pub struct Loopback {
     viewer_token: Option<Token>,
     hosts: Vec<String>,
     any_port: bool,
+    second_factor: bool,
 }
 
 /// What somebody may do who came through the loopback face.
@@ -58,13 +59,28 @@ impl Loopback {
         if !address.ip().to_canonical().is_loopback() {
             return Err(NotLoopback(address));
         }
-        Ok(Self { address, token, viewer_token: None, hosts: Vec::new(), any_port: false })
+        Ok(Self {
+            address,
+            token,
+            viewer_token: None,
+            hosts: Vec::new(),
+            any_port: false,
+            second_factor: false,
+        })
     }
 
     /// Takes a free port when another program has this one: for an address that nobody chose.
     #[must_use]
     pub fn or_any_port(mut self) -> Self {
         self.any_port = true;
+        self
+    }
+
+    /// Asks for a one-time code besides the token. Then a token alone opens nothing here, the API neither: programs have the
+    /// Unix socket.
+    #[must_use]
+    pub fn with_second_factor(mut self, is_on: bool) -> Self {
+        self.second_factor = is_on;
         self
     }
 
@@ -106,6 +122,10 @@ impl Loopback {
             (Role::Viewer, Some(token)) => token.0.as_bytes(),
             _ => self.token.0.as_bytes(),
         }
+    }
+
+    pub(crate) fn has_second_factor(&self) -> bool {
+        self.second_factor
     }
 
     pub(crate) fn takes_any_port(&self) -> bool {

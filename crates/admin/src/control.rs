@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use terrace_auth::NewKey;
 
 use crate::map::{Fault, Map};
 
@@ -36,6 +37,12 @@ pub trait Control: Send + Sync + 'static {
     fn begin_fault(&self, wanted: FaultWanted) -> Answer<'_, Fault>;
     /// Ends the fault with that id, or all that operators began on the route of that name; what they were.
     fn end_faults(&self, which: String) -> Answer<'_, Vec<Fault>>;
+    /// The API keys that there are, without their secrets.
+    fn keys(&self) -> Answer<'_, Value>;
+    /// Makes an API key that opens doors from then on. The answer holds its text, which is never had again.
+    fn create_key(&self, new: NewKey) -> Answer<'_, Value>;
+    /// Takes an API key away for good.
+    fn revoke_key(&self, id: String) -> Answer<'_, Value>;
     /// Ends Terrace gracefully; answers when that has begun.
     fn stop(&self) -> Answer<'_, Value>;
     /// Why Terrace is not ready to serve, a sentence each; empty when it is.

@@ -102,6 +102,13 @@ pub(crate) fn nobody() -> ControlError {
     unauthorized("send `Authorization: Bearer` with the token of [admin], or sign in to the dashboard")
 }
 
+/// The token alone, where a code is asked for besides.
+pub(crate) fn one_of_two() -> ControlError {
+    forbidden(
+        "with `totp` in [admin] the token alone opens nothing here; sign in to the dashboard, or use the Unix socket",
+    )
+}
+
 /// Whether `role` may do what `request` is about: a viewer reads.
 pub(crate) fn admit_role(role: Role, request: &Parts) -> Result<(), ControlError> {
     match role {

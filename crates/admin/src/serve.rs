@@ -231,6 +231,8 @@ fn admit_to_api(
     parts: &mut Parts,
 ) -> Result<(), ControlError> {
     let (role, caller) = match gate::token_role(settings, parts)? {
+        // The token is one factor of two; a program cannot show the other.
+        Some(_) if settings.has_second_factor() => return Err(gate::one_of_two()),
         Some(role) => (role, Caller::Token { from, role }),
         None => {
             let session = sessions.read(&parts.headers, wall_seconds()).ok_or_else(gate::nobody)?;

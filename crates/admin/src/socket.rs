@@ -79,6 +79,13 @@ fn make_folder(state: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes the state folder, made where it is not there, for as long as the file is open.
+pub(crate) fn take(state: &Path) -> Result<File, BuildError> {
+    let failed = |source| BuildError::State { what: "make the state folder", path: state.to_owned(), source };
+    make_folder(state).map_err(failed)?;
+    take_lock(state)
+}
+
 fn take_lock(state: &Path) -> Result<File, BuildError> {
     let failed = |source: io::Error| BuildError::State {
         what: "lock the state folder",

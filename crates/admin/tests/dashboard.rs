@@ -12,7 +12,9 @@ use terrace_admin::map::{Fault, Instance, Listener, Map, Route, Service};
 use terrace_admin::{
     Admin, Answer, Config, Control, ControlError, FaultWanted, Handle, Loopback, Token, client,
 };
+use terrace_auth::TotpSecret;
 use terrace_instruments::{Event, Level, Meter};
+use terrace_runtime::clock;
 use terrace_runtime::drain::{self, Drainer};
 use terrace_signals::alerts::Severity;
 use terrace_telemetry::{Destination, Receiver, Secret, Telemetry, Way};
@@ -105,6 +107,18 @@ impl Control for Fake {
         self.0.lock().unwrap().push(format!("end-fault {which}"));
         Box::pin(async { Ok(map().faults) })
     }
+    fn keys(&self) -> Answer<'_, Value> {
+        Box::pin(async { Ok(json!([])) })
+    }
+
+    fn create_key(&self, new: terrace_auth::NewKey) -> Answer<'_, Value> {
+        Box::pin(async move { Ok(json!({ "key": "tk_made", "name": new.name })) })
+    }
+
+    fn revoke_key(&self, id: String) -> Answer<'_, Value> {
+        Box::pin(async move { Ok(json!({ "id": id })) })
+    }
+
     fn stop(&self) -> Answer<'_, Value> {
         self.asked("stop".to_owned())
     }
@@ -853,5 +867,153 @@ async fn files_may_be_kept_for_ever_under_the_name_of_their_content() {
         assert_eq!((older.status, older.field("cache-control")), (200, Some("no-cache")));
     }
     assert_eq!(browser.get(&format!("/assets/{generation}/../Cargo.toml")).await.status, 404);
+    door.close().await;
+}
+
+impl Door {
+    /// Asks for a code from now on, as a reload of the file would have it.
+    fn ask_for_codes(&self) {
+        let mut config = config(&self.state, TOKEN);
+        config.loopback = config.loopback.map(|loopback| loopback.with_second_factor(true));
+        self.handle.apply(config).unwrap();
+    }
+
+    /// What becomes of these logins; their answers wait for each other's less than one after the other.
+    async fn try_at_once(&self, forms: &[Vec<(&str, &str)>]) -> Vec<u16> {
+        let mut trying = Vec::new();
+        for form in forms {
+            let mut browser = self.browser();
+            let form: Vec<_> =
+                form.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            trying.push(tokio::spawn(async move {
+                let form: Vec<_> = form.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+                let answer = browser.post("/login", &form, &[]).await;
+                assert!(browser.cookies.is_empty(), "{}", answer.head);
+                answer.status
+            }));
+        }
+        let mut statuses = Vec::new();
+        for trying in trying {
+            statuses.push(trying.await.unwrap());
+        }
+        statuses
+    }
+
+    /// The phone's secret, as `terrace totp` shows it.
+    async fn phone(&self, anew: bool) -> Result<TotpSecret, client::ClientError> {
+        let socket = client::socket_path(&self.state);
+        let shown = client::request(&socket, "POST", "/v1/totp", Some(&json!({ "new": anew }))).await?;
+        assert!(shown["uri"].as_str().unwrap().starts_with("otpauth://totp/Terrace:"));
+        Ok(TotpSecret::from_text(shown["secret"].as_str().unwrap()).unwrap())
+    }
+}
+
+/// What the phone shows, so many half minutes from now.
+fn shown_by(phone: &TotpSecret, steps: u64) -> String {
+    let wall = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap();
+    phone.code_at(wall + std::time::Duration::from_secs(30 * steps))
+}
+
+#[tokio::test]
+async fn with_a_second_factor_a_login_takes_the_token_and_a_code_that_is_good_once() {
+    let door = Door::open();
+    let before = door.signed_in(TOKEN).await;
+    door.ask_for_codes();
+    let mut browser = door.browser();
+    assert_eq!(before.clone().get("/config").await.status, 303, "who came in with one factor is out");
+    assert!(browser.get("/login").await.body.contains("name=\"totp\""));
+    let early = browser.post("/login", &[("token", TOKEN), ("totp", "000000")], &[]).await;
+    assert!(early.status == 403 && early.body.contains("terrace totp"), "{}", early.head);
+
+    let phone = door.phone(false).await.unwrap();
+    assert!(door.phone(false).await.is_err(), "it is shown once");
+    let code = shown_by(&phone, 0);
+    let wrong = [
+        vec![("token", TOKEN)],
+        vec![("token", TOKEN), ("totp", "12345x")],
+        vec![("token", "a-token-for-tests-012345678X"), ("totp", code.as_str())],
+        vec![("totp", code.as_str())],
+    ];
+    for (status, form) in door.try_at_once(&wrong).await.into_iter().zip(&wrong) {
+        assert_eq!(status, 401, "{form:?}");
+    }
+    let right = browser.post("/login", &[("token", TOKEN), ("totp", &code), ("next", "/logs")], &[]).await;
+    assert_eq!((right.status, right.field("location")), (303, Some("/logs")), "{}", right.body);
+    assert_eq!(browser.get("/config").await.status, 200);
+    let again = door.browser().post("/login", &[("token", TOKEN), ("totp", &code)], &[]).await;
+    assert_eq!(again.status, 401, "a code is good once");
+    let next = shown_by(&phone, 1);
+    assert_eq!(
+        door.browser().post("/login", &[("token", VIEWER_TOKEN), ("totp", &next)], &[]).await.status,
+        303
+    );
+    door.close().await;
+}
+
+#[tokio::test]
+async fn with_a_second_factor_a_token_alone_opens_the_api_neither() {
+    let door = Door::open();
+    door.ask_for_codes();
+    let phone = door.phone(false).await.unwrap();
+    let bearer = format!("Bearer {TOKEN}");
+    let refused = door.browser().get_as("/v1/config", &[("Authorization", &bearer)]).await;
+    assert!(refused.status == 403 && refused.body.contains("Unix socket"), "{}", refused.body);
+    let mut browser = door.browser();
+    let code = shown_by(&phone, 0);
+    assert_eq!(browser.post("/login", &[("token", TOKEN), ("totp", &code)], &[]).await.status, 303);
+    assert_eq!(browser.get_as("/v1/config", &[]).await.status, 200, "a session of both does");
+    let link = door.code("operator").await;
+    let code = link.split_once("code=").unwrap().1;
+    let mut owner = door.browser();
+    assert_eq!(
+        owner.post("/login", &[("code", code)], &[]).await.status,
+        303,
+        "who owns the machine needs no phone"
+    );
+    door.close().await;
+}
+
+#[tokio::test]
+async fn a_new_phone_ends_the_sessions_of_the_lost_one_and_wrong_codes_are_bounded() {
+    let door = Door::open();
+    door.ask_for_codes();
+    let lost = door.phone(false).await.unwrap();
+    let mut thief = door.browser();
+    let code = shown_by(&lost, 0);
+    assert_eq!(thief.post("/login", &[("token", TOKEN), ("totp", &code)], &[]).await.status, 303);
+    let phone = door.phone(true).await.unwrap();
+    assert_eq!(thief.get("/config").await.status, 303, "the session is over");
+    let wrong = vec![vec![("token", TOKEN), ("totp", "000000")]; 5];
+    assert_eq!(door.try_at_once(&wrong).await, [401; 5]);
+    let held = door.browser().post("/login", &[("token", TOKEN), ("totp", &shown_by(&phone, 0))], &[]).await;
+    assert_eq!(held.status, 429);
+    assert!(held.field("retry-after").is_some() && held.body.contains("terrace dashboard"));
+    let wrong =
+        door.browser().post("/login", &[("token", "no-token-of-anybodys-000"), ("totp", "1")], &[]).await;
+    assert_eq!(wrong.status, 401, "who has no token learns nothing of it");
+    let asked: Vec<_> = door.audit().iter().map(|entry| entry["action"].clone()).collect();
+    assert_eq!(asked, ["totp", "totp"]);
+    assert!(!fs::read_to_string(door.state.join("audit.log")).unwrap().contains(&phone.text()));
+    door.close().await;
+}
+
+#[tokio::test]
+async fn the_second_factor_is_set_up_and_keys_are_made_on_the_socket_only() {
+    let door = Door::open();
+    let bearer = format!("Bearer {TOKEN}");
+    let more = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    assert_eq!(door.browser().post("/v1/totp", &[], &more).await.status, 404);
+    assert_eq!(door.browser().post("/v1/keys", &[], &more).await.status, 404);
+    assert_eq!(door.browser().get_as("/v1/keys", &more).await.status, 200);
+    let socket = client::socket_path(&door.state);
+    let new = json!({ "name": "ci", "roles": ["reader"] });
+    let made = client::request(&socket, "POST", "/v1/keys", Some(&new)).await.unwrap();
+    assert_eq!(made["key"], "tk_made");
+    assert!(client::request(&socket, "POST", "/v1/keys", Some(&json!({ "nam": "ci" }))).await.is_err());
+    client::request(&socket, "POST", "/v1/keys/abc/revoke", None).await.unwrap();
+    let audit = door.audit();
+    assert_eq!((&audit[0]["action"], &audit[0]["target"]), (&json!("create-key"), &json!("ci")));
+    assert!(!audit[0].to_string().contains("tk_made"));
+    assert_eq!((&audit[1]["action"], &audit[1]["target"]), (&json!("revoke-key"), &json!("abc")));
     door.close().await;
 }

@@ -75,6 +75,18 @@ impl Control for Fake {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    fn keys(&self) -> Answer<'_, Value> {
+        Box::pin(async { Ok(json!([])) })
+    }
+
+    fn create_key(&self, new: terrace_auth::NewKey) -> Answer<'_, Value> {
+        Box::pin(async move { Ok(json!({ "key": "tk_made", "name": new.name })) })
+    }
+
+    fn revoke_key(&self, id: String) -> Answer<'_, Value> {
+        Box::pin(async move { Ok(json!({ "id": id })) })
+    }
+
     fn stop(&self) -> Answer<'_, Value> {
         self.asked("stop".to_owned())
     }

@@ -7,6 +7,7 @@ mod check;
 mod examples;
 mod fault;
 mod install;
+mod keys;
 mod schema;
 mod seeing;
 
@@ -16,9 +17,10 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub use check::check;
-pub use install::install;
-pub use schema::{completions, schema};
 pub use fault::Fault;
+pub use install::install;
+pub use keys::{CreateKey, Keys, KeysAction, RevokeKey, Totp};
+pub use schema::{completions, schema};
 pub use seeing::{Alerts, AlertsAction, Dashboard, DashboardRole, Drain, Top, Traces};
 
 /// The file that is meant when none is named.
@@ -91,6 +93,10 @@ pub enum Command {
     Drain(Drain),
     /// Break a route on purpose for a while: delay or abort a share of its requests
     Fault(Fault),
+    /// Make, list and revoke API keys
+    Keys(Keys),
+    /// Show the secret of the dashboard's second factor, once, for a phone
+    Totp(Totp),
     /// Stop the running Terrace and everything it runs, and wait for it; requests under way finish
     #[command(after_help = examples::STOP)]
     Stop(Running),

@@ -5,16 +5,32 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use terrace_admin::map::{Fault, Map};
 use terrace_admin::{Answer, Control, ControlError, FaultWanted};
+use terrace_auth::{Keys, NewKey};
 use terrace_fleet::Error as FleetError;
 use terrace_runtime::clock;
 use terrace_upstream::EndpointReport;
 
+use crate::api_keys;
 use crate::faults;
 use crate::file::{self, Source};
 use crate::running::{InForce, Origin, Running, UpError};
 
 /// A running Terrace as the admin API sees it.
 pub(crate) struct Remote(pub(crate) Arc<Running>);
+
+impl Remote {
+    /// Does something with the keys, which waits for the disk.
+    fn with_keys(
+        &self,
+        work: impl FnOnce(&Keys) -> Result<Value, ControlError> + Send + 'static,
+    ) -> Answer<'_, Value> {
+        let keys = self.0.keys.clone();
+        Box::pin(async move {
+            let done = tokio::task::spawn_blocking(move || work(&keys)).await;
+            done.unwrap_or_else(|_| Err(ControlError::failed("Terrace is ending")))
+        })
+    }
+}
 
 impl Control for Remote {
     fn status(&self) -> Answer<'_, Value> {
@@ -66,6 +82,18 @@ impl Control for Remote {
 
     fn end_faults(&self, which: String) -> Answer<'_, Vec<Fault>> {
         Box::pin(async move { faults::end(&self.0.edge.faults(), &which) })
+    }
+
+    fn keys(&self) -> Answer<'_, Value> {
+        self.with_keys(api_keys::list)
+    }
+
+    fn create_key(&self, new: NewKey) -> Answer<'_, Value> {
+        self.with_keys(move |keys| api_keys::create(keys, new))
+    }
+
+    fn revoke_key(&self, id: String) -> Answer<'_, Value> {
+        self.with_keys(move |keys| api_keys::revoke(keys, &id))
     }
 
     fn stop(&self) -> Answer<'_, Value> {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "the binary is what speaks to a terminal")]
 
+mod api_keys;
 mod certificates;
 mod compile;
 mod control;
@@ -48,6 +49,8 @@ fn main() -> ExitCode {
         }
         Command::Drain(drain) => remote::run(&drain.running.file, &Ask::Drain(drain), &global),
         Command::Fault(fault) => remote::run(&fault.running.file, &Ask::Fault(fault), &global),
+        Command::Keys(keys) => remote::run(&keys.running().file, &Ask::Keys(keys), &global),
+        Command::Totp(totp) => remote::run(&totp.running.file, &Ask::Totp(totp), &global),
         Command::Top(top) => top::run(&top.running.file, &global),
         Command::Dashboard(dashboard) => {
             remote::run(&dashboard.running.file, &Ask::Dashboard(dashboard), &global)

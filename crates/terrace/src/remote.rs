@@ -4,7 +4,9 @@
 mod alerts;
 mod dashboard;
 mod fault;
+mod keys;
 mod logs;
+mod totp;
 mod traces;
 
 use std::fmt::Write as _;
@@ -19,7 +21,7 @@ use terrace_instruments::Timestamp;
 use terrace_runtime::clock;
 use terrace_telemetry::for_terminal;
 
-use crate::cli::{Alerts, Dashboard, Drain, Fault, Global, Logs, Traces};
+use crate::cli::{Alerts, Dashboard, Drain, Fault, Global, Keys, Logs, Totp, Traces};
 use crate::figures::age;
 use crate::file;
 
@@ -31,6 +33,8 @@ pub(crate) enum Ask<'a> {
     Restart(&'a str),
     Drain(&'a Drain),
     Fault(&'a Fault),
+    Keys(&'a Keys),
+    Totp(&'a Totp),
     Dashboard(&'a Dashboard),
     Alerts(&'a Alerts),
     Traces(&'a Traces),
@@ -98,6 +102,8 @@ async fn answer(socket: &Path, ask: &Ask<'_>, global: &Global) -> Result<bool, C
         Ask::Logs(logs) => return logs::print(socket, logs, global).await.map(|()| true),
         Ask::Alerts(alerts) => return alerts::run(socket, alerts, global).await,
         Ask::Fault(fault) => return fault::run(socket, fault, global).await.map(|()| true),
+        Ask::Keys(keys) => return keys::run(socket, keys, global).await.map(|()| true),
+        Ask::Totp(totp) => return totp::run(socket, totp, global).await.map(|()| true),
         Ask::Traces(traces) => return traces::run(socket, traces, global).await.map(|()| true),
         Ask::Dashboard(dashboard) => {
             return dashboard::run(socket, dashboard, global).await.map(|()| true);
@@ -146,7 +152,13 @@ fn text(ask: &Ask<'_>, value: &Value, paint: Paint) -> String {
             format!("{service}: {} of {} ready\n", value["ready"], value["desired"])
         }
         Ask::Drain(drain) => drained(drain, value),
-        Ask::Logs(_) | Ask::Alerts(_) | Ask::Traces(_) | Ask::Dashboard(_) | Ask::Fault(_) => String::new(),
+        Ask::Logs(_)
+        | Ask::Alerts(_)
+        | Ask::Traces(_)
+        | Ask::Dashboard(_)
+        | Ask::Fault(_)
+        | Ask::Keys(_)
+        | Ask::Totp(_) => String::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use terrace_acme::Acme;
 use terrace_admin::{Admin, Claim};
+use terrace_auth::Keys;
 use terrace_edge::Edge;
 use terrace_fleet::{Fleet, ServiceState, ServiceStatus};
 use terrace_instruments::{Event, Level, Log, Meter};
@@ -51,6 +52,8 @@ pub(crate) enum UpError {
     Admin(#[from] terrace_admin::BuildError),
     #[error(transparent)]
     Upstream(#[from] terrace_upstream::BuildError),
+    #[error("API keys: {0}")]
+    Keys(#[from] terrace_auth::KeyFileError),
     #[error("[acme]: {0}")]
     Acme(#[from] terrace_acme::BuildError),
     #[error("[listen.{listener}]: {error}")]
@@ -84,6 +87,8 @@ pub(crate) struct Running {
     pub(crate) services: Arc<Services>,
     pub(crate) fleet: terrace_fleet::Handle,
     pub(crate) telemetry: terrace_telemetry::Handle,
+    /// API keys, those that other processes make too.
+    pub(crate) keys: Keys,
     pub(crate) started_at: Duration,
     /// Set once all components stand.
     pub(crate) admin: std::sync::OnceLock<terrace_admin::Handle>,
@@ -129,6 +134,8 @@ pub(crate) struct Tasks {
     admin_drain: Drainer,
     acme: tokio::task::JoinHandle<()>,
     acme_drain: Drainer,
+    keys: tokio::task::JoinHandle<()>,
+    keys_drain: Drainer,
 }
 
 /// Builds every component, connects them and takes the configuration into use. When it fails, nothing was started.
@@ -156,6 +163,7 @@ pub(crate) async fn start(
     let rotation = Arc::new(Upstreams { services: Arc::clone(&services), edge: edge.clone() });
     let (fleet, fleet_handle) = build_fleet(resolved, &state, rotation, &meter, &log)?;
     let acme = Acme::build(&meter, &log);
+    let keys = Keys::open(state.folder(), log.clone())?;
 
     let keyring = Keyring::new(state.clone(), log.clone(), acme.handle());
     let running = Arc::new(Running {
@@ -165,6 +173,7 @@ pub(crate) async fn start(
         services,
         fleet: fleet_handle,
         telemetry: telemetry.handle(),
+        keys: keys.clone(),
         started_at: clock::now(),
         admin: std::sync::OnceLock::new(),
         stop,
@@ -182,7 +191,7 @@ pub(crate) async fn start(
     });
     let admin = running.build_admin(resolved, &telemetry, &log)?;
     running.serve(&loaded, otlp).await?;
-    let tasks = Tasks::spawn(telemetry, fleet, admin, acme);
+    let tasks = Tasks::spawn(telemetry, fleet, admin, acme, keys);
     tokio::spawn(tell_instances(running.fleet.clone(), running.telemetry.clone()));
     running.fleet.apply(running.fleet_services(resolved)).await?;
     Ok((running, tasks))
@@ -440,7 +449,7 @@ fn instances(service: &ServiceStatus) -> impl Iterator<Item = Instance> + use<'_
 }
 
 impl Tasks {
-    fn spawn(telemetry: Telemetry, fleet: Fleet, admin: Admin, acme: Acme) -> Self {
+    fn spawn(telemetry: Telemetry, fleet: Fleet, admin: Admin, acme: Acme, keys: Keys) -> Self {
         let (fleet_drain, drain): (Drainer, Drain) = drain::channel();
         let fleet = tokio::spawn(fleet.run(drain));
         let (admin_drain, drain): (Drainer, Drain) = drain::channel();
@@ -449,6 +458,8 @@ impl Tasks {
         let observing = tokio::spawn(telemetry.handle().run(drain));
         let (acme_drain, drain): (Drainer, Drain) = drain::channel();
         let acme = tokio::spawn(acme.run(drain));
+        let (keys_drain, drain): (Drainer, Drain) = drain::channel();
+        let keys = tokio::spawn(keys.run(drain));
         Self {
             telemetry,
             observing,
@@ -459,14 +470,18 @@ impl Tasks {
             admin_drain,
             acme,
             acme_drain,
+            keys,
+            keys_drain,
         }
     }
 
     async fn end(self, log: &Log) {
         self.acme_drain.request();
+        self.keys_drain.request();
         self.fleet_drain.request();
         let _panicked = self.fleet.await;
         let _panicked = self.acme.await;
+        let _panicked = self.keys.await;
         log.emit(Event::new(Level::Info, "stopped").message("nothing is left running"));
         self.observing_drain.request();
         let _panicked = self.observing.await;

@@ -323,6 +323,18 @@ impl Control for Shop {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    fn keys(&self) -> Answer<'_, Value> {
+        Box::pin(async { Ok(json!([])) })
+    }
+
+    fn create_key(&self, new: terrace_auth::NewKey) -> Answer<'_, Value> {
+        Box::pin(async move { Ok(json!({ "key": "tk_made", "name": new.name })) })
+    }
+
+    fn revoke_key(&self, id: String) -> Answer<'_, Value> {
+        Box::pin(async move { Ok(json!({ "id": id })) })
+    }
+
     fn stop(&self) -> Answer<'_, Value> {
         refused(ControlError::invalid("a preview is ended with Ctrl-C"))
     }

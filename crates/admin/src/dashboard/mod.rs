@@ -20,6 +20,7 @@ mod charts;
 mod charts_drawn;
 mod config;
 mod explore;
+mod factor;
 mod faults;
 mod figures;
 mod guard;
@@ -58,6 +59,7 @@ use terrace_telemetry::Handle;
 use crate::audit::Audit;
 use crate::control::{Control, ControlError};
 
+pub(crate) use factor::{SecondFactor, Shown};
 pub(crate) use guard::guard_headers;
 pub(crate) use session::{CODE_LASTS, Sessions};
 

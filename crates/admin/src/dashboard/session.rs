@@ -2,7 +2,8 @@
 //!
 //! A session is a cookie that says what it is (role, from when, until when) and proves it with an HMAC; nothing of it is
 //! kept here, so it survives a restart of Terrace and costs no memory. The key is derived from a secret file in the state
-//! folder and from the token behind the role: a new token ends the sessions that the old one began. What must
+//! folder, from the token behind the role and from the second factor's secret: a new token or a new phone ends the sessions that
+//! the old one began. What must
 //! be remembered is small and bounded: codes that were handed out a moment ago, and sessions that were ended early.
 //!
 //! Browsers do not keep cookies of two ports of one host apart: whoever serves another port of this machine's loopback
@@ -25,6 +26,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::config::{Loopback, Role};
 
+use super::factor::{SecondFactor, Shown, Verdict};
 use super::throttle::Throttle;
 
 /// How long a session lasts: a working day.
@@ -71,6 +73,7 @@ pub(crate) struct Sessions {
     secret: [u8; KEY_BYTES],
     path: PathBuf,
     random: SystemRandom,
+    factor: SecondFactor,
     inner: Mutex<Inner>,
     /// Held while the file is written, so that of two writers the later has the later state; nobody who only reads waits.
     writing: Mutex<()>,
@@ -116,27 +119,56 @@ impl Sessions {
         };
         write_key(&path, &secret, &ended)?;
         let inner = Mutex::new(Inner { ended, ..Inner::default() });
-        Ok(Self { secret, path, random, inner, writing: Mutex::new(()) })
+        let factor = SecondFactor::open(state)?;
+        Ok(Self { secret, path, random, factor, inner, writing: Mutex::new(()) })
     }
 
     /// Says where the loopback face is now and which tokens open it.
     pub(crate) fn set_door(&self, door: Option<(&Loopback, SocketAddr)>) {
-        let door = door.map(|(loopback, bound)| Door {
-            bound,
-            loopback: loopback.clone(),
-            viewer: self.key(Role::Viewer, loopback.secret_behind(Role::Viewer)),
-            operator: self.key(Role::Operator, loopback.secret_behind(Role::Operator)),
-        });
+        let door = door.map(|(loopback, bound)| self.door(loopback.clone(), bound));
         self.inner().door = door;
     }
 
+    fn door(&self, loopback: Loopback, bound: SocketAddr) -> Door {
+        let factor = if loopback.has_second_factor() { self.factor.binding() } else { Vec::new() };
+        Door {
+            bound,
+            viewer: self.key(Role::Viewer, loopback.secret_behind(Role::Viewer), &factor),
+            operator: self.key(Role::Operator, loopback.secret_behind(Role::Operator), &factor),
+            loopback,
+        }
+    }
+
+    /// The secret of the second factor, for whoever sets up a phone; nothing when it was shown before. A new one ends all sessions.
+    /// Waits for the disk.
+    pub(crate) fn show_factor(&self, anew: bool) -> io::Result<Option<Shown>> {
+        let shown = self.factor.show(anew)?;
+        let mut inner = self.inner();
+        if let Some(Door { loopback, bound, .. }) = inner.door.take() {
+            inner.door = Some(self.door(loopback, bound));
+        }
+        Ok(shown)
+    }
+
+    /// Whether a login needs a code besides the token.
+    pub(crate) fn wants_code(&self) -> bool {
+        self.inner().door.as_ref().is_some_and(|door| door.loopback.has_second_factor())
+    }
+
+    /// Whether a code is the phone's, at `now` (since the clock's start) and `wall` (since 1970). Waits for the disk.
+    pub(crate) fn check_code(&self, code: &str, now: Duration, wall: Duration) -> io::Result<Verdict> {
+        self.factor.check(code, now, wall)
+    }
+
     /// HMAC as a key derivation: its output is uniform, and neither input can be had back from it.
-    fn key(&self, role: Role, token: &[u8]) -> hmac::Key {
+    fn key(&self, role: Role, token: &[u8], factor: &[u8]) -> hmac::Key {
         let mut derived = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &self.secret));
         derived.update(b"terrace dashboard session 1\0");
         derived.update(role.as_str().as_bytes());
         derived.update(b"\0");
         derived.update(token);
+        derived.update(b"\0");
+        derived.update(factor);
         hmac::Key::new(hmac::HMAC_SHA256, derived.sign().as_ref())
     }
 

@@ -71,6 +71,23 @@ Examples:
 
 It ends by itself, outlives a reload, and is noted in the audit log.";
 
+pub(super) const KEYS: &str = "\
+Examples:
+  terrace keys create nightly --role reader --expires 90d   Print a new key; it is shown this once
+  terrace keys create partner --limit 100/s                 With a limit of its own
+  terrace keys list                                         Which there are, and when each was last used
+  terrace keys revoke 4f2k9x0ab1cd                          From then on it opens nothing
+
+Only a hash is kept, in the state folder. It also works while Terrace does not run.";
+
+pub(super) const TOTP: &str = "\
+Examples:
+  terrace totp          Show the secret, once, as a picture for a phone and as text
+  terrace totp --new    Make a new one for a phone that was lost; ends all sessions
+
+The dashboard asks for codes with `totp = true` in [admin]. The links of `terrace dashboard` need none: whoever can make one
+owns the state folder.";
+
 pub(super) const DRAIN: &str = "\
 Examples:
   terrace drain web web-1                  Send web-1 no new requests; those under way finish

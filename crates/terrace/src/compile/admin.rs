@@ -44,6 +44,7 @@ fn loopback(api: &AdminApi, state: &State) -> Result<Loopback, AdminError> {
         // Nobody asked for this port, so a program that has it must not keep Terrace from starting.
         None => Loopback::new(DEFAULT_ADDRESS, token)?.or_any_port(),
     };
+    let loopback = loopback.with_second_factor(api.totp);
     Ok(match &api.viewer_token {
         Some(viewer) => loopback.with_viewer_token(Token::new(viewer.reveal())?),
         None => loopback,
