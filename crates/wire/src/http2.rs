@@ -93,7 +93,7 @@ pub fn request(head: &RequestHead, scheme: &str) -> Result<http::Request<()>, Pa
     write_fields(&head.fields, request.headers_mut())?;
     if let Some(trace_parent) = &head.trace_parent {
         let value =
-            http::HeaderValue::from_bytes(trace_parent).map_err(|_| ParseError::Syntax("traceparent"))?;
+            HeaderValue::from_bytes(trace_parent).map_err(|_| ParseError::Syntax("traceparent"))?;
         request.headers_mut().insert("traceparent", value);
     }
     Ok(request)
