@@ -92,8 +92,7 @@ pub fn request(head: &RequestHead, scheme: &str) -> Result<http::Request<()>, Pa
     *request.version_mut() = http::Version::HTTP_2;
     write_fields(&head.fields, request.headers_mut())?;
     if let Some(trace_parent) = &head.trace_parent {
-        let value =
-            HeaderValue::from_bytes(trace_parent).map_err(|_| ParseError::Syntax("traceparent"))?;
+        let value = HeaderValue::from_bytes(trace_parent).map_err(|_| ParseError::Syntax("traceparent"))?;
         request.headers_mut().insert("traceparent", value);
     }
     Ok(request)
