@@ -8,7 +8,6 @@ mod answers;
 mod audit;
 mod balancing;
 mod bounds;
-mod certificates;
 mod collecting;
 mod dashboard;
 mod ending;
@@ -26,6 +25,7 @@ mod starting;
 mod streaming;
 mod terminal;
 mod tracing;
+mod traffic;
 
 use std::net::SocketAddr;
 
