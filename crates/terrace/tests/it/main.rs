@@ -8,6 +8,7 @@ mod answers;
 mod audit;
 mod balancing;
 mod bounds;
+mod certificates;
 mod collecting;
 mod dashboard;
 mod ending;
