@@ -369,6 +369,7 @@ mod tests {
             keys.end();
             assert_eq!(get(&cache, proof, 9), None);
             put(&cache, proof, 8, 10, before);
+            assert_eq!(cache.len(), 0, "what does not hold takes no room");
             assert_eq!(get(&cache, proof, 9), None, "it was checked against what changed meanwhile");
         }
         assert_eq!(cache.len(), 0);
@@ -383,8 +384,26 @@ mod tests {
         assert_eq!(get(&cache, Proof::Sealed(other.as_bytes()), 0), None);
         assert_eq!(get(&cache, Proof::Secret(one.as_bytes()), 0), None);
         let elsewhere = Owner { gate: 2, method: 0 };
+        let same_place = Sought {
+            hash: cache.hash(OWNER, one.as_bytes()),
+            ..cache.seek(elsewhere, Proof::Sealed(one.as_bytes()))
+        };
+        assert_eq!(
+            cache.get(&same_place, Duration::ZERO),
+            None,
+            "another policy's, though the hashes are the same"
+        );
         assert_eq!(cache.get(&cache.seek(elsewhere, Proof::Sealed(one.as_bytes())), Duration::ZERO), None);
         assert_eq!(get(&cache, Proof::Sealed(one.as_bytes()), 0), Some(1));
+    }
+
+    #[test]
+    fn a_proof_that_two_cores_checked_at_once_is_remembered_once() {
+        let (cache, keys) = (cache(8), Generation::default());
+        for value in [1, 2] {
+            put(&cache, Proof::Sealed(b"token"), value, 10, keys.now());
+        }
+        assert_eq!((cache.len(), get(&cache, Proof::Sealed(b"token"), 0)), (1, Some(2)));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use terrace_http::RequestHead;
+use terrace_http::{Fields, Known, RequestHead};
 use terrace_instruments::Plate;
 
 use crate::ask::{AskConfig, Asking};
@@ -362,6 +362,22 @@ impl Gate {
             Ok(fresh) => self.admit(means, place, fresh, Moment::read()),
             Err(Refused { why: Why::Missing, .. }) => without,
             Err(refused) => self.refused(Some(means), refused),
+        }
+    }
+
+    /// Takes out of a request what proved who somebody is, where it is nobody's business behind Terrace: a key or a password that
+    /// Terrace itself keeps. Whoever is behind is told who it is, and could do nothing with the proof but lose it.
+    pub fn hide_proof(&self, method: Method, fields: &mut Fields) {
+        match method {
+            Method::Key => {
+                let keys = self.means.iter().filter_map(|means| match means {
+                    Means::Key(keys) => Some(keys),
+                    _ => None,
+                });
+                keys.for_each(|keys| keys.hide(fields));
+            }
+            Method::Basic => fields.remove(Known::Authorization),
+            Method::Token | Method::Introspection | Method::Certificate | Method::Login | Method::Ask => {}
         }
     }
 

@@ -173,6 +173,7 @@ async fn walk<'a>(
             }
             hold_against_bound(&targets[target].policy, request.exchange.length)?;
             let head = &mut *request.exchange.head;
+            identity::hide_proofs(way, to.guards, &request.passed.identity, &mut head.fields);
             if !targets[target].policy.request_id {
                 head.fields.remove(Known::XRequestId);
             }

@@ -22,6 +22,7 @@ use terrace_runtime::timer::Elapsed;
 use crate::chain::{Ending, Request, Way};
 use crate::client;
 use crate::config::{Purpose, Route};
+use crate::guards::Guards;
 use crate::journal::Journal;
 use crate::problem::{Fault, Problem};
 
@@ -64,9 +65,13 @@ impl Known {
 
     /// Puts into an answer's head what the client is to keep, such as a session made anew.
     pub(crate) fn dress(&self, head: &mut ResponseHead) {
-        for (name, value) in self.0.iter().flat_map(|passed| &passed.answer) {
+        let Some(passed) = self.0.as_deref().filter(|passed| !passed.answer.is_empty()) else { return };
+        for (name, value) in &passed.answer {
             head.fields.append(name.as_bytes(), value.as_bytes());
         }
+        // A session is one person's, whatever the service says of its answer: of two directives the stricter holds (RFC 9111
+        // section 4.2.1).
+        head.fields.append_known(Name::CacheControl, b"private");
     }
 }
 
@@ -138,6 +143,20 @@ fn asked<'r>(way: Way<'r>, request: &'r Request<'_, '_>) -> Asked<'r> {
 
 fn moment(way: Way<'_>, journal: &Journal<'_>) -> Moment {
     Moment { now: journal.began(), wall: way.core.wall_since_1970(journal.began()) }
+}
+
+/// Takes out of a request what is nobody's business behind Terrace: keys and passwords that Terrace itself keeps and has checked, and
+/// sessions of logins, on every route, since a browser sends them wherever their host is asked.
+#[inline]
+pub(crate) fn hide_proofs(way: Way<'_>, guards: Option<&Guards>, known: &Known, fields: &mut Fields) {
+    if let (Some(required), Some(identity)) =
+        (guards.and_then(|guards| guards.identity.as_deref()), known.identity())
+    {
+        required.gate.hide_proof(identity.method, fields);
+    }
+    if !matches!(way.listener.config.purpose, Purpose::Internal { .. }) {
+        way.snapshot.logins.iter().for_each(|login| login.hide_cookies(fields));
+    }
 }
 
 /// The login among whose pages the request's is, if any.

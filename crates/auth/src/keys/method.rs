@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use terrace_http::{Fields, Known};
+
 use super::live::{KeyRefused, Keys};
 use super::text::{self, NotAKey};
 use crate::cache::Keep;
@@ -71,6 +73,16 @@ impl KeyMethod {
                 Checked::Refused(Refused::new(Why::Expired, "the key has expired", why.to_string()))
             }
             Err(why) => Checked::Refused(Refused::invalid("there is no such key", why.to_string())),
+        }
+    }
+
+    /// Takes the key out of a request, wherever it stands.
+    pub(crate) fn hide(&self, fields: &mut Fields) {
+        if let Some(header) = &self.config.header {
+            fields.remove_named(header.as_bytes());
+        }
+        if proof::credentials(fields, b"bearer").is_ok_and(text::looks_like_a_key) {
+            fields.remove(Known::Authorization);
         }
     }
 

@@ -101,6 +101,36 @@ pub(crate) fn forget(fields: &Fields, name: &CookieName, is_tls: bool) -> Vec<St
     kept.map(|(_, part)| set_cookie(&part, "", None, is_tls)).collect()
 }
 
+/// Takes every cookie of that login out of a request: of sessions, and of logins under way, with TLS or without.
+pub(crate) fn hide(fields: &mut Fields, name: &str) {
+    if !pairs(fields).any(|(found, _)| is_of(found, name)) {
+        return;
+    }
+    let mut kept: Vec<u8> = Vec::new();
+    for (found, value) in pairs(fields).filter(|(found, _)| !is_of(found, name)) {
+        if !kept.is_empty() {
+            kept.extend_from_slice(b"; ");
+        }
+        kept.extend_from_slice(found);
+        kept.push(b'=');
+        kept.extend_from_slice(value);
+    }
+    fields.remove(Known::Cookie);
+    if !kept.is_empty() {
+        fields.append_known(Known::Cookie, &kept);
+    }
+}
+
+fn is_of(found: &[u8], name: &str) -> bool {
+    let found = found.strip_prefix(b"__Host-").unwrap_or(found);
+    match found.strip_prefix(name.as_bytes()) {
+        Some(b"") => true,
+        Some([b'_', b'0'..=b'9']) => true,
+        Some(rest) => rest.starts_with(b"_login_"),
+        None => false,
+    }
+}
+
 /// One value of `Set-Cookie`; no seconds take it away. `Lax`, since the way back from the issuer begins on another site.
 pub(crate) fn set_cookie(name: &str, value: &str, seconds: Option<u64>, is_tls: bool) -> String {
     let mut text =
@@ -174,6 +204,28 @@ mod tests {
         assert_eq!(forget(&Fields::new(), &name(), true).len(), 1);
         assert_eq!(write(&name(), &"x".repeat(4 * VALUE_BYTES_MAX), 60, 0, true), None);
         assert!(write(&name(), &"x".repeat(4 * VALUE_BYTES_MAX - 2), 60, 0, true).is_some());
+    }
+
+    #[test]
+    fn what_is_behind_terrace_sees_no_session() {
+        let mut fields = Fields::new();
+        fields.append(
+            b"Cookie",
+            b"a=1; __Host-terrace_session=x; __Host-terrace_session_1=y; terrace_session_login_abc=z",
+        );
+        fields.append(b"X-Other", b"1");
+        fields.append(b"cookie", b"terrace_session=x; terrace_sessions=mine; b=2=3; terrace_session_12=mine");
+        hide(&mut fields, "terrace_session");
+        let left: Vec<&[u8]> = fields.all(Known::Cookie).collect();
+        assert_eq!(left, [&b"a=1; terrace_sessions=mine; b=2=3; terrace_session_12=mine"[..]]);
+        let mut only = Fields::new();
+        only.append(b"Cookie", b"terrace_session=x");
+        hide(&mut only, "terrace_session");
+        assert!(only.is_empty());
+        let mut others = Fields::new();
+        others.append(b"Cookie", b"a=1;  b ; c=2");
+        hide(&mut others, "terrace_session");
+        assert_eq!(others.get(Known::Cookie), Some(&b"a=1;  b ; c=2"[..]), "left as it is");
     }
 
     #[test]

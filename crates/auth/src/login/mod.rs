@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ring::digest;
+use terrace_http::Fields;
 use terrace_instruments::{Counter, Event, Family, Kind, Level, Log, Meter};
 
 use crate::auth::Shared;
@@ -184,6 +185,12 @@ impl Login {
     #[must_use]
     pub fn config(&self) -> &LoginConfig {
         &self.config
+    }
+
+    /// Takes the login's cookies out of a request. Nobody behind Terrace needs them, and whoever had them could come as that
+    /// person.
+    pub fn hide_cookies(&self, fields: &mut Fields) {
+        cookies::hide(fields, &self.config.cookie);
     }
 
     fn cookie(&self, is_tls: bool) -> CookieName {
@@ -377,7 +384,7 @@ impl Login {
 }
 
 /// Whether the cookies of a request hold no session and no login under way, as none was sealed with this secret: for fuzzing.
-pub(crate) fn opens_nothing(fields: &terrace_http::Fields) -> bool {
+pub(crate) fn opens_nothing(fields: &Fields) -> bool {
     let keys = SealKeys::parse("a secret that nobody has sealed with").expect("invariant: it is long enough");
     let name = CookieName::new("terrace_session", false);
     let session = cookies::read(fields, &name).and_then(|sealed| Session::open(&keys, "session", &sealed));
