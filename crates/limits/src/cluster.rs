@@ -85,6 +85,11 @@ impl Nodes {
         Err(LinkError::Scattered)
     }
 
+    /// Resolves when nothing is asked and the connection is lost all the same.
+    pub(crate) async fn lost(&mut self) -> LinkError {
+        self.links[0].lost().await
+    }
+
     async fn send(&mut self, calls: &[Call], due: &[Sent]) -> Result<(), LinkError> {
         for node in 0..self.links.len() {
             let mut out = Vec::new();

@@ -4,14 +4,16 @@
 //! trip only.
 //!
 //! When Redis is away, slow, full, a replica that must not be written to, or something else entirely, nobody is asked: a
-//! flag says so, each machine decides by itself from its share, and the task tries again, ever less often, up to each five
-//! seconds. How many machines share is what Redis last said; a machine that never heard of Redis thinks that it is alone.
+//! flag says so, each machine decides by itself, and the task tries again, ever less often, up to each five seconds. To
+//! decide by itself it goes on from what Redis last said of a key, and counts each request as many times as there are
+//! machines, as if each of them let the same through; so they have together what was left. How many they are is what Redis
+//! last said; a machine that never heard of Redis thinks that it is alone.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use terrace_instruments::{Event, Level, Log};
@@ -34,10 +36,6 @@ use crate::url::RedisUrl;
 const ASKS_MAX: usize = 4_096;
 /// Questions of one round.
 const ROUND_MAX: usize = 512;
-/// A round that takes longer means that Redis is too slow to decide about requests that wait.
-pub(crate) const ANSWER_WITHIN: Duration = Duration::from_millis(50);
-/// How often a machine says that it is there; Redis forgets it after three times as long.
-const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Between attempts to come back to it.
 const BACKOFF: Backoff = Backoff { from: Duration::from_millis(100), to: Duration::from_secs(5) };
 /// Whoever was back for as long begins anew with short waits.
@@ -52,8 +50,6 @@ pub(crate) struct Ask {
     pub(crate) cost: i64,
     /// When what is given back was taken, by Redis' clock.
     pub(crate) taken_us: u64,
-    /// What is known of the quota here.
-    pub(crate) known: QuotaUse,
     pub(crate) reply: Option<oneshot::Sender<Shared>>,
 }
 
@@ -62,11 +58,16 @@ pub(crate) struct Ask {
 pub(crate) struct Shared {
     pub(crate) decision: Decision,
     pub(crate) at_us: u64,
+    /// What all machines together have used of a quota.
+    pub(crate) used: Option<QuotaUse>,
 }
 
 /// A question that was asked; a future of what Redis says, or of nothing when it will not.
 #[derive(Debug)]
-pub struct Asked(pub(crate) oneshot::Receiver<Shared>);
+pub struct Asked {
+    pub(crate) answer: oneshot::Receiver<Shared>,
+    pub(crate) within: Duration,
+}
 
 /// The way to a Redis, for all limits that are shared through it.
 #[derive(Debug)]
@@ -75,19 +76,25 @@ pub(crate) struct Engine {
     asks: mpsc::Sender<Ask>,
     is_up: AtomicBool,
     machines: AtomicU32,
-    targets: Mutex<Vec<Weak<Target>>>,
+    /// A round that takes longer means that Redis is too slow to decide about requests that wait.
+    within: Duration,
 }
 
 impl Engine {
     /// The way, and the task that is to be run for it.
-    pub(crate) fn new(url: RedisUrl, metrics: EngineMetrics, log: Log) -> (Arc<Self>, Task) {
+    pub(crate) fn new(
+        url: RedisUrl,
+        (within, pulse): (Duration, Duration),
+        metrics: EngineMetrics,
+        log: Log,
+    ) -> (Arc<Self>, Task) {
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         let (is_up, machines) = (AtomicBool::new(false), AtomicU32::new(1));
-        let engine = Arc::new(Self { metrics, asks, is_up, machines, targets: Mutex::default() });
+        let engine = Arc::new(Self { metrics, asks, is_up, machines, within });
         let machine = format!("{:016x}", terrace_runtime::random::u64());
-        let task =
-            Task { url, machine, engine: Arc::downgrade(&engine), asked, log, told_away: None, failures: 0 };
-        (engine, task)
+        let way = Arc::downgrade(&engine);
+        let (told_away, failures) = (None, 0);
+        (engine, Task { url, within, pulse, machine, engine: way, asked, log, told_away, failures })
     }
 
     /// Puts a question, if there is anybody to answer it.
@@ -97,7 +104,7 @@ impl Engine {
         }
         let (reply, answer) = oneshot::channel();
         ask.reply = Some(reply);
-        self.asks.try_send(ask).ok().map(|()| Asked(answer))
+        self.asks.try_send(ask).ok().map(|()| Asked { answer, within: self.within })
     }
 
     /// Says something that nobody waits for an answer to.
@@ -112,26 +119,9 @@ impl Engine {
         NonZeroU32::new(self.machines.load(Ordering::Relaxed)).unwrap_or(NonZeroU32::MIN)
     }
 
-    /// Has a limit's share follow the number of machines.
-    pub(crate) fn add(&self, target: &Arc<Target>) {
-        let mut targets = self.targets();
-        targets.retain(|known| known.strong_count() > 0);
-        targets.push(Arc::downgrade(target));
-    }
-
     fn set_machines(&self, count: u32) {
-        let count = count.max(1);
-        self.metrics.machines.set(i64::from(count));
-        if self.machines.swap(count, Ordering::Relaxed) == count {
-            return;
-        }
-        for target in self.targets().iter().filter_map(Weak::upgrade) {
-            target.set_share(self.machines());
-        }
-    }
-
-    fn targets(&self) -> MutexGuard<'_, Vec<Weak<Target>>> {
-        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+        self.metrics.machines.set(i64::from(count.max(1)));
+        self.machines.store(count.max(1), Ordering::Relaxed);
     }
 }
 
@@ -139,6 +129,9 @@ impl Engine {
 #[derive(Debug)]
 pub(crate) struct Task {
     url: RedisUrl,
+    within: Duration,
+    /// How often it says that it is there.
+    pulse: Duration,
     /// What this process is called among those that share.
     machine: String,
     engine: Weak<Engine>,
@@ -149,7 +142,7 @@ pub(crate) struct Task {
     failures: u32,
 }
 
-/// Nobody uses the way any more, or the end was asked for.
+/// Whether nobody uses the way any more, or the end was asked for.
 type Ended = ControlFlow<()>;
 
 impl Task {
@@ -160,13 +153,11 @@ impl Task {
                 Ok(mut nodes) => self.greet(&mut nodes).await.map(|()| nodes),
                 Err(error) => Err(error),
             };
-            let error = match opened {
-                Ok(nodes) => match self.serve(nodes, &mut drain).await {
-                    Ok(()) => return,
-                    Err(error) => error,
-                },
-                Err(error) => error,
+            let served = match opened {
+                Ok(nodes) => self.serve(nodes, &mut drain).await,
+                Err(error) => Err(error),
             };
+            let Err(error) = served else { return };
             self.lost(&error);
             if self.wait(&mut drain).await.is_break() {
                 return;
@@ -178,7 +169,7 @@ impl Task {
     async fn greet(&self, nodes: &mut Nodes) -> Result<(), LinkError> {
         let arguments = vec![self.machine.clone()];
         let call = [Call { script: Script::Machines, key: MACHINES_KEY.to_owned(), arguments }];
-        match in_time(nodes.run(&call)).await?.first() {
+        match in_time(self.within, nodes.run(&call)).await?.first() {
             Some(Answer::Number(count)) => {
                 if let Some(engine) = self.engine.upgrade() {
                     engine.set_machines(u32::try_from(*count).unwrap_or(1));
@@ -205,17 +196,18 @@ impl Task {
                         return Ok(());
                     }
                 }
-                () = tokio::time::sleep_until(clock::instant(greeted + HEARTBEAT)) => {}
+                () = tokio::time::sleep_until(clock::instant(greeted + self.pulse)) => {}
+                error = nodes.lost() => return Err(error),
                 () = drain.requested() => return Ok(()),
             }
-            if clock::now() >= greeted + HEARTBEAT {
+            if clock::now() >= greeted + self.pulse {
                 greeted = clock::now();
                 self.greet(&mut nodes).await?;
             }
             if clock::now() >= since + WELL_AFTER {
                 self.failures = 0;
             }
-            decide(&mut nodes, &mut round).await?;
+            decide(&mut nodes, self.within, &mut round).await?;
         }
     }
 
@@ -242,19 +234,19 @@ impl Task {
             return;
         }
         self.told_away = Some(clock::now());
-        let machines = u64::from(engine.machines().get());
         let event = Event::new(Level::Warn, "limits.redis.away")
             .field("engine", self.url.to_string())
-            .field("machines", machines)
+            .field("machines", u64::from(engine.machines().get()))
             .field("reason", error.to_string())
-            .message("Redis cannot be asked; each machine goes on with its even share of the limits");
+            .message(
+                "Redis cannot be asked; each machine goes on with its share of what is left of the limits",
+            );
         self.log.emit(event);
     }
 
     /// Waits before the next attempt; those who asked meanwhile are told at once that nobody answers.
     async fn wait(&mut self, drain: &mut Drain) -> Ended {
-        let random = terrace_runtime::random::u64();
-        let until = clock::now() + BACKOFF.equal_jitter(self.failures, random);
+        let until = clock::now() + BACKOFF.equal_jitter(self.failures, terrace_runtime::random::u64());
         loop {
             tokio::select! {
                 ask = self.asked.recv() => {
@@ -269,8 +261,11 @@ impl Task {
     }
 }
 
-async fn in_time<T>(work: impl Future<Output = Result<T, LinkError>>) -> Result<T, LinkError> {
-    timeout(ANSWER_WITHIN, work).await.map_err(|_| LinkError::Silent(ANSWER_WITHIN))?
+async fn in_time<T>(
+    within: Duration,
+    work: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, LinkError> {
+    timeout(within, work).await.map_err(|_| LinkError::Silent(within))?
 }
 
 /// All questions about one key.
@@ -283,18 +278,18 @@ struct Group {
 }
 
 /// Has Redis decide about a round of questions; what is left in it is for the next one.
-async fn decide(nodes: &mut Nodes, round: &mut Vec<Ask>) -> Result<(), LinkError> {
+async fn decide(nodes: &mut Nodes, within: Duration, round: &mut Vec<Ask>) -> Result<(), LinkError> {
     // Who does not wait any more has decided by itself.
     round.retain(|ask| ask.reply.as_ref().is_none_or(|reply| !reply.is_closed()));
     if round.is_empty() {
         return Ok(());
     }
     let (groups, calls) = grouped(round.drain(..));
-    let answers = match in_time(nodes.run(&calls)).await {
+    let answers = match in_time(within, nodes.run(&calls)).await {
         Ok(answers) => answers,
         Err(error) => {
             for group in &groups {
-                group.target.report_later(group.digest, group.unreported);
+                group.target.report_later(group.digest, group.unreported, 0);
             }
             return Err(error);
         }
@@ -312,18 +307,13 @@ impl Group {
     /// is to be given back.
     fn hand_out(self, answer: &Answer, unused: &mut Vec<Ask>) -> Result<(), LinkError> {
         let told = self.target.spelled.understand(answer, &self.costs).ok_or(LinkError::Strange)?;
+        let (at_us, used) = (told.at_us, told.used);
         for ((reply, cost), decision) in self.replies.into_iter().zip(self.costs).zip(told.decisions) {
             let Some(reply) = reply else { continue };
-            let is_left = reply.send(Shared { decision, at_us: told.at_us }).is_err();
+            let is_left = reply.send(Shared { decision, at_us, used }).is_err();
             if is_left && decision.allowed && cost > 0 {
-                unused.push(Ask {
-                    target: Arc::clone(&self.target),
-                    digest: self.digest,
-                    cost: -cost,
-                    taken_us: told.at_us,
-                    known: QuotaUse::default(),
-                    reply: None,
-                });
+                let (target, digest) = (Arc::clone(&self.target), self.digest);
+                unused.push(Ask { target, digest, cost: -cost, taken_us: at_us, reply: None });
             }
         }
         Ok(())
@@ -338,7 +328,7 @@ fn grouped(asks: impl Iterator<Item = Ask>) -> (Vec<Group>, Vec<Call>) {
         let place = *places.entry((Arc::as_ptr(&ask.target), ask.digest)).or_insert_with(|| {
             let (target, digest) = (Arc::clone(&ask.target), ask.digest);
             let unreported = target.take_unreported(digest);
-            calls.push(target.call(digest, &ask.known, unreported));
+            calls.push(target.call(digest, unreported));
             groups.push(Group { target, digest, costs: Vec::new(), replies: Vec::new(), unreported });
             groups.len() - 1
         });

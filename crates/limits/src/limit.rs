@@ -2,7 +2,6 @@
 //! for its turn. What a request took is held by a [`Hold`]; dropped, it gives everything back, so whoever is refused by the
 //! next limit, or leaves while it waits, has cost nothing.
 
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -11,13 +10,12 @@ use std::time::{Duration, SystemTime};
 use ring::digest;
 use rustc_hash::FxHashMap;
 use terrace_policy::limit::{
-    Answer, Charged, Decision, Key, KeySeed, Law, Limiter, Material, Moment, Permit, Place, Policy, QuotaUse,
-    Turn,
+    Answer, Decision, Key, KeySeed, Law, Limiter, Material, Moment, Permit, Place, Policy, QuotaUse, Turn,
 };
 use terrace_runtime::clock;
 
 use crate::cluster::Call;
-use crate::engine::{ANSWER_WITHIN, Ask, Asked, Engine, Shared};
+use crate::engine::{Ask, Asked, Engine, Shared};
 use crate::metrics::{LimitMetrics, Outcome};
 use crate::quotas::{LimitId, Quotas, Unwritten};
 use crate::scripts::Spelled;
@@ -51,61 +49,66 @@ pub(crate) type Kept = (LimitId, Arc<Quotas>);
 /// A limit as Redis knows it.
 #[derive(Debug)]
 pub(crate) struct Target {
-    pub(crate) name: String,
+    name: String,
     pub(crate) spelled: Spelled,
-    pub(crate) law: Law,
-    pub(crate) keys_max: usize,
-    pub(crate) limiter: Arc<Limiter>,
-    /// What was let through of a quota while Redis was away, by key, until it was told.
-    unreported: Mutex<FxHashMap<u128, u64>>,
+    keys_max: usize,
+    limiter: Arc<Limiter>,
+    /// What was let through of a quota while Redis was away, by key, until it is told.
+    unreported: Mutex<FxHashMap<u128, Unreported>>,
     has_unreported: AtomicBool,
 }
 
+/// What was let through of a quota while Redis was away.
+#[derive(Debug, Clone, Copy, Default)]
+struct Unreported {
+    cost: u64,
+    /// What it was counted as here, on behalf of the other machines too.
+    counted: u64,
+}
+
 impl Target {
-    pub(crate) fn new(
-        name: &str,
-        spelled: Spelled,
-        law: Law,
-        keys_max: usize,
-        limiter: Arc<Limiter>,
-    ) -> Self {
+    pub(crate) fn new(name: &str, spelled: Spelled, keys_max: usize, limiter: Arc<Limiter>) -> Self {
         let (unreported, has_unreported) = (Mutex::default(), AtomicBool::new(false));
-        Self { name: name.to_owned(), spelled, law, keys_max, limiter, unreported, has_unreported }
+        Self { name: name.to_owned(), spelled, keys_max, limiter, unreported, has_unreported }
     }
 
-    /// Has the memory go on with what one of so many machines may let through.
-    pub(crate) fn set_share(&self, machines: NonZeroU32) {
-        let now = Moment { clock: clock::now(), wall: wall() };
-        self.limiter.set_law(self.law.share_of(machines), self.keys_max, now);
-    }
-
-    pub(crate) fn call(&self, digest: u128, known: &QuotaUse, unreported: u64) -> Call {
+    /// How to ask about a key: Redis is told what is known of a quota here, should it have lost that, and beside it what it
+    /// was not told yet.
+    pub(crate) fn call(&self, digest: u128, unreported: u64) -> Call {
+        let known = self.limiter.quota_use(Key::from_hash(digest)).unwrap_or_default();
         let mut arguments = Vec::new();
-        self.spelled.push_arguments(&mut arguments, known, unreported);
+        self.spelled.push_arguments(&mut arguments, &known, unreported);
         Call { script: self.spelled.script, key: self.spelled.key(&self.name, digest), arguments }
     }
 
     /// What was let through is to be told when Redis is back.
-    pub(crate) fn report_later(&self, digest: u128, cost: u64) {
+    pub(crate) fn report_later(&self, digest: u128, cost: u64, counted: u64) {
         let mut unreported = self.unreported();
         if cost == 0 || unreported.len() >= self.keys_max && !unreported.contains_key(&digest) {
             return;
         }
-        *unreported.entry(digest).or_default() += cost;
+        let entry = unreported.entry(digest).or_default();
+        entry.cost += cost;
+        entry.counted += counted;
         self.has_unreported.store(true, Ordering::Relaxed);
     }
 
+    /// What Redis is to be told of a key. It is taken back here, where it was counted for others too: from now on what Redis
+    /// says counts.
     pub(crate) fn take_unreported(&self, digest: u128) -> u64 {
         if !self.has_unreported.load(Ordering::Relaxed) {
             return 0;
         }
         let mut unreported = self.unreported();
-        let cost = unreported.remove(&digest).unwrap_or(0);
+        let Unreported { cost, counted } = unreported.remove(&digest).unwrap_or_default();
         self.has_unreported.store(!unreported.is_empty(), Ordering::Relaxed);
+        drop(unreported);
+        let (now, counted) = (now(), u32::try_from(counted).unwrap_or(u32::MAX));
+        let _written_with_the_next_word = self.limiter.give_back(Key::from_hash(digest), counted, now, now);
         cost
     }
 
-    fn unreported(&self) -> MutexGuard<'_, FxHashMap<u128, u64>> {
+    fn unreported(&self) -> MutexGuard<'_, FxHashMap<u128, Unreported>> {
         self.unreported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -138,11 +141,14 @@ pub struct Question<'a> {
 
 impl Asked {
     /// Nobody waits for Redis for longer.
-    pub const WITHIN: Duration = ANSWER_WITHIN;
+    #[must_use]
+    pub fn within(&self) -> Duration {
+        self.within
+    }
 
     /// What Redis says; nothing when it will not.
     pub async fn word(&mut self) -> Option<Word> {
-        (&mut self.0).await.ok().map(Word)
+        (&mut self.answer).await.ok().map(Word)
     }
 }
 
@@ -188,7 +194,7 @@ impl Limit {
             (Law::LeakyBucket { .. }, _) => 3,
             (_, Backing::Shared(..)) => 2,
             (Law::Concurrency { .. }, _) => 1,
-            (_, Backing::Memory | Backing::Kept(..)) => 0,
+            (_, Backing::Memory | Backing::Kept(_)) => 0,
         }
     }
 
@@ -203,12 +209,11 @@ impl Limit {
     pub fn take(&self, material: &Material, cost: u32, now: Moment, wait_max: Duration) -> Step<'_> {
         match &self.backing {
             Backing::Memory => self.decide(material.key(&self.seed), cost, now, wait_max),
-            Backing::Kept(..) => self.decide(lasting(material), cost, now, wait_max),
+            Backing::Kept(_) => self.decide(lasting(material), cost, now, wait_max),
             Backing::Shared(target, engine, _) => {
                 let key = lasting(material);
-                let known = self.limiter.quota_use(key).unwrap_or_default();
                 let (target, digest) = (Arc::clone(target), key.bits());
-                let ask = Ask { target, digest, cost: i64::from(cost), taken_us: 0, known, reply: None };
+                let ask = Ask { target, digest, cost: i64::from(cost), taken_us: 0, reply: None };
                 match engine.ask(ask) {
                     Some(asked) => Step::Asked(Question { limit: self, key, cost, asked: now }, asked),
                     None => self.decide_alone(key, cost, now),
@@ -217,43 +222,61 @@ impl Limit {
         }
     }
 
-    /// Goes on with Redis' word, or, without it, by this machine's share.
+    /// Goes on with Redis' word, or, without it, alone.
     pub fn settle<'a>(question: Question<'a>, word: Option<Word>, now: Moment) -> Step<'a> {
         let Question { limit, key, cost, asked } = question;
-        let Backing::Shared(_, engine, _) = &limit.backing else { return limit.decide_alone(key, cost, now) };
-        let Some(Word(Shared { decision, at_us })) = word else { return limit.decide_alone(key, cost, now) };
+        let (Backing::Shared(_, engine, _), Some(Word(shared))) = (&limit.backing, word) else {
+            return limit.decide_alone(key, cost, now);
+        };
         engine.metrics.shared.inc();
-        if !decision.allowed {
-            return Step::Decided(decision, limit.hold(What::Nothing, key, cost, asked));
-        }
-        let hold = limit.hold(What::Shared { at_us }, key, cost, asked);
-        match limit.limiter.charge(key, cost, asked) {
-            Charged::Counted(used) => limit.written(decision, hold, used),
-            Charged::Noted | Charged::Held(_) => Step::Decided(decision, hold),
+        let Shared { decision, at_us, used } = shared;
+        let what = if decision.allowed { What::Shared { at_us } } else { What::Nothing };
+        let hold = limit.hold(what, key, cost, asked);
+        match used {
+            Some(used) => {
+                limit.limiter.raise(key, used, now);
+                limit.written(decision, hold, used)
+            }
+            None => {
+                limit.limiter.raise_to(key, decision.limit.saturating_sub(decision.remaining), now);
+                Step::Decided(decision, hold)
+            }
         }
     }
 
-    /// By this machine's share, since Redis cannot be asked.
+    /// Decides without Redis. Each request counts for as many as there are machines, but never for more than there can be, or
+    /// a small limit would let nobody through.
     fn decide_alone(&self, key: Key, cost: u32, now: Moment) -> Step<'_> {
-        let step = self.decide(key, cost, now, Duration::ZERO);
-        if let Backing::Shared(target, engine, _) = &self.backing {
-            engine.metrics.local.inc();
-            let (Step::Decided(decision, _) | Step::Waits(decision, _) | Step::Unsaved(decision, ..)) = &step
-            else {
-                return step;
-            };
-            if decision.allowed && matches!(self.law, Law::Quota { .. }) {
-                target.report_later(key.bits(), u64::from(cost));
+        let Backing::Shared(target, engine, _) = &self.backing else {
+            return self.decide(key, cost, now, Duration::ZERO);
+        };
+        engine.metrics.local.inc();
+        let machines = engine.machines().get();
+        let most = u32::try_from(self.policy.quota).unwrap_or(u32::MAX).max(cost);
+        let counted = cost.saturating_mul(machines).min(most);
+        let is_quota = matches!(self.law, Law::Quota { .. });
+        let alone = |decision: Decision, hold: &mut Hold<'_>| {
+            if decision.allowed && is_quota {
+                hold.what = What::Alone;
+                target.report_later(key.bits(), u64::from(cost), u64::from(counted));
             }
+            Decision { remaining: decision.remaining / u64::from(machines), ..decision }
+        };
+        match self.decide(key, counted, now, Duration::ZERO) {
+            Step::Decided(decision, mut hold) => Step::Decided(alone(decision, &mut hold), hold),
+            Step::Unsaved(decision, mut hold, unsaved) => {
+                Step::Unsaved(alone(decision, &mut hold), hold, unsaved)
+            }
+            // What may wait for its turn is not shared, and nobody is asked twice.
+            other @ (Step::Waits(..) | Step::Asked(..)) => other,
         }
-        step
     }
 
     fn decide(&self, key: Key, cost: u32, now: Moment, wait_max: Duration) -> Step<'_> {
         match self.limiter.take(key, cost, now, wait_max) {
-            Answer::Decided(decision) => {
-                let what = if decision.allowed { What::Taken } else { What::Nothing };
-                Step::Decided(decision, self.hold(what, key, cost, now))
+            Answer::Decided(decision) => Step::Decided(decision, self.taken(&decision, key, cost, now)),
+            Answer::Counted(decision, used) => {
+                self.written(decision, self.taken(&decision, key, cost, now), used)
             }
             Answer::Held(decision, permit) => {
                 Step::Decided(decision, self.hold(What::Permit(permit), key, cost, now))
@@ -261,26 +284,31 @@ impl Limit {
             Answer::Waits(decision, place) => {
                 Step::Waits(decision, self.hold(What::Place(place), key, cost, now))
             }
-            Answer::Counted(decision, used) if decision.allowed => {
-                self.written(decision, self.hold(What::Taken, key, cost, now), used)
-            }
-            Answer::Counted(decision, _) => Step::Decided(decision, self.hold(What::Nothing, key, cost, now)),
         }
     }
 
-    /// What was used is to be written down.
+    /// What was used of a quota is to be written down.
     fn written<'a>(&'a self, decision: Decision, hold: Hold<'a>, used: QuotaUse) -> Step<'a> {
-        match self.quotas().and_then(|(id, quotas)| quotas.note(*id, hold.key.bits(), used)) {
+        let Some((id, quotas)) = self.kept().filter(|_| decision.allowed) else {
+            return Step::Decided(decision, hold);
+        };
+        match quotas.note(*id, hold.key.bits(), used) {
             None => Step::Decided(decision, hold),
             Some(unwritten) => Step::Unsaved(decision, hold, unwritten),
         }
     }
 
+    #[inline]
+    fn taken(&self, decision: &Decision, key: Key, cost: u32, now: Moment) -> Hold<'_> {
+        self.hold(if decision.allowed { What::Taken } else { What::Nothing }, key, cost, now)
+    }
+
+    #[inline]
     fn hold(&self, what: What, key: Key, cost: u32, taken: Moment) -> Hold<'_> {
         Hold { limit: self, what, key, cost, taken }
     }
 
-    fn quotas(&self) -> Option<&Kept> {
+    fn kept(&self) -> Option<&Kept> {
         match &self.backing {
             Backing::Memory => None,
             Backing::Kept(kept) => Some(kept),
@@ -311,7 +339,12 @@ pub struct Hold<'a> {
 enum What {
     Nothing,
     Taken,
-    Shared { at_us: u64 },
+    /// From Redis, by its clock at that time.
+    Shared {
+        at_us: u64,
+    },
+    /// From a quota in the place of Redis, which will be told of it.
+    Alone,
     Permit(Permit),
     Place(Place),
 }
@@ -332,22 +365,24 @@ impl Hold<'_> {
     pub fn keep(mut self) -> Option<Permit> {
         match std::mem::replace(&mut self.what, What::Nothing) {
             What::Permit(permit) => Some(permit),
-            What::Nothing | What::Taken | What::Shared { .. } | What::Place(_) => None,
+            What::Nothing | What::Taken | What::Shared { .. } | What::Alone | What::Place(_) => None,
         }
     }
 
     #[cold]
-    fn give_back(&self, at_us: Option<u64>) {
-        let now = Moment { clock: clock::now(), wall: wall() };
+    fn give_back(&self) {
         let limit = self.limit;
-        let used = limit.limiter.give_back(self.key, self.cost, self.taken, now);
-        if let (Some(used), Some((id, quotas))) = (used, limit.quotas()) {
+        let used = limit.limiter.give_back(self.key, self.cost, self.taken, now());
+        if let (Some(used), Some((id, quotas))) = (used, limit.kept()) {
             quotas.correct(*id, self.key.bits(), used);
         }
-        if let (Backing::Shared(target, engine, _), Some(taken_us)) = (&limit.backing, at_us) {
-            let (target, digest) = (Arc::clone(target), self.key.bits());
-            let (cost, known) = (-i64::from(self.cost), QuotaUse::default());
-            engine.tell(Ask { target, digest, cost, taken_us, known, reply: None });
+    }
+
+    #[cold]
+    fn give_back_to_redis(&self, taken_us: u64) {
+        if let Backing::Shared(target, engine, _) = &self.limit.backing {
+            let (target, digest, cost) = (Arc::clone(target), self.key.bits(), -i64::from(self.cost));
+            engine.tell(Ask { target, digest, cost, taken_us, reply: None });
         }
     }
 }
@@ -355,12 +390,21 @@ impl Hold<'_> {
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
         match self.what {
-            // A permit and a place give themselves back.
-            What::Nothing | What::Permit(_) | What::Place(_) => {}
-            What::Taken => self.give_back(None),
-            What::Shared { at_us } => self.give_back(Some(at_us)),
+            // A permit and a place give themselves back. What was let through of a quota without Redis stays: it will have
+            // been reported.
+            What::Nothing | What::Alone | What::Permit(_) | What::Place(_) => {}
+            What::Taken => self.give_back(),
+            What::Shared { at_us } => {
+                self.give_back();
+                self.give_back_to_redis(at_us);
+            }
         }
     }
+}
+
+/// The present moment, for what is rare.
+pub(crate) fn now() -> Moment {
+    Moment { clock: clock::now(), wall: wall() }
 }
 
 /// Since 1970.

@@ -126,6 +126,15 @@ impl Link {
         self.stream.flush().await.map_err(LinkError::Broken)
     }
 
+    /// Resolves when nothing is asked and the other side ends the connection, or says something unasked.
+    pub(crate) async fn lost(&mut self) -> LinkError {
+        match self.stream.read_buf(&mut self.came).await {
+            Ok(0) => LinkError::Closed,
+            Ok(_) => LinkError::Strange,
+            Err(error) => LinkError::Broken(error),
+        }
+    }
+
     /// The answer to the first command that was not answered yet.
     ///
     /// # Errors

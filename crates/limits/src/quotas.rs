@@ -59,6 +59,9 @@ impl LimitId {
 
 type Keyed<T> = FxHashMap<(LimitId, u128), T>;
 
+/// What a key of a limit has used.
+pub(crate) type Record = ((LimitId, u128), QuotaUse);
+
 /// The quotas of all limits.
 #[derive(Debug)]
 pub(crate) struct Quotas {
@@ -350,9 +353,15 @@ fn whole(known: &mut Keyed<QuotaUse>) -> Vec<u8> {
         let least = *least;
         known.retain(|_, used| used.in_month > least);
     }
-    let mut out = Vec::with_capacity(MAGIC.len() + known.len() * RECORD_BYTES);
+    let records: Vec<Record> = known.iter().map(|(key, used)| (*key, *used)).collect();
+    write(&records)
+}
+
+/// A file of these records.
+pub(crate) fn write(records: &[Record]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(MAGIC.len() + records.len() * RECORD_BYTES);
     out.extend_from_slice(MAGIC);
-    known.iter().for_each(|(key, used)| push(&mut out, *key, used));
+    records.iter().for_each(|(key, used)| push(&mut out, *key, used));
     out
 }
 
@@ -375,7 +384,7 @@ fn check(record: &[u8]) -> [u8; CHECK_BYTES] {
 }
 
 /// The records of a file, as far as they are whole: behind a crash the last one may be torn.
-pub(crate) fn read(bytes: &[u8]) -> Vec<((LimitId, u128), QuotaUse)> {
+pub(crate) fn read(bytes: &[u8]) -> Vec<Record> {
     let records = bytes.strip_prefix(MAGIC).unwrap_or_default();
     let mut found = Vec::new();
     for record in records.chunks_exact(RECORD_BYTES) {
@@ -387,7 +396,7 @@ pub(crate) fn read(bytes: &[u8]) -> Vec<((LimitId, u128), QuotaUse)> {
     found
 }
 
-fn parse(record: &[u8]) -> Option<((LimitId, u128), QuotaUse)> {
+fn parse(record: &[u8]) -> Option<Record> {
     let (fields, checked) = record.split_at_checked(RECORD_BYTES - CHECK_BYTES)?;
     if check(fields) != *checked {
         return None;

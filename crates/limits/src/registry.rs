@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use terrace_instruments::{Log, Meter};
-use terrace_policy::limit::{Key, KeySeed, Law, Limiter, Moment, PersonalBuckets};
-use terrace_runtime::clock;
+use terrace_policy::limit::{Key, KeySeed, Law, Limiter, PersonalBuckets};
 use terrace_runtime::drain::Drain;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::engine::{self, Engine as Way};
-use crate::limit::{Backing, Limit, Target, wall};
+use crate::limit::{Backing, Limit, Target, now};
 use crate::metrics::{EngineMetrics, LimitMetrics, quota_failures};
 use crate::quotas::{LimitId, Quotas};
 use crate::scripts::Spelled;
@@ -33,6 +32,17 @@ const PERSONAL_KEYS_MAX: usize = 100_000;
 pub struct Config {
     /// Where quotas are kept; they live in memory alone without one.
     pub folder: Option<PathBuf>,
+    /// How long Redis has for an answer.
+    pub answer_within: Duration,
+    /// How often a machine tells Redis that it is there, at least each 15 s: Redis forgets it after 30.
+    pub pulse: Duration,
+}
+
+impl Default for Config {
+    /// No folder, 50 ms, and 10 s.
+    fn default() -> Self {
+        Self { folder: None, answer_within: Duration::from_millis(50), pulse: Duration::from_secs(10) }
+    }
 }
 
 /// Why limits could not be built.
@@ -84,6 +94,8 @@ struct Inner {
     log: Log,
     quotas: Option<Arc<Quotas>>,
     personal: Arc<PersonalBuckets>,
+    /// For an answer, and between two signs of life.
+    times: (Duration, Duration),
     known: Mutex<HashMap<String, Known>>,
     /// Tasks of engines, to be run.
     tasks: mpsc::UnboundedSender<engine::Task>,
@@ -129,6 +141,7 @@ impl Limits {
             log: log.clone(),
             quotas: config.folder.map(open).transpose()?,
             personal: Arc::new(PersonalBuckets::new(PERSONAL_KEYS_MAX)),
+            times: (config.answer_within, config.pulse),
             known: Mutex::default(),
             tasks,
             waiting: Mutex::new(Some(waiting)),
@@ -178,15 +191,7 @@ impl Limits {
     pub fn commit(&self, prepared: Prepared) {
         let now = now();
         for Known { spec, limit } in prepared.next.values() {
-            match &limit.backing {
-                Backing::Shared(target, way, _) => {
-                    way.add(target);
-                    target.set_share(way.machines());
-                }
-                Backing::Memory | Backing::Kept(..) => {
-                    limit.limiter.set_law(spec.law, spec.keys_max, now);
-                }
-            }
+            limit.limiter.set_law(spec.law, spec.keys_max, now);
         }
         for task in prepared.engines {
             let _nobody_runs_it_any_more = self.0.tasks.send(task);
@@ -262,12 +267,12 @@ impl Limits {
             (Engine::Redis(url), Some(spelled), kept) => {
                 let way = ways.entry(url.clone()).or_insert_with(|| {
                     let metrics = EngineMetrics::new(&self.0.meter, &url.to_string());
-                    let (way, task) = Way::new(url.clone(), metrics, self.0.log.clone());
+                    let (way, task) = Way::new(url.clone(), self.0.times, metrics, self.0.log.clone());
                     engines.push(task);
                     way
                 });
                 let limiter = Arc::clone(&limiter);
-                let target = Target::new(&spec.name, spelled, spec.law, spec.keys_max, limiter);
+                let target = Target::new(&spec.name, spelled, spec.keys_max, limiter);
                 Backing::Shared(Arc::new(target), Arc::clone(way), kept)
             }
             (_, _, Some(kept)) => Backing::Kept(kept),
@@ -290,10 +295,6 @@ fn is_alike(next: &Spec, before: &Spec) -> bool {
         is_shared || matches!(spec.law, Law::Quota { .. })
     };
     is_lasting(next) == is_lasting(before)
-}
-
-fn now() -> Moment {
-    Moment { clock: clock::now(), wall: wall() }
 }
 
 fn random_seed() -> Result<KeySeed, BuildError> {

@@ -62,7 +62,7 @@ local now = time[1] * 1000000 + time[2]
 local period, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 local count, began = 0, now
 local c, b = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (%d+)$')
-if c and now < b + period then count, began = tonumber(c), tonumber(b) end
+if c and c ~= '0' and now < b + period then count, began = tonumber(c), tonumber(b) end
 local granted, retry, changed = {}, 0, false
 for i = 3, #ARGV, 2 do
   local cost, taken = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
@@ -143,12 +143,15 @@ return {table.concat(granted), math.max(0, limit - used), reset, retry, now}
 const QUOTA: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+local function month_of(day)
+  local era = math.floor((day + 719468) / 146097)
+  local doe = day + 719468 - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  return (era * 400 + yoe) * 12 + math.floor((5 * doy + 2) / 153) + 2 - 23640
+end
 local day = math.floor(time[1] / 86400)
-local era = math.floor((day + 719468) / 146097)
-local doe = day + 719468 - era * 146097
-local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
-local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
-local month = (era * 400 + yoe) * 12 + math.floor((5 * doy + 2) / 153) + 2 - 23640
+local month = month_of(day)
 local limit, monthly, kept = tonumber(ARGV[1]), ARGV[2] == 'month', {}
 for word in string.gmatch(redis.call('GET', KEYS[1]) or '0 0 0 0', '%d+') do kept[#kept + 1] = tonumber(word) end
 local function newest(d, n, known_d, known_n)
@@ -165,7 +168,8 @@ for i = 8, #ARGV, 2 do
   local cost, taken = tonumber(ARGV[i]), math.floor(ARGV[i + 1] / 86400000000)
   local used = monthly and in_month or in_day
   if cost < 0 then
-    if taken == d then in_day, in_month = math.max(0, in_day + cost), math.max(0, in_month + cost) end
+    if taken == d then in_day = math.max(0, in_day + cost) end
+    if month_of(taken) == m then in_month = math.max(0, in_month + cost) end
     granted[#granted + 1], changed = '1', true
   elseif used + cost <= limit then
     in_day, in_month = in_day + cost, in_month + cost
@@ -178,7 +182,7 @@ if changed then
   redis.call('SET', KEYS[1], string.format('%.0f %.0f %.0f %.0f', d, in_day, m, in_month), 'EX', '2851200')
 end
 local used = monthly and in_month or in_day
-return {table.concat(granted), math.max(0, limit - used), used, 0, now}
+return {table.concat(granted), math.max(0, limit - used), used, 0, now, d, in_day, m, in_month}
 ";
 
 /// Counts the machines that said within half a minute that they are there.
@@ -232,6 +236,8 @@ pub(crate) struct Told {
     pub(crate) decisions: Vec<Decision>,
     /// By Redis' clock, in microseconds since 1970.
     pub(crate) at_us: u64,
+    /// What all machines together have used of a quota.
+    pub(crate) used: Option<QuotaUse>,
 }
 
 impl Spelled {
@@ -292,6 +298,7 @@ impl Spelled {
             Answer::Number(reset),
             Answer::Number(retry),
             Answer::Number(now),
+            used @ ..,
         ] = items.as_slice()
         else {
             return None;
@@ -320,8 +327,26 @@ impl Spelled {
                 retry_after: if allowed || !can_ever { None } else { Some(retry) },
             }
         };
-        Some(Told { decisions: granted.iter().zip(costs).map(decide).collect(), at_us })
+        Some(Told {
+            decisions: granted.iter().zip(costs).map(decide).collect(),
+            at_us,
+            used: quota_use(used),
+        })
     }
+}
+
+fn quota_use(items: &[Answer]) -> Option<QuotaUse> {
+    let [Answer::Number(day), Answer::Number(in_day), Answer::Number(month), Answer::Number(in_month)] =
+        items
+    else {
+        return None;
+    };
+    Some(QuotaUse {
+        day: u32::try_from(*day).ok()?,
+        month: u32::try_from(*month).ok()?,
+        in_day: u64::try_from(*in_day).ok()?,
+        in_month: u64::try_from(*in_month).ok()?,
+    })
 }
 
 /// The name under which the machines that share this Redis count themselves.
@@ -336,4 +361,180 @@ fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
         (a, b) = (b, a % b);
     }
     a
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::{NonZeroU32, NonZeroU64};
+
+    use terrace_policy::limit::{Key, Limiter, Moment, Rate};
+    use terrace_testkit::Redis;
+
+    use super::*;
+    use crate::link::Link;
+    use crate::resp;
+    use crate::url::RedisUrl;
+
+    const KEY: Key = Key::from_hash(7);
+
+    /// The scripts with the time that a test gives them as the last two arguments, and with nothing that goes by itself.
+    fn simulated(script: Script) -> String {
+        let told = "{table.remove(ARGV), table.remove(ARGV)}";
+        let source = script.source().replace("redis.call('TIME')", told);
+        let source = source.replace(", 'PX', string.format('%.0f', ms)", "").replace(", 'EX', '2851200'", "");
+        assert!(!source.contains("PX") && !source.contains("TIME"));
+        source
+    }
+
+    struct Simulation {
+        link: Link,
+        spelled: Spelled,
+        source: String,
+    }
+
+    impl Simulation {
+        async fn of(server: &Redis, law: &Law) -> Self {
+            let url = RedisUrl::parse(&server.url()).expect("a URL");
+            let link = Link::open(&url, &url.host, url.port).await.expect("Redis is there");
+            let spelled = Spelled::of(law).expect("it can be shared");
+            let source = simulated(spelled.script);
+            Self { link, spelled, source }
+        }
+
+        /// What Redis decides about requests of these costs at that moment.
+        async fn ask(&mut self, at_us: u64, costs: &[(i64, u64)]) -> Told {
+            let mut arguments = Vec::new();
+            self.spelled.push_arguments(&mut arguments, &QuotaUse::default(), 0);
+            arguments.extend(costs.iter().flat_map(|(cost, taken)| [cost.to_string(), taken.to_string()]));
+            arguments.extend([(at_us % 1_000_000).to_string(), (at_us / 1_000_000).to_string()]);
+            let key = self.spelled.key("test", KEY.bits());
+            let mut parts: Vec<&[u8]> = vec![b"EVAL", self.source.as_bytes(), b"1", key.as_bytes()];
+            parts.extend(arguments.iter().map(String::as_bytes));
+            let mut out = Vec::new();
+            resp::push_command(&mut out, &parts);
+            self.link.send(&out).await.expect("Redis is there");
+            let answer = self.link.answer().await.expect("Redis is there");
+            let costs: Vec<i64> = costs.iter().map(|(cost, _)| *cost).collect();
+            self.spelled.understand(&answer, &costs).unwrap_or_else(|| panic!("{answer:?}"))
+        }
+    }
+
+    fn rate(count: u32, secs: u64) -> Rate {
+        Rate::new(NonZeroU32::new(count).expect("not zero"), Duration::from_secs(secs))
+    }
+
+    fn laws() -> Vec<Law> {
+        let burst = |burst| NonZeroU32::new(burst).expect("not zero");
+        let quota = |limit, period| Law::Quota { limit: NonZeroU64::new(limit).expect("not zero"), period };
+        vec![
+            Law::TokenBucket { rate: rate(10, 1), burst: burst(20) },
+            Law::TokenBucket { rate: rate(7, 1), burst: burst(7) },
+            Law::TokenBucket { rate: rate(7_919, 60), burst: burst(9) },
+            Law::FixedWindow { rate: rate(10, 1) },
+            Law::SlidingWindow { rate: rate(10, 1) },
+            quota(10, Period::Day),
+            quota(10, Period::Month),
+        ]
+    }
+
+    fn moment(at_us: u64) -> Moment {
+        Moment { clock: Duration::from_micros(at_us), wall: Duration::from_micros(at_us) }
+    }
+
+    /// Numbers that look random; the same in each run.
+    fn random(state: &mut u64) -> u64 {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *state
+    }
+
+    #[tokio::test]
+    async fn redis_decides_as_the_memory_does() {
+        let server = Redis::start(&[]);
+        for law in laws() {
+            assert_eq!(server.ask(&["FLUSHALL"]), "OK");
+            let mut simulation = Simulation::of(&server, &law).await;
+            let limiter = Limiter::new(law, 100);
+            let is_quota = matches!(law, Law::Quota { .. });
+            // 2024-02-20, so that a leap day comes.
+            let (mut state, mut at_us) = (0x5eed_u64, 1_708_387_200_000_000);
+            let mut last: Option<(u32, u64)> = None;
+            for step in 0..1_500 {
+                at_us += random(&mut state) % 150_000 * if is_quota { 200_000 } else { 1 };
+                if let (Some((cost, taken)), 0) = (last, random(&mut state) % 7) {
+                    limiter.give_back(KEY, cost, moment(taken), moment(at_us));
+                    simulation.ask(at_us, &[(-i64::from(cost), taken)]).await;
+                    last = None;
+                    continue;
+                }
+                let cost = (random(&mut state) % 4) as u32;
+                let told = simulation.ask(at_us, &[(cost.into(), 0)]).await;
+                let answer = limiter.take(KEY, cost, moment(at_us), Duration::ZERO);
+                let (theirs, ours) = (told.decisions[0], *answer.decision());
+                let is_near = |a: Duration, b: Duration| a.abs_diff(b) <= Duration::from_micros(1);
+                let context = format!("{law:?} at step {step}: {theirs:?}, {ours:?}");
+                assert_eq!((theirs.allowed, theirs.remaining), (ours.allowed, ours.remaining), "{context}");
+                assert!(is_near(theirs.reset, ours.reset), "{context}");
+                assert_eq!(theirs.retry_after.is_some(), ours.retry_after.is_some(), "{context}");
+                let waits = (theirs.retry_after.unwrap_or_default(), ours.retry_after.unwrap_or_default());
+                assert!(is_near(waits.0, waits.1), "{context}");
+                last = ours.allowed.then_some((cost, at_us));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn several_requests_in_one_call_are_decided_one_after_the_other() {
+        let server = Redis::start(&[]);
+        for law in laws().into_iter().filter(|law| law.policy().quota == 10) {
+            assert_eq!(server.ask(&["FLUSHALL"]), "OK");
+            let mut simulation = Simulation::of(&server, &law).await;
+            let told = simulation.ask(1_000_000, &[(4, 0), (4, 0), (4, 0), (-4, 1_000_000), (2, 0)]).await;
+            let allowed: Vec<bool> = told.decisions.iter().map(|decision| decision.allowed).collect();
+            assert_eq!(allowed, [true, true, false, true, true], "{law:?}");
+            assert_eq!(told.decisions[0].remaining, 4, "{law:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_reload_what_was_used_stays_used_in_redis_too() {
+        let server = Redis::start(&[]);
+        let burst = |count| NonZeroU32::new(count).expect("not zero");
+        let before = Law::TokenBucket { rate: rate(10, 1), burst: burst(100) };
+        let after = Law::TokenBucket { rate: rate(1, 1), burst: burst(200) };
+        let mut simulation = Simulation::of(&server, &before).await;
+        assert!(simulation.ask(1_000_000, &[(80, 0)]).await.decisions[0].allowed);
+        let mut simulation = Simulation::of(&server, &after).await;
+        assert_eq!(simulation.ask(1_000_000, &[(0, 0)]).await.decisions[0].remaining, 120);
+        let (before, after) =
+            (Law::SlidingWindow { rate: rate(10, 1) }, Law::SlidingWindow { rate: rate(15, 10) });
+        let mut simulation = Simulation::of(&server, &before).await;
+        assert!(simulation.ask(1_800_000, &[(10, 0)]).await.decisions[0].allowed);
+        let mut simulation = Simulation::of(&server, &after).await;
+        assert_eq!(simulation.ask(2_000_000, &[(0, 0)]).await.decisions[0].remaining, 5);
+        assert!(!simulation.ask(11_700_000, &[(6, 0)]).await.decisions[0].allowed);
+    }
+
+    #[tokio::test]
+    async fn a_quota_that_redis_lost_is_told_to_it_again() {
+        let server = Redis::start(&[]);
+        let mut simulation = Simulation::of(&server, &laws()[5]).await;
+        let day = terrace_policy::limit::days_since_1970(Duration::from_secs(1_708_387_200));
+        let month = terrace_policy::limit::months_since_1970(Duration::from_secs(1_708_387_200));
+        let known = QuotaUse { day, month, in_day: 6, in_month: 6 };
+        let mut arguments = Vec::new();
+        simulation.spelled.push_arguments(&mut arguments, &known, 3);
+        arguments.extend(["1", "0", "0", "1708387200"].map(str::to_owned));
+        let key = simulation.spelled.key("test", KEY.bits());
+        let mut parts: Vec<&[u8]> = vec![b"EVAL", simulation.source.as_bytes(), b"1", key.as_bytes()];
+        parts.extend(arguments.iter().map(String::as_bytes));
+        let mut out = Vec::new();
+        resp::push_command(&mut out, &parts);
+        simulation.link.send(&out).await.expect("Redis is there");
+        let answer = simulation.link.answer().await.expect("Redis is there");
+        let told = simulation.spelled.understand(&answer, &[1]).expect("an answer");
+        assert_eq!((told.decisions[0].allowed, told.decisions[0].remaining), (true, 0));
+        assert_eq!(told.used, Some(QuotaUse { in_day: 10, in_month: 10, ..known }));
+    }
 }

@@ -156,10 +156,10 @@ impl Bucket {
         }
     }
 
-    /// Takes whether there is so much or not: others allowed it already.
-    pub(super) fn charge(&mut self, pace: &Pace, cost: u32, now: Duration) {
-        let after = self.owed(pace, now) + pace.cost_ticks(cost);
-        self.tat = pace.full_at(after.min(pace.capacity_ticks()), now);
+    /// At least so much is used up, others know.
+    pub(super) fn raise_to(&mut self, pace: &Pace, used: u64, now: Duration) {
+        let used = pace.cost_ticks(u32::try_from(used).unwrap_or(u32::MAX)).min(pace.capacity_ticks());
+        self.tat = pace.full_at(self.owed(pace, now).max(used), now);
     }
 
     pub(super) fn give_back(&mut self, pace: &Pace, cost: u32, now: Duration) {
@@ -216,8 +216,8 @@ impl Buckets {
         self.0.with(key, now, |pace, bucket| bucket.take(pace, cost, now.clock))
     }
 
-    pub(super) fn charge(&self, key: Key, cost: u32, now: Moment) {
-        self.0.with(key, now, |pace, bucket| bucket.charge(pace, cost, now.clock));
+    pub(super) fn raise_to(&self, key: Key, used: u64, now: Moment) {
+        self.0.with(key, now, |pace, bucket| bucket.raise_to(pace, used, now.clock));
     }
 
     pub(super) fn give_back(&self, key: Key, cost: u32, now: Moment) {

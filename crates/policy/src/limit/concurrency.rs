@@ -65,12 +65,6 @@ impl Concurrency {
         (decision, decision.allowed.then(permit))
     }
 
-    /// A permit that others allowed already; it counts here all the same.
-    pub(super) fn charge(&self, key: Key, cost: u32, now: Moment) -> Permit {
-        self.0.with(key, now, |_, out| out.0 += u64::from(cost));
-        Permit { table: Arc::clone(&self.0), key, cost }
-    }
-
     /// Permits that are out stay out, also where the new bound is smaller.
     pub(super) fn migrate(&self, at_once: NonZeroU32, keys_max: usize, now: Moment) {
         self.0.migrate(at_once, keys_max, now, |_, _, _| ());

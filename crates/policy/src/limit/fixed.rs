@@ -68,10 +68,10 @@ impl FixedWindows {
         self.0.with(key, now, |rate, window| window.take(rate, cost, now.clock))
     }
 
-    pub(super) fn charge(&self, key: Key, cost: u32, now: Moment) {
+    pub(super) fn raise_to(&self, key: Key, used: u64, now: Moment) {
         self.0.with(key, now, |rate, window| {
             window.renew(rate, now.clock);
-            window.count = (window.count + u64::from(cost)).min(u64::from(rate.count()));
+            window.count = window.count.max(used.min(u64::from(rate.count())));
         });
     }
 

@@ -119,29 +119,6 @@ impl Law {
             Self::Quota { limit, period: Period::Month } => counted(limit.get(), None),
         }
     }
-
-    /// What one of `machines` that share it may let pass on its own: an even part, and never nothing, so that all together
-    /// may let pass one for each of them where there are more machines than requests.
-    #[must_use]
-    pub fn share_of(&self, machines: NonZeroU32) -> Self {
-        let part = |count: NonZeroU32| NonZeroU32::new(count.get() / machines).unwrap_or(NonZeroU32::MIN);
-        let slower = |rate: Rate| Rate::new(rate.count, rate.period.saturating_mul(machines.get()));
-        let fewer = |rate: Rate| Rate::new(part(rate.count), rate.period);
-        match *self {
-            Self::TokenBucket { rate, burst } => Self::TokenBucket { rate: slower(rate), burst: part(burst) },
-            Self::LeakyBucket { rate, burst, queue_max } => {
-                let queue_max = queue_max.div_ceil(machines.get());
-                Self::LeakyBucket { rate: slower(rate), burst: part(burst), queue_max }
-            }
-            Self::FixedWindow { rate } => Self::FixedWindow { rate: fewer(rate) },
-            Self::SlidingWindow { rate } => Self::SlidingWindow { rate: fewer(rate) },
-            Self::Concurrency { at_once } => Self::Concurrency { at_once: part(at_once) },
-            Self::Quota { limit, period } => {
-                let part = limit.get() / u64::from(machines.get());
-                Self::Quota { limit: NonZeroU64::new(part).unwrap_or(NonZeroU64::MIN), period }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -161,15 +138,5 @@ mod tests {
         let law = Law::TokenBucket { rate: rate(100, 1), burst: count(200) };
         let promised = Policy { quota: 200, window: Some(Duration::from_secs(2)), is_concurrency: false };
         assert_eq!(law.policy(), promised);
-    }
-
-    #[test]
-    fn a_share_is_an_even_part_and_never_nothing() {
-        let law = Law::TokenBucket { rate: rate(100, 1), burst: count(200) };
-        let third = Law::TokenBucket { rate: rate(100, 3), burst: count(66) };
-        assert_eq!(law.share_of(count(3)), third);
-        let law = Law::SlidingWindow { rate: rate(2, 1) };
-        assert_eq!(law.share_of(count(5)), Law::SlidingWindow { rate: rate(1, 1) });
-        assert_eq!(law.share_of(count(1)), law);
     }
 }

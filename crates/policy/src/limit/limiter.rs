@@ -94,18 +94,17 @@ impl Limiter {
         }
     }
 
-    /// Counts what was allowed elsewhere, whether there is so much left here or not. A permit is to be held, a quota's use
-    /// to be written down.
-    pub fn charge(&self, key: Key, cost: u32, now: Moment) -> Charged {
+    /// Takes over how much of the limit a key is known to have used, from elsewhere. It never makes less of what is known
+    /// here, and nothing of who is under way.
+    pub fn raise_to(&self, key: Key, used: u64, now: Moment) {
         match &self.0 {
-            Kind::Buckets(buckets) => buckets.charge(key, cost, now),
-            Kind::Lines(lines) => lines.charge(key, cost, now),
-            Kind::Fixed(windows) => windows.charge(key, cost, now),
-            Kind::Sliding(windows) => windows.charge(key, cost, now),
-            Kind::Concurrency(concurrency) => return Charged::Held(concurrency.charge(key, cost, now)),
-            Kind::Quotas(quotas) => return Charged::Counted(quotas.charge(key, cost, now)),
+            Kind::Buckets(buckets) => buckets.raise_to(key, used, now),
+            Kind::Lines(lines) => lines.raise_to(key, used, now),
+            Kind::Fixed(windows) => windows.raise_to(key, used, now),
+            Kind::Sliding(windows) => windows.raise_to(key, used, now),
+            Kind::Concurrency(_) => {}
+            Kind::Quotas(quotas) => quotas.raise_to(key, used, now),
         }
-        Charged::Noted
     }
 
     /// Gives back what was taken at the moment `taken` for a request that another limit refused, or whose client left. Of a
@@ -171,9 +170,7 @@ impl Limiter {
     pub fn changed_to(&self, law: Law, keys_max: usize, now: Moment) -> Self {
         let next = Self::sized(law, Size::beside(keys_max, self.table()));
         if !matches!(law, Law::Concurrency { .. }) && !matches!(self.0, Kind::Concurrency(_)) {
-            self.table().each_used(now, &mut |key, used| {
-                let _nothing_is_held = next.charge(key, u32::try_from(used).unwrap_or(u32::MAX), now);
-            });
+            self.table().each_used(now, &mut |key, used| next.raise_to(key, used, now));
         }
         next
     }
@@ -209,18 +206,6 @@ impl Limiter {
             Kind::Quotas(quotas) => quotas.table(),
         }
     }
-}
-
-/// What became of a charge.
-#[derive(Debug)]
-#[must_use = "a permit that is dropped is given back at once"]
-pub enum Charged {
-    /// It is counted.
-    Noted,
-    /// It holds this while it is under way.
-    Held(Permit),
-    /// The key has used so much of its quota now.
-    Counted(QuotaUse),
 }
 
 #[cfg(test)]
@@ -279,15 +264,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_allowed_elsewhere_is_counted_up_to_the_limit() {
+    fn what_others_know_is_taken_over_where_it_is_more() {
         for law in laws() {
             let limiter = Limiter::new(law, 100);
-            let charge = |cost| {
-                let _nothing_is_held = limiter.charge(KEY, cost, NOW);
-            };
-            charge(8);
-            assert!(!allowed(&limiter, 3), "{law:?}");
-            charge(8);
+            limiter.raise_to(KEY, 8, NOW);
+            limiter.raise_to(KEY, 3, NOW);
+            assert!(!allowed(&limiter, 3) && allowed(&limiter, 1), "{law:?}");
+            limiter.raise_to(KEY, 1_000, NOW);
             assert!(!allowed(&limiter, 1), "{law:?}");
         }
     }

@@ -271,10 +271,11 @@ impl Lines {
         }
     }
 
-    pub(super) fn charge(&self, key: Key, cost: u32, now: Moment) {
+    pub(super) fn raise_to(&self, key: Key, used: u64, now: Moment) {
         self.0.with(key, now, |law, line| {
-            let after = law.pace.owed(line.tat, now.clock) + law.pace.cost_ticks(cost);
-            line.tat = law.pace.full_at(after.min(law.pace.capacity_ticks()), now.clock);
+            let used = law.pace.cost_ticks(u32::try_from(used).unwrap_or(u32::MAX));
+            let owed = law.pace.owed(line.tat, now.clock).max(used.min(law.pace.capacity_ticks()));
+            line.tat = law.pace.full_at(owed, now.clock);
         });
     }
 

@@ -44,7 +44,7 @@ use std::time::Duration;
 pub use concurrency::Permit;
 pub use key::{Key, KeySeed, Material};
 pub use law::{Law, Period, Policy, Rate};
-pub use limiter::{Answer, Charged, Limiter};
+pub use limiter::{Answer, Limiter};
 pub use line::{CATCH_UP, Place, Turn};
 pub use personal::PersonalBuckets;
 pub use quota::{QuotaUse, days_since_1970, months_since_1970};

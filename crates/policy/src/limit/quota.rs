@@ -146,12 +146,9 @@ impl Quotas {
         })
     }
 
-    pub(super) fn charge(&self, key: Key, cost: u32, now: Moment) -> QuotaUse {
-        self.0.with(key, now, |_, used| {
-            used.advance(now.wall);
-            used.add(cost);
-            *used
-        })
+    pub(super) fn raise_to(&self, key: Key, used: u64, now: Moment) {
+        let (day, month) = (days_since_1970(now.wall), months_since_1970(now.wall));
+        self.raise(key, QuotaUse { day, month, in_day: used, in_month: used }, now);
     }
 
     pub(super) fn known(&self, key: Key) -> Option<QuotaUse> {

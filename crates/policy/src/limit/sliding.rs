@@ -136,11 +136,12 @@ impl SlidingWindows {
         self.0.with(key, now, |rate, past| past.take(rate, cost, now.clock))
     }
 
-    pub(super) fn charge(&self, key: Key, cost: u32, now: Moment) {
+    /// When what is missing was used nobody says, so it counts as used now.
+    pub(super) fn raise_to(&self, key: Key, used: u64, now: Moment) {
         self.0.with(key, now, |rate, past| {
             past.advance(rate, now.clock);
-            let room = u64::from(rate.count()).saturating_sub(past.sum());
-            past.counts[place(past.latest)] += cost.min(u32::try_from(room).unwrap_or(u32::MAX));
+            let missing = used.min(u64::from(rate.count())).saturating_sub(past.sum());
+            past.counts[place(past.latest)] += u32::try_from(missing).unwrap_or(u32::MAX);
         });
     }
 
@@ -248,7 +249,7 @@ mod tests {
                 }
                 if let Some(wait) = decision.retry_after {
                     let fresh = SlidingWindows::new(rate(limit, 1_000), Size::of(100));
-                    passed.iter().for_each(|(then, cost)| fresh.charge(KEY, *cost, at(*then)));
+                    passed.iter().for_each(|(then, cost)| drop(fresh.take(KEY, *cost, at(*then))));
                     let due = now + wait.as_millis() as u64;
                     prop_assert!(fresh.take(KEY, cost, at(due)).allowed);
                 }
