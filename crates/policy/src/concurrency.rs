@@ -66,6 +66,8 @@ pub struct Gradient {
     /// What they took when last seen.
     latest_s: f64,
     phase: Phase,
+    /// It is a line that makes answers late: seen by one that grew, or by a cut that cost no answers.
+    is_line: bool,
     grown_at: Duration,
     pressed_at: Duration,
 }
@@ -77,7 +79,7 @@ enum Phase {
     #[default]
     Calm,
     /// They are late: how many come each second is counted, before the first cut and after each.
-    Counting { since: Duration, counted: Counted, last: Option<Cut> },
+    Counting { since: Duration, in_flight: u32, counted: Counted, last: Option<Cut> },
     /// A cut was made, and takes effect by then.
     Settling { until: Duration, cut: Cut },
 }
@@ -115,6 +117,10 @@ const GROWTH: f64 = 1.1;
 const LIFTED_AFTER: Duration = Duration::from_secs(10);
 /// Answers are counted, and changes waited for, at least and at most for so long.
 const COUNTED_FOR: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// So many answers are enough to tell a rate from another that is a fifth less.
+const COUNTED: u64 = 100;
+/// A line that grows so much while answers are counted is seen to be one.
+const LINE_GROWTH: f64 = 1.3;
 
 impl Gradient {
     /// The limit; none while there is no need for one.
@@ -124,11 +130,7 @@ impl Gradient {
 
     /// What answers usually take, once any came; while nobody knows whether that has changed, what they take now.
     pub fn usual(&self) -> Option<Duration> {
-        let is_open = match self.phase {
-            Phase::Calm => false,
-            Phase::Counting { last, .. } => last.is_none(),
-            Phase::Settling { cut, .. } => cut.is_first(),
-        };
+        let is_open = self.phase != Phase::Calm && !self.is_line;
         let usual_s = self.usual_s?;
         Some(Duration::from_secs_f64(if is_open { usual_s.max(self.latest_s) } else { usual_s }))
     }
@@ -147,20 +149,24 @@ impl Gradient {
         let tolerated_s = (usual_s * f64::from(law.tolerance)).max(usual_s + law.slack.as_secs_f64());
         let is_late = latency_s > tolerated_s;
         match self.phase {
-            Phase::Calm if is_late => self.phase = Phase::counting(sample.now, None),
+            Phase::Calm if is_late => self.phase = Phase::counting(sample, None),
             Phase::Calm => {
                 self.learn(usual_s, latency_s, sample);
                 self.give(sample);
             }
             Phase::Settling { until, cut } if sample.now >= until => {
-                self.phase = Phase::counting(sample.now, Some(cut));
+                self.phase = Phase::counting(sample, Some(cut));
             }
             Phase::Settling { .. } => {}
-            Phase::Counting { since, mut counted, last } => {
+            Phase::Counting { since, in_flight, mut counted, last } => {
                 counted.answers += sample.answers;
                 counted.span += sample.span;
-                self.phase = Phase::Counting { since, counted, last };
-                if sample.now.saturating_sub(since) >= bounded(latency_s) {
+                self.phase = Phase::Counting { since, in_flight, counted, last };
+                let counted_for = sample.now.saturating_sub(since);
+                // Where all began at the same moment they end so too, again and again: only a whole turn tells the rate.
+                let is_enough = self.is_line && counted.answers >= COUNTED && counted_for >= COUNTED_FOR.0;
+                if is_enough || counted_for >= bounded(latency_s) {
+                    self.is_line |= f64::from(sample.in_flight) > LINE_GROWTH * f64::from(in_flight);
                     let excess = if is_late { Some(latency_s / tolerated_s) } else { None };
                     self.decide(law, sample, counted.rate(), (excess, last));
                 }
@@ -190,6 +196,7 @@ impl Gradient {
         let Some(limit) = &mut self.limit else { return };
         if sample.now.saturating_sub(self.pressed_at) >= LIFTED_AFTER {
             self.limit = None;
+            self.is_line = false;
         } else if sample.now == self.pressed_at
             && sample.now >= self.grown_at + sample.latency.min(COUNTED_FOR.1)
         {
@@ -214,15 +221,18 @@ impl Gradient {
             (None, None) => self.phase = Phase::Calm,
             (Some(_), None) if at_once <= floor => self.accept(2.0 * floor),
             (Some(excess), None) => {
-                let kept = match last {
-                    None => FIRST_KEPT,
-                    Some(_) => (1.0 / excess).clamp(KEPT_MIN, KEPT_MAX),
+                // A cut that cost no answers cut off a line.
+                self.is_line |= last.is_some();
+                let kept = match self.is_line {
+                    false => FIRST_KEPT,
+                    true => (1.0 / excess).clamp(KEPT_MIN, KEPT_MAX),
                 };
                 let cut = Cut { from: at_once, to: (at_once * kept).max(floor), rate };
                 self.limit = Some(cut.to);
                 self.pressed_at = sample.now;
-                // Those who are there have to leave first, and the answers that tell are those of the requests after.
-                let until = sample.now + bounded(2.0 * self.latest_s);
+                // Those who are there have to leave first, and the answers that tell are those of the requests after: by
+                // Little's law that takes as long as answers take now.
+                let until = sample.now + bounded(1.2 * self.latest_s);
                 self.phase = Phase::Settling { until, cut };
             }
         }
@@ -231,14 +241,16 @@ impl Gradient {
     /// There is no line: this is what answers take now.
     fn accept(&mut self, at_once: f64) {
         self.usual_s = Some(self.latest_s);
+        self.is_line = false;
         self.limit = self.limit.map(|limit| limit.max(at_once * GROWTH + 1.0));
         self.phase = Phase::Calm;
     }
 }
 
 impl Phase {
-    fn counting(since: Duration, last: Option<Cut>) -> Self {
-        Self::Counting { since, counted: Counted::default(), last }
+    fn counting(sample: &Sample, last: Option<Cut>) -> Self {
+        let (since, in_flight) = (sample.now, sample.in_flight);
+        Self::Counting { since, in_flight, counted: Counted::default(), last }
     }
 }
 
@@ -249,10 +261,6 @@ impl Counted {
 }
 
 impl Cut {
-    fn is_first(&self) -> bool {
-        self.to >= self.from * FIRST_KEPT
-    }
-
     /// Whether answers became fewer by more than half of what they would where nothing stood in line.
     fn was_in_vain(&self, rate: f64) -> bool {
         rate < self.rate * (1.0 + self.to / self.from) / 2.0

@@ -48,15 +48,16 @@ impl LineLaw {
     /// Requests that may wait at once, where nothing else is said: a bound on memory; what bounds the wait is time.
     pub const SIZE: u32 = 1_000;
 
-    /// A line in front of a service whose answers usually take `usual`: a target of five times that, from 100 ms to 1 s,
-    /// and patience of twenty times, from 1 s to 5 s.
+    /// A line in front of a service whose answers usually take `usual`: a target of five times that, from 100 to 500 ms,
+    /// and patience of twenty times, from 1 s to 2 s. More nobody should wait for what is usually fast, nor for what is slow
+    /// anyway.
     pub fn fitting(size: u32, order: Order, usual: Option<Duration>) -> Self {
         let usual = usual.unwrap_or(Duration::ZERO);
         let times = |factor: u32, from_ms: u64, to_ms: u64| {
             usual.saturating_mul(factor).clamp(Duration::from_millis(from_ms), Duration::from_millis(to_ms))
         };
-        let target = times(5, 100, 1_000);
-        Self { size, order, patience: times(20, 1_000, 5_000), target, interval: 5 * target }
+        let target = times(5, 100, 500);
+        Self { size, order, patience: times(20, 1_000, 2_000), target, interval: 2 * target }
     }
 
     /// A line in which nobody waits for longer than `patience`.
@@ -385,8 +386,8 @@ mod tests {
     fn a_line_fits_the_service_behind_it() {
         let fitting = |usual_ms| LineLaw::fitting(10, Order::Lifo, Some(at(usual_ms)));
         assert_eq!((fitting(1).target, fitting(1).patience), (at(100), at(1_000)));
-        assert_eq!((fitting(50).target, fitting(100).patience), (at(250), at(2_000)));
-        assert_eq!((fitting(9_000).target, fitting(9_000).patience), (at(1_000), at(5_000)));
+        assert_eq!((fitting(50).target, fitting(80).patience), (at(250), at(1_600)));
+        assert_eq!((fitting(9_000).target, fitting(9_000).patience), (at(500), at(2_000)));
     }
 
     #[derive(Debug, Clone)]

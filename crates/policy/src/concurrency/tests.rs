@@ -309,3 +309,11 @@ fn a_day_that_begins_slowly_and_ends_in_a_crowd_costs_nothing() {
         assert!(figures.good_per_s > 0.8 * possible, "at {} a second: {figures:?}", world.rate_per_s);
     }
 }
+
+#[test]
+fn a_crowd_that_is_there_from_the_first_moment_is_answered_within_seconds() {
+    let mut world = World::new(10, ms(50), 600.0);
+    world.pass(4 * SECOND);
+    let figures = world.pass(20 * SECOND);
+    assert!(figures.good_per_s > 0.95 * world.capacity(), "{figures:?}");
+}
