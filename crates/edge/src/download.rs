@@ -35,7 +35,7 @@ pub(crate) fn translate(
     coming: BodyLength,
 ) -> (BodyLength, Download) {
     let Some(call) = passed.web else { return (coming, Download::Plain) };
-    match grpc_web::answer(call, response, coming) {
+    match grpc_web::answer(call, response) {
         (length, Some(answer)) => (length, Download::Changed(Box::new(Changing::Web(answer)))),
         (length, None) => (length, Download::HeadOnly),
     }

@@ -21,18 +21,10 @@ pub(crate) fn ask(request: &mut Request<'_, '_>, journal: &mut Journal<'_>) {
     journal.note(Note::GrpcWeb);
 }
 
-/// Makes the head of the service's answer one of gRPC-Web. Says how long its body is then, and what it goes through.
-pub(crate) fn answer(
-    call: WebCall,
-    response: &mut ResponseHead,
-    coming: BodyLength,
-) -> (BodyLength, Option<Answer>) {
+/// Makes the head of the service's answer one of gRPC-Web. Says how long its body is then, and what it goes through: also
+/// one that ends without a word, which is told of in a frame of its own.
+pub(crate) fn answer(call: WebCall, response: &mut ResponseHead) -> (BodyLength, Option<Answer>) {
     match call.answer(response) {
-        // A service that ends without a body and without a status is told of in a frame of its own.
-        WebReply::Body(answer) if coming == BodyLength::Empty && response.status != 200 => {
-            drop(answer);
-            (BodyLength::Empty, None)
-        }
         WebReply::Body(answer) => (BodyLength::Framed, Some(Answer(answer))),
         WebReply::HeadOnly => (BodyLength::Empty, None),
     }

@@ -76,6 +76,8 @@ impl WebCall {
         fields.remove(Known::ContentLength);
         fields.remove(Known::Trailer);
         if fields.has(Known::GrpcStatus) {
+            // To HTTP/1 it must be said that nothing follows.
+            fields.append_known(Known::ContentLength, b"0");
             return WebReply::HeadOnly;
         }
         WebReply::Body(WebAnswer { text: self.wants_text.then(TextEncoder::default) })
@@ -260,7 +262,7 @@ mod tests {
                 reply(BINARY, status, &[("content-type", "text/html"), ("content-length", "9")]);
             assert!(matches!(web, WebReply::HeadOnly));
             assert_eq!((head.status, head.fields.text(Known::GrpcStatus)), (200, Some(grpc)));
-            assert!(!head.fields.has(Known::ContentLength));
+            assert_eq!(head.fields.text(Known::ContentLength), Some("0"));
         }
     }
 

@@ -3,7 +3,9 @@
 #![expect(clippy::tests_outside_test_module, reason = "each module of this binary is one of tests")]
 
 mod bounds;
+mod compressing;
 mod frames;
+mod grpc_web;
 mod identity;
 mod message;
 mod mirroring;
@@ -20,3 +22,4 @@ mod rig;
 mod trace_context;
 mod traffic;
 mod upstream_http2;
+mod validating;
