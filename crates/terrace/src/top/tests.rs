@@ -1,7 +1,7 @@
 //! What is on the screen, and what keys do to it.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use terrace_admin::map::{Figures, Instance, Listener, Route, Service};
+use terrace_admin::map::{Fault, Figures, Instance, Listener, Route, Service};
 
 use super::super::rows::Key;
 use super::super::state::{Command, Sort};
@@ -294,6 +294,17 @@ fn a_lost_connection_is_told_above_the_old_figures() {
     let lines = shown(&map, &state, 120, 12);
     assert_eq!(lines[1], " connection lost 12 s ago (no Terrace is running here); trying again");
     assert!(lines.iter().any(|line| line.contains("orders")));
+}
+
+#[test]
+fn what_is_broken_on_purpose_is_said_where_trouble_is() {
+    let mut map = shop();
+    map.not_ready.clear();
+    let fault = Fault { route: "orders".to_owned(), abort: Some(503), ..Fault::default() };
+    map.faults = vec![fault.clone(), fault];
+    let (state, _) = pressed(&map, &[]);
+    let lines = shown(&map, &state, 120, 20);
+    assert_eq!(lines[1], " broken on purpose: orders; see terrace fault --list");
 }
 
 #[test]

@@ -178,7 +178,7 @@ impl Screen {
                 Some(format!(" connection lost {seconds} s ago ({why}); trying again"))
             }
             (None, Some(reason)) => Some(format!(" not ready: {reason}")),
-            (None, None) => None,
+            (None, None) => broken_on_purpose(map),
         };
         match trouble {
             Some(trouble) => {
@@ -350,6 +350,14 @@ fn hints(state: &State) -> String {
         text.insert_str(0, &format!(" [{}]", state.filter));
     }
     text
+}
+
+/// Which routes somebody broke on purpose, so that nobody looks for the cause.
+fn broken_on_purpose(map: &Map) -> Option<String> {
+    let mut routes: Vec<&str> = map.faults.iter().map(|fault| fault.route.as_str()).collect();
+    routes.dedup();
+    (!routes.is_empty())
+        .then(|| format!(" broken on purpose: {}; see terrace fault --list", routes.join(", ")))
 }
 
 /// What the first line says, the most telling first.
