@@ -8,8 +8,8 @@ use terrace_edge as edge;
 use terrace_http::Bounds as HeadBounds;
 use terrace_upstream::Upstream;
 
-use super::guards;
 use super::route::{self, Places};
+use super::{guards, resilience};
 use crate::file::{Balance, Bounds, HashKey, Listener, ProxyProtocolIn, Resolved, Service};
 
 /// What the edge needs beside the file.
@@ -39,6 +39,7 @@ pub(crate) fn config(resolved: &Resolved, parts: &Parts<'_>) -> edge::Config {
         listeners,
         services,
         routes,
+        overload: resilience::overload(resolved.overload),
         issuer: parts.issuer.map(Arc::clone),
         ..edge::Config::default()
     }
@@ -58,7 +59,7 @@ fn edge_service(service: &Service, parts: &Parts<'_>) -> edge::Service {
             .sticky
             .as_ref()
             .map(|sticky| edge::Sticky { cookie: sticky.cookie.clone(), ttl: sticky.ttl }),
-        resilience: edge::Resilience::default(),
+        resilience: resilience::of_service(service),
     }
 }
 

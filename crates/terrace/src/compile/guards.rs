@@ -5,6 +5,7 @@ use std::sync::Arc;
 use terrace_edge as edge;
 use terrace_policy::Share;
 
+use super::resilience;
 use crate::file::{
     Addresses, Cors, Fault, FieldChange, Frame, Guards, Network, OriginPattern, RequestChange,
     ResponseChange, SecurityHeaders,
@@ -16,6 +17,7 @@ pub(super) fn guards(guards: &Guards) -> Option<Box<edge::Guards>> {
         return None;
     }
     Some(Box::new(edge::Guards {
+        priority: resilience::priority(&guards.priority),
         addresses: guards.addresses.as_ref().map(|found| Arc::new(addresses(found))),
         cors: guards.cors.as_ref().map(|found| Arc::new(cors(found))),
         fields: changes(guards.request.as_ref(), guards.response.as_ref()).map(Arc::new),

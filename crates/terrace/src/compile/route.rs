@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 use terrace_edge as edge;
-use terrace_policy::{Backoff, BudgetLaw, Conditions, RetryPolicy, Share, Statuses, Timeouts};
+use terrace_policy::{Backoff, BudgetLaw, Conditions, RetryPolicy, Share, Timeouts};
 use terrace_route::{Choice, ChoiceRule, Split};
 
-use super::guards;
+use super::{guards, resilience};
 use crate::file::{
     Action, Choice as Chosen, Mirror, PathChange, Policies, Retry, RetryOn, Route, Service, Stick, StickKey,
     Target,
@@ -16,7 +16,8 @@ use crate::file::{
 pub(super) struct Places<'a>(pub(super) Vec<&'a Service>);
 
 impl Places<'_> {
-    fn of(&self, name: &str) -> usize {
+    /// The place of a service.
+    pub(super) fn of(&self, name: &str) -> usize {
         self.0
             .iter()
             .position(|service| service.name == name)
@@ -38,7 +39,8 @@ pub(super) fn route(route: &Route, places: &Places<'_>) -> edge::Route {
 
 /// The way of a service's neighbours.
 pub(super) fn internal(service: &Service, name: String, places: &Places<'_>) -> edge::Route {
-    let target = edge::Target { service: places.of(&service.name), policy: policy(&service.policies) };
+    let target =
+        edge::Target { service: places.of(&service.name), policy: policy(&service.policies, places) };
     edge::Route {
         name,
         at: Vec::new(),
@@ -110,7 +112,7 @@ impl<'a> Sides<'a> {
     fn targets(&self, places: &Places<'_>) -> Vec<edge::Target> {
         let target = |(service, _, policies): &(&str, u32, &Policies)| edge::Target {
             service: places.of(service),
-            policy: policy(policies),
+            policy: policy(policies, places),
         };
         self.0.iter().map(target).collect()
     }
@@ -162,7 +164,8 @@ fn copies(mirror: &Mirror, places: &Places<'_>) -> edge::Mirror {
     }
 }
 
-fn policy(policies: &Policies) -> edge::Policy {
+/// The policies of the way to a service.
+pub(super) fn policy(policies: &Policies, places: &Places<'_>) -> edge::Policy {
     edge::Policy {
         timeouts: Timeouts {
             connect: policies.timeout.connect,
@@ -172,30 +175,34 @@ fn policy(policies: &Policies) -> edge::Policy {
             total: policies.timeout.total,
         },
         retry: policies.retry.as_ref().map_or_else(RetryPolicy::off, retry),
-        hedge: None,
-        deadline: true,
-        fallback: None,
+        hedge: policies.hedge.map(resilience::hedge),
+        deadline: policies.timeout.deadline,
+        fallback: policies.fallback.as_ref().map(|found| Box::new(resilience::fallback(found, places))),
         body_bytes_max: policies.body_bytes_max,
         request_id: policies.request_id,
     }
 }
 
 fn retry(retry: &Retry) -> RetryPolicy {
+    let budget = BudgetLaw {
+        share: Share::from_ratio(retry.budget_share),
+        per_client: retry.client_share.map_or(Share::ALL, Share::from_ratio),
+        ..BudgetLaw::default()
+    };
     RetryPolicy {
         attempts_max: retry.attempts_max,
         on: conditions(&retry.on),
         methods: retry.methods.clone(),
         backoff: Backoff { from: retry.backoff_from, to: retry.backoff_to },
-        budget: BudgetLaw { share: Share::from_ratio(retry.budget_share), ..BudgetLaw::default() },
+        budget,
     }
 }
 
 fn conditions(on: &RetryOn) -> Conditions {
-    let statuses = on.statuses.iter().flat_map(|range| range.from..=range.to);
     Conditions {
         connect: on.connect,
         reset: on.reset,
         timeout: on.timeout,
-        statuses: statuses.fold(Statuses::none(), Statuses::with),
+        statuses: resilience::statuses(&on.statuses),
     }
 }

@@ -6,6 +6,7 @@ use terrace_policy::{Backoff, EjectionLaw, Share};
 use terrace_upstream as upstream;
 use terrace_upstream::{Host, IdentityKey, Names};
 
+use super::resilience;
 use crate::file::{
     Balance, DnsName, Eject, Endpoint, Health, HealthProbe, Protocol, ProxyProtocolOut, Service, Source,
     UpstreamTls,
@@ -59,6 +60,7 @@ fn ejection(eject: &Eject) -> EjectionLaw {
         window: eject.window,
         duration: Backoff { from: eject.duration_first, to: eject.duration_max },
         share_max: Share::from_ratio(eject.ejected_share_max),
+        slow: eject.slow.map(resilience::slow),
         ..EjectionLaw::default()
     }
 }

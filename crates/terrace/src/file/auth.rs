@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use terrace_auth::NamePattern;
+
 use super::contact::HttpUrl;
 use super::issuer::{ClaimPath, audiences, safe_from_others};
 use super::problem::{Finding, listed, nearest};
@@ -13,7 +15,7 @@ use super::read::{OneOrMany, Read, Reader, Scalar, Switch, Wrong, table};
 use super::source::Origin;
 use super::spec::{Form, Shape};
 use super::tree::{Node, Value};
-use super::values::{Token, UrlPath, Words, is_host};
+use super::values::{Token, UrlPath, Words};
 
 table! {
     /// Each of `issuer`, `keys`, `users`, `client-certificate`, `login` and `ask` is a way to prove who one is; one that succeeds
@@ -60,7 +62,8 @@ table! {
         "timeout" timeout: Duration = "1s", within "1ms" to "1m";
         /// Headers of the client that are sent along.
         "send" send: Vec<Token> = ["Authorization", "Cookie"];
-        /// Headers of the answer that the service is told; never taken from a client.
+        /// Headers of the answer that the service is told, and that are never taken from a client; `Set-Cookie` goes to the
+        /// client.
         "take" take: Vec<Token>, example ["X-User"];
         /// How long an answer holds for the same question. `"0s"`: not at all.
         "cache" cache: Duration = "0s", within "0s" to "1h";
@@ -160,7 +163,7 @@ impl Read for SansSetting {
     }
 }
 
-/// A name in a certificate (subject alternative name): DNS, perhaps with `*` as its first label, a URI or a mail address.
+/// A name in a certificate (subject alternative name): of DNS, a URI, or a mail address, perhaps with a star.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct San(String);
 
@@ -169,12 +172,9 @@ impl Scalar for San {
         Form { noun: "a name in a certificate", example: "*.svc.example.com", pattern: "^\\S+$" };
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        let is_dns = is_host(text.strip_prefix("*.").unwrap_or(text));
-        let is_other = text.contains(['@', ':', '.']) && !text.contains('*');
-        let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        match is_plain && (is_dns || is_other) {
-            true => Ok(Self(text.to_owned())),
-            false => Err(Wrong::form()),
+        match NamePattern::parse(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(_) => Err(Wrong::form()),
         }
     }
 }
@@ -233,7 +233,11 @@ impl Read for ForwardTable {
         if matches!(node.value, Value::Boolean(false)) {
             return Some(Self(BTreeMap::new()));
         }
-        check_header_names(node, reader)?;
+        let mut good = Some(());
+        for (name, entry) in node.table().into_iter().flatten() {
+            good = good.and(check_told(name, entry.key, reader));
+        }
+        good?;
         Some(Self(BTreeMap::read(node, reader)?))
     }
 }
@@ -258,16 +262,15 @@ const FRAMING_FIELDS: [&str; 13] = [
 /// Longer names are no names of headers.
 const FIELD_NAME_BYTES_MAX: usize = 256;
 
-/// Reports the names in a table of headers that none may have, or that Terrace sets itself.
-pub(crate) fn check_header_names(node: &Node, reader: &mut Reader<'_>) -> Option<()> {
-    let mut good = Some(());
-    for (name, entry) in node.table().into_iter().flatten() {
-        good = good.and(check_header_name(name, entry.key, reader));
+/// Reports a name by which a service cannot be told who asks: HTTP or Terrace gives it another meaning.
+fn check_told(name: &str, origin: Origin, reader: &mut Reader<'_>) -> Option<()> {
+    match terrace_auth::check_header(name) {
+        Ok(()) => Some(()),
+        Err(error) => reader.refuse(Finding::new(origin, error.to_string())),
     }
-    good
 }
 
-/// [`check_header_names`] of one that stands at `origin`.
+/// Reports the name of a header, written at `origin`, that none may have or that Terrace sets itself.
 pub(crate) fn check_header_name(name: &str, origin: Origin, reader: &mut Reader<'_>) -> Option<()> {
     if Token::parse(name).is_err() || name.len() > FIELD_NAME_BYTES_MAX {
         return reader.refuse(Finding::new(origin, format!("{name:?} is no name of a header")));
@@ -507,9 +510,10 @@ pub(crate) fn resolve(
     reader: &mut Reader<'_>,
 ) -> Option<Option<Auth>> {
     let (Switch::On(table), Some(node)) = (switch, policies.get("auth")) else { return Some(None) };
-    let issuers = resolve_issuers(&table, node, hosts, reader)?;
+    let issuers = resolve_issuers(&table, node, hosts, reader);
+    let ask = resolve_ask(table.ask, node, reader);
     let auth = Auth {
-        issuers,
+        issuers: issuers?,
         keys: table.keys,
         users: table.users.on().map(|users| users.0),
         certificate_names: match table.client_certificate {
@@ -518,7 +522,7 @@ pub(crate) fn resolve(
             SansSetting::OneOf(names) => Some(names.into_iter().map(|name| name.0).collect()),
         },
         login: table.login.on().map(|login| login.0),
-        ask: table.ask.on().map(Ask::from),
+        ask: ask?,
         token: token_place(table.token),
         optional: table.optional,
         roles: table.roles.into_iter().map(|role| role.0).collect(),
@@ -528,6 +532,21 @@ pub(crate) fn resolve(
     check_ways(&auth, node, reader)?;
     check_optional(&auth, node, reader)?;
     Some(Some(auth))
+}
+
+fn resolve_ask(switch: Switch<AskTable>, auth: &Node, reader: &mut Reader<'_>) -> Option<Option<Ask>> {
+    let (Switch::On(table), Some(node)) = (switch, auth.get("ask")) else { return Some(None) };
+    let mut good = Some(());
+    for name in OneOrMany::<Token>::nodes(node.get("take")) {
+        match name.text() {
+            // A session that whoever is asked begins goes to the client.
+            Some(text) if text.eq_ignore_ascii_case("set-cookie") => {}
+            Some(text) => good = good.and(check_told(text, name.origin, reader)),
+            None => {}
+        }
+    }
+    good?;
+    Some(Some(table.into()))
 }
 
 fn token_place(table: Option<TokenTable>) -> TokenPlace {

@@ -1,12 +1,15 @@
 //! The policies of bodies: `compress`, `grpc-web` and `validate`.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use terrace_content::{JsonSchema, Load, MediaRange, OpenApi, SchemaError, Validator};
 
 use super::problem::Finding;
 use super::read::{Reader, Scalar, Switch, Toggle, Wrong, choice, table};
 use super::spec::Form;
 use super::tree::Node;
-use super::values::{FilePath, Size, is_token};
+use super::values::{FilePath, Size};
 
 table! {
     /// Never what is compressed already, too small, an event stream, or marked
@@ -14,12 +17,13 @@ table! {
     pub(crate) struct CompressTable {
         /// Codings, the most wanted first; the client's own preference comes before.
         "codings" codings: Vec<Coding> = ["zstd", "br", "gzip"];
-        /// Media types that are compressed; `text/*` stands for all that begin so.
-        "types" types: Vec<MediaRange> = ["text/*", "application/json", "application/problem+json", "application/javascript", "application/xml", "application/wasm", "image/svg+xml"];
+        /// Media types that are compressed; `text/*` stands for all that begin so, `application/*+json` for all that end so.
+        /// Default: text, JSON, XML, JavaScript, WebAssembly, and what is not compressed by itself among pictures and fonts.
+        "types" types: Vec<MediaTypes>, example ["text/*", "application/json"];
         /// Smaller answers go as they are.
         "from" from: Size = "1KiB", within "0B" to "1GiB";
         /// How much time is spent for how much less to send.
-        "level" level: CompressLevel = "fast";
+        "level" level: CompressLevel = "medium";
     }
 }
 
@@ -38,12 +42,12 @@ choice! {
 choice! {
     /// How much time is spent for how much less to send.
     pub enum CompressLevel {
-        /// Little time.
-        "fast" Fast,
-        /// More.
-        "balanced" Balanced,
-        /// As much as it takes.
-        "best" Best,
+        /// The least.
+        "low" Low,
+        /// What suits answers that are made anew for each request.
+        "medium" Medium,
+        /// More than most would spend on each request.
+        "high" High,
     }
 }
 
@@ -59,24 +63,19 @@ table! {
     }
 }
 
-/// Media types: one, or all that begin alike.
+/// Media types: one, or all that begin or end alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct MediaRange(String);
+pub(crate) struct MediaTypes(String);
 
-impl Scalar for MediaRange {
+impl Scalar for MediaTypes {
     const FORM: Form =
         Form { noun: "a media type", example: "application/json", pattern: "^[^/\\s;]+/[^/\\s;]+$" };
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        if let Some((plain, _)) = text.split_once(';') {
-            return Err(Wrong::write(plain.trim_end()));
-        }
-        let is_part = |part: &str| is_token(part);
-        match text.split_once('/') {
-            Some((kind, rest)) if is_part(kind) && is_part(rest) && kind != "*" => {
-                Ok(Self(text.to_ascii_lowercase()))
-            }
-            _ => Err(Wrong::form()),
+        match (MediaRange::parse(text), text.split_once(';')) {
+            (Ok(_), Some((plain, _))) => Err(Wrong::write(plain.trim_end())),
+            (Ok(_), None) => Ok(Self(text.to_ascii_lowercase())),
+            (Err(_), _) => Err(Wrong::form()),
         }
     }
 }
@@ -86,7 +85,7 @@ impl Scalar for MediaRange {
 pub struct Compress {
     /// The most wanted first; never empty.
     pub codings: Vec<Coding>,
-    /// Media types in lower case, perhaps with `*` as their second part.
+    /// Media types in lower case, perhaps with a star; empty: what is usual.
     pub types: Vec<String>,
     /// Smaller answers go as they are.
     pub bytes_min: u64,
@@ -99,14 +98,14 @@ pub struct Compress {
 pub struct Validate {
     /// What kind of description it is.
     pub kind: ValidateKind,
-    /// The file it was read from.
-    pub file: PathBuf,
-    /// Its content.
-    pub text: String,
+    /// The file with it, as written in the file of Terrace.
+    pub file: String,
+    /// What is in that file, and in all that it refers to, by their paths.
+    pub texts: BTreeMap<String, String>,
 }
 
 /// What requests are described by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ValidateKind {
     /// A JSON Schema for the body.
     JsonSchema,
@@ -121,12 +120,9 @@ pub(crate) fn resolve_compress(
     reader: &mut Reader<'_>,
 ) -> Option<Option<Compress>> {
     let (Some(table), Some(node)) = (toggle.on(), policies.get("compress")) else { return Some(None) };
-    for (key, is_empty) in [("codings", table.codings.is_empty()), ("types", table.types.is_empty())] {
-        if is_empty {
-            let finding =
-                Finding::new(node.origin_of(key), format!("without any `{key}` nothing is compressed"));
-            return reader.refuse(finding.help("write compress = false"));
-        }
+    if table.codings.is_empty() {
+        let finding = Finding::new(node.origin_of("codings"), "without any coding nothing is compressed");
+        return reader.refuse(finding.help("write compress = false"));
     }
     Some(Some(Compress {
         codings: table.codings,
@@ -141,7 +137,7 @@ pub(crate) fn resolve_validate(
     switch: Switch<ValidateTable>,
     policies: &Node,
     reader: &mut Reader<'_>,
-) -> Option<Option<Validate>> {
+) -> Option<Option<Arc<Validate>>> {
     let (Switch::On(table), Some(node)) = (switch, policies.get("validate")) else { return Some(None) };
     let (kind, key, file) = match (table.schema, table.openapi) {
         (Some(file), _) => (ValidateKind::JsonSchema, "schema", file),
@@ -149,6 +145,39 @@ pub(crate) fn resolve_validate(
         // Invariant: `ValidateTable` has exactly one of the two.
         (None, None) => return None,
     };
-    let text = reader.side_text(&file.0, node.origin_of(key))?;
-    Some(Some(Validate { kind, file: reader.path(&file.0), text }))
+    let known = reader.validators.get(&(kind, file.0.clone())).cloned();
+    let read = known.unwrap_or_else(|| Validate::read(kind, &file.0, reader).map(Arc::new));
+    reader.validators.insert((kind, file.0), read.clone());
+    match read {
+        Ok(validate) => Some(Some(validate)),
+        Err(problem) => reader.refuse(Finding::new(node.origin_of(key), problem)),
+    }
+}
+
+/// The description in the file at `path`, made ready; `load` reads files.
+fn validator(kind: ValidateKind, path: &str, load: &mut Load<'_>) -> Result<Validator, SchemaError> {
+    Ok(match kind {
+        ValidateKind::JsonSchema => Validator::Schema(JsonSchema::load(path, load)?),
+        ValidateKind::OpenApi => Validator::OpenApi(OpenApi::load(path, load)?),
+    })
+}
+
+impl Validate {
+    fn read(kind: ValidateKind, path: &str, reader: &mut Reader<'_>) -> Result<Self, String> {
+        let mut texts = BTreeMap::new();
+        let mut load = |path: &str| {
+            let text = reader.side_text_quietly(path)?;
+            texts.insert(path.to_owned(), text.clone());
+            Ok(text)
+        };
+        validator(kind, path, &mut load).map_err(|error| error.to_string())?;
+        Ok(Self { kind, file: path.to_owned(), texts })
+    }
+
+    /// It made ready.
+    pub fn validator(&self) -> Validator {
+        let mut load = |path: &str| self.texts.get(path).cloned().ok_or_else(|| "it was not read".to_owned());
+        validator(self.kind, &self.file, &mut load)
+            .expect("invariant: the file's check has read it from the same texts")
+    }
 }

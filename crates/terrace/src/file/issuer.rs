@@ -5,6 +5,7 @@
 //! nobody else can answer.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::contact::HttpUrl;
@@ -227,8 +228,8 @@ pub enum IssuerKeys {
         /// Path of the key set.
         path: String,
     },
-    /// This key set.
-    Set(String),
+    /// A key set in this file, which is followed.
+    File(PathBuf),
     /// A secret that the issuer has too.
     Secret(Secret),
 }
@@ -319,7 +320,7 @@ fn keys_kept(
             let origin = node.origin_of("file");
             let text = reader.side_text(&file.0, origin)?;
             check_key_set(&text, origin, reader)?;
-            Some(IssuerKeys::Set(text))
+            Some(IssuerKeys::File(reader.path(&file.0)))
         }
         (None, Some(service)) => {
             known.routed(&service.0, node.origin_of("service"), reader)?;

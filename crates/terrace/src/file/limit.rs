@@ -3,7 +3,8 @@
 //! A limit that stands in a policy is written once and counts for each route that it reaches by itself; one with a name
 //! counts for all who name it together.
 
-use super::contact::HttpUrl;
+use terrace_limits::RedisUrl;
+
 use super::issuer::ClaimPath;
 use super::problem::{Finding, nearest};
 use super::read::{OneOrMany, Read, Reader, Scalar, Switch, Wrong, choice, table};
@@ -220,7 +221,7 @@ impl Scalar for PlainEngine {
     fn parse(text: &str) -> Result<Self, Wrong> {
         match text {
             "embedded" => Ok(Self(EngineSetting::Embedded)),
-            url if is_redis_url(url) => Ok(Self(EngineSetting::Redis(url.to_owned()))),
+            url if RedisUrl::parse(url).is_ok() => Ok(Self(EngineSetting::Redis(url.to_owned()))),
             text if text.contains("://") => Err(Wrong::because(
                 "is no URL like \"redis://127.0.0.1:6379\" or \"rediss://redis.example.com/0\"",
             )),
@@ -235,16 +236,6 @@ impl Scalar for PlainEngine {
         let has_password = text.contains("://") && text.contains('@');
         has_password.then_some("write { env = \"NAME\" } or { file = \"path\" }, which holds the whole URL")
     }
-}
-
-/// `redis://` or `rediss://`, perhaps user and password, a host with perhaps a port, perhaps a database's number.
-fn is_redis_url(text: &str) -> bool {
-    let rest = text.strip_prefix("redis://").or_else(|| text.strip_prefix("rediss://"));
-    let Some(rest) = rest else { return false };
-    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    let database_is_good = database.is_empty() || database.parse::<u16>().is_ok();
-    database_is_good && HttpUrl::parse(&format!("http://{host}")).is_ok()
 }
 
 impl Read for EngineSetting {
@@ -508,7 +499,7 @@ fn resolve_engine(
         EngineSetting::Redis(url) => EnvValue::Plain(url),
         EngineSetting::Kept(source) => {
             let secret = reader.secret(&source, origin)?;
-            if !is_redis_url(secret.reveal()) {
+            if RedisUrl::parse(secret.reveal()).is_err() {
                 let finding = Finding::new(origin, "this secret holds no URL of a Redis");
                 return reader
                     .refuse(finding.help("it must hold the URL alone: redis://:PASSWORD@HOST:6379/0"));

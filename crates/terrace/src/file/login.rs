@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use terrace_auth::SealKeys;
+
 use super::problem::Finding;
 use super::read::{Read, Reader, Scalar, Wrong, table};
 use super::route::Known;
@@ -24,14 +26,15 @@ table! {
         "client-secret" client_secret: Option<SecretSource>, example { env = "LOGIN_SECRET" };
         /// What is asked for; `openid` is always needed.
         "scopes" scopes: Vec<Scope> = ["openid", "profile"];
-        /// Path of the login on each host of the routes that use it; `…/callback` and `…/logout` lie below.
+        /// Path of the login, on every host; `…/callback` and `…/logout` lie below.
         "path" path: UrlPath = "/.terrace/login";
         /// Name of the session's cookie.
         "cookie" cookie: Token = "terrace_session";
         /// How long a session lasts; within it, tokens are refreshed without anybody noticing.
         "lasts" lasts: Duration = "8h", within "1m" to "90d";
-        /// What sessions are encrypted with: at least 32 bytes, the same on all machines that serve the same hosts. Default:
-        /// made once and kept in the state folder.
+        /// What sessions are encrypted with: at least 32 bytes, the same on all machines that serve the same hosts. Of several
+        /// lines the first encrypts, and the others still open what they encrypted. Default: made once and kept in the state
+        /// folder.
         "secret" secret: Option<SecretSource>, example { file = "session.key" };
     }
 }
@@ -74,7 +77,7 @@ pub struct Login {
     pub cookie: String,
     /// How long a session lasts.
     pub lasts: Duration,
-    /// What sessions are encrypted with, at least 32 bytes; `None`: made by Terrace.
+    /// What sessions are encrypted with, one secret a line; `None`: made by Terrace.
     pub secret: Option<Secret>,
 }
 
@@ -84,9 +87,6 @@ impl Login {
         self.client_secret.iter().chain(&self.secret)
     }
 }
-
-/// Shorter than this, a key for sessions could be guessed.
-const SECRET_BYTES_MIN: usize = 32;
 
 /// The login called `name`.
 pub(crate) fn resolve(name: &str, node: &Node, known: &Known<'_>, reader: &mut Reader<'_>) -> Option<Login> {
@@ -100,10 +100,8 @@ pub(crate) fn resolve(name: &str, node: &Node, known: &Known<'_>, reader: &mut R
     };
     let client_secret = secret(table.client_secret.as_ref(), "client-secret");
     let secret = secret(table.secret.as_ref(), "secret")?;
-    if secret.as_ref().is_some_and(|secret| secret.reveal().len() < SECRET_BYTES_MIN) {
-        let message = format!("this secret is shorter than {SECRET_BYTES_MIN} bytes");
-        let finding = Finding::new(node.origin_of("secret"), message);
-        return reader.refuse(finding.help("make one with: openssl rand -base64 48"));
+    if let Some(Err(error)) = secret.as_ref().map(|secret| SealKeys::parse(secret.reveal())) {
+        return reader.refuse(Finding::new(node.origin_of("secret"), error.to_string()));
     }
     issuer?;
     Some(Login {
@@ -153,28 +151,38 @@ fn check_path(path: &str, origin: Origin, reader: &mut Reader<'_>) -> Option<Str
     Some(plain.to_owned())
 }
 
-/// Reports two logins on one host that would answer the same path, or take each other's cookies. `users`: the hosts of the
-/// routes that use each (`None`: any host).
+/// Reports two logins that would answer the same path, or on one host would take each other's cookies. `users`: the hosts of
+/// the routes that use each (`None`: any host).
 pub(crate) fn check_together(
     logins: &BTreeMap<String, Login>,
     users: &[(&str, Option<String>)],
     root: &Node,
     reader: &mut Reader<'_>,
 ) {
-    let node = |login: &Login| root.get("login").and_then(|logins| logins.get(&login.name));
     for (at, login) in logins.values().enumerate() {
-        let others = logins.values().take(at);
-        for other in others.filter(|other| share_a_host(&login.name, &other.name, users)) {
-            let (Some(here), Some(there)) = (node(login), node(other)) else { continue };
-            let clashes = [("path", login.path == other.path), ("cookie", login.cookie == other.cookie)];
-            for (key, _) in clashes.into_iter().filter(|(_, clash)| *clash) {
-                let message = format!("[login.{}] has the same `{key}` on the same host", other.name);
-                let finding = Finding::new(here.origin_of(key).max(here.origin), message);
-                let finding = finding.help(format!("give each a `{key}` of its own"));
-                reader.report(finding.other(there.origin_of(key).max(there.origin), "this one"));
+        for other in logins.values().take(at) {
+            if is_below(&login.path, &other.path) || is_below(&other.path, &login.path) {
+                report_same("path", login, other, root, reader);
+            }
+            if login.cookie == other.cookie && share_a_host(&login.name, &other.name, users) {
+                report_same("cookie", login, other, root, reader);
             }
         }
     }
+}
+
+/// Whether a path is another one or lies below it.
+fn is_below(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn report_same(key: &str, login: &Login, other: &Login, root: &Node, reader: &mut Reader<'_>) {
+    let node = |login: &Login| root.get("login").and_then(|logins| logins.get(&login.name));
+    let (Some(here), Some(there)) = (node(login), node(other)) else { return };
+    let message = format!("[login.{}] has the same `{key}`", other.name);
+    let finding = Finding::new(here.origin_of(key).max(here.origin), message);
+    let finding = finding.help(format!("give each a `{key}` of its own"));
+    reader.report(finding.other(there.origin_of(key).max(there.origin), "this one"));
 }
 
 fn share_a_host(one: &str, other: &str, users: &[(&str, Option<String>)]) -> bool {

@@ -8,8 +8,9 @@
 //! once ([`Problems`]), and `check --explain` can say where each value comes from. There is one module for each
 //! table of the file; a table's definition there is also its documentation, its defaults and its JSON Schema.
 //!
-//! This module knows no socket and no component of Terrace. It reads files and environment variables through
-//! [`Surroundings`] only, and never panics, whatever is in them.
+//! This module knows no socket and no running component of Terrace; values whose law is another crate's (a pattern, a
+//! schema, a list of users) are read by that law. It reads files and environment variables through [`Surroundings`] only,
+//! and never panics, whatever is in them.
 
 mod acme;
 mod admin;
@@ -59,6 +60,7 @@ use std::path::{Path, PathBuf};
 use read::Reader;
 use source::Sources;
 use surroundings::Machine;
+use terrace_auth::Users;
 use terrace_signals::alerts::{Objective, Threshold};
 use tree::Node;
 
@@ -88,10 +90,8 @@ pub use service::*;
 pub use surroundings::{Imagined, Surroundings};
 pub use terrace::Terrace;
 pub use trace::Trace;
-pub use traffic::{
-    Condition, Fault, FieldChange, Mirror, RequestChange, ResponseChange, Stick, StickKey,
-};
-pub use users::{ApiKeys, Users};
+pub use traffic::{Condition, Fault, FieldChange, Mirror, RequestChange, ResponseChange, Stick, StickKey};
+pub use users::ApiKeys;
 pub use values::{DnsName, Network, Secret, SecretSource, StatusRange};
 
 /// A configuration with nothing left open: every default filled in, every name checked, every secret read.

@@ -8,6 +8,7 @@
 //! [`Policies`] are of the way to one service.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use terrace_route::Pattern;
@@ -104,7 +105,7 @@ table! {
         "on" on: Vec<RetryReason> = ["connect", "reset"], example ["connect", "503", "5xx"];
         /// Retries under way at most, as a share of the requests admitted lately; those that wait count too.
         "budget" budget: Share = "10%";
-        /// Share of the budget that one client can use up. `false`: all of it.
+        /// Retries of one client at most, as a share of its own requests. `false`: as many as the budget has.
         "per-client" per_client: Switch<Share> = "20%";
         /// Methods that may be repeated once they were sent; what was never sent is repeated whatever the method.
         "methods" methods: Vec<Method> = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"];
@@ -183,7 +184,7 @@ pub struct Guards {
     /// How often, and how many at once.
     pub limits: Vec<LimitUse>,
     /// What requests are held against.
-    pub validate: Option<Validate>,
+    pub validate: Option<Arc<Validate>>,
     /// What the service is told differently.
     pub request: Option<RequestChange>,
     /// What goes wrong on purpose.
@@ -262,7 +263,7 @@ pub struct Retry {
     pub on: RetryOn,
     /// Retries at most, as a share (0 to 1) of the requests admitted.
     pub budget_share: f64,
-    /// Share (0 to 1) of the budget that one client can use up; `None`: all of it.
+    /// Retries of one client at most, as a share (0 to 1) of its own requests; `None`: as the budget has.
     pub client_share: Option<f64>,
     /// Methods that may be repeated once sent.
     pub methods: Vec<String>,

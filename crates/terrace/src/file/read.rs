@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
+use super::body::{Validate, ValidateKind};
 use super::print::inline;
 use super::problem::{Finding, listed, nearest};
 use super::source::{Origin, Sources};
@@ -89,6 +91,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) folder: PathBuf,
     /// Lines (file, number) with a fault of syntax.
     pub(crate) misread: BTreeSet<(u32, usize)>,
+    /// What requests are held against, read once however many routes name it.
+    pub(crate) validators: BTreeMap<(ValidateKind, String), Result<Arc<Validate>, String>>,
     surroundings: &'a dyn Surroundings,
     /// Names of the tables entered.
     path: Vec<String>,
@@ -114,6 +118,7 @@ impl<'a> Reader<'a> {
             findings: Vec::new(),
             watch: BTreeSet::new(),
             misread: BTreeSet::new(),
+            validators: BTreeMap::new(),
             folder: folder.to_owned(),
             surroundings,
             path: Vec::new(),
@@ -341,6 +346,15 @@ impl<'a> Reader<'a> {
                 self.refuse(Finding::new(origin, format!("cannot read {}: {why}", path.display())))
             }
         }
+    }
+
+    /// [`Self::side_text`] that leaves it to the caller to say what is wrong.
+    pub(crate) fn side_text_quietly(&mut self, path: &str) -> Result<String, String> {
+        let path = self.path(path);
+        self.watch.insert(path.clone());
+        let content =
+            self.surroundings.read(&path, SIDE_FILE_BYTES_MAX).map_err(|error| io_reason(&error))?;
+        String::from_utf8(content).map_err(|_| "it is no UTF-8 text".to_owned())
     }
 
     /// [`Self::side_file`] for text.

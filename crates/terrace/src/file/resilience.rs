@@ -171,7 +171,8 @@ impl Read for PrioritySetting {
 table! {
     /// The time of an answer is that to its first byte.
     pub(crate) struct SlowTable {
-        /// What takes longer is slow. `"auto"`: a multiple of what is usual for the service.
+        /// What takes longer is slow. `"auto"`: for an endpoint three times what is usual for its neighbours and at least
+        /// 100 ms, for a whole service ten times what is usual for it and at least a second.
         "over" over: OrAuto<Duration> = "auto", within "1ms" to "10m";
         /// Share of slow answers in the window.
         "share" share: Share = "50%";
@@ -192,8 +193,9 @@ table! {
         "requests" requests: u32 = 20, within 1 to 100000;
         /// The window.
         "window" window: Duration = "10s", within "1s" to "10m";
-        /// How long it stays open before a request is let through.
-        "open" open: Duration = "5s", within "100ms" to "10m";
+        /// How long it stays open at most before a request is let through; the first time it is an eighth of that, and it
+        /// doubles as long as the service stays ill.
+        "open" open: Duration = "2s", within "100ms" to "10m";
     }
 }
 
@@ -248,7 +250,7 @@ table! {
     /// least use of its answer.
     pub(crate) struct QueueTable {
         /// So many wait at most; one more is refused with 503. 0: none waits.
-        "size" size: u32 = 100, within 0 to 100000;
+        "size" size: u32 = 1000, within 0 to 100000;
         /// How long one waits at most. `"auto"`: as long as an answer usually takes.
         "wait" wait: OrAuto<Duration> = "auto", within "1ms" to "10m";
         /// Whose turn is next.
@@ -373,8 +375,8 @@ pub struct Breaker {
     pub requests_min: u32,
     /// The window.
     pub window: Duration,
-    /// How long it stays open.
-    pub open_time: Duration,
+    /// How long it stays open at most.
+    pub open_time_max: Duration,
 }
 
 /// Requests that wait for a place at a service.
@@ -497,7 +499,7 @@ pub(crate) fn resolve_breaker(
         slow: table.slow.on().map(Slow::from),
         requests_min: table.requests,
         window: table.window,
-        open_time: table.open,
+        open_time_max: table.open,
     };
     if breaker.consecutive.is_none() && breaker.error_share.is_none() && breaker.slow.is_none() {
         let finding =

@@ -112,7 +112,7 @@ fn nobody_is_asked_who_they_are_at_a_service_s_internal_address() {
 #[test]
 fn a_switch_without_more_means_its_defaults() {
     let on = guards(&in_policy("security-headers = true\ncompress = true\n"));
-    let chosen = guards(&in_policy("security-headers = {}\ncompress = { level = \"fast\" }\n"));
+    let chosen = guards(&in_policy("security-headers = {}\ncompress = { level = \"medium\" }\n"));
     assert_eq!((on.security_headers, on.compress), (chosen.security_headers, chosen.compress));
 }
 
