@@ -345,7 +345,7 @@ fn find_route<'a>(
     }
     let detail = format!("the route does not take the method {}", head.method);
     let mut problem = Problem::client(405, "http_request_denied", detail);
-    problem.allow = Some(allowed.join(", "));
+    problem.allow = Some(allowed.join(", ").into());
     Err(problem)
 }
 

@@ -38,11 +38,11 @@ pub(crate) struct Problem {
     pub(crate) is_retry_safe: bool,
     pub(crate) detail: String,
     pub(crate) retry_after_s: Option<u64>,
-    pub(crate) allow: Option<String>,
+    pub(crate) allow: Option<Box<str>>,
     /// Further fields of the answer.
     pub(crate) fields: Vec<(Cow<'static, str>, String)>,
     /// What is wrong with which part of the request, as JSON: the document's `errors`.
-    pub(crate) errors: Option<String>,
+    pub(crate) errors: Option<Box<str>>,
 }
 
 impl Problem {
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn rfc9457_3_errors_stand_in_the_document() {
         let mut problem = Problem::client(422, "http_request_error", "two things");
-        problem.errors = Some(r##"[{"pointer":"#/a"}]"##.to_owned());
+        problem.errors = Some(r##"[{"pointer":"#/a"}]"##.into());
         let (_, body) = problem.answer((&Fields::new(), "application/grpc"), "id", None);
         let body = std::str::from_utf8(&body).expect("text");
         assert!(body.contains(r##""errors":[{"pointer":"#/a"}]}"##), "{body}");

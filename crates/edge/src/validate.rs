@@ -204,12 +204,12 @@ fn no_room() -> Problem {
 fn problem(refusal: Refusal) -> Problem {
     let mut problem = Problem::client(refusal.status, "http_request_error", refusal.detail.as_str());
     match (refusal.status, &refusal.instead) {
-        (405, Some(methods)) => problem.allow = Some(methods.clone()),
+        (405, Some(methods)) => problem.allow = Some(methods.as_str().into()),
         (415, Some(types)) => problem.fields.push(("accept".into(), types.clone())),
         _ => {}
     }
     if !refusal.flaws.is_empty() {
-        problem.errors = Some(refusal.errors_json());
+        problem.errors = Some(refusal.errors_json().into());
     }
     problem
 }
