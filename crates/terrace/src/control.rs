@@ -24,7 +24,7 @@ impl Remote {
         &self,
         work: impl FnOnce(&Keys) -> Result<Value, ControlError> + Send + 'static,
     ) -> Answer<'_, Value> {
-        let keys = self.0.keys.clone();
+        let keys = self.0.identity.keys.clone();
         Box::pin(async move {
             let done = tokio::task::spawn_blocking(move || work(&keys)).await;
             done.unwrap_or_else(|_| Err(ControlError::failed("Terrace is ending")))

@@ -9,6 +9,7 @@ mod compile;
 mod control;
 mod faults;
 mod figures;
+mod identity;
 mod map;
 mod notify;
 mod remote;

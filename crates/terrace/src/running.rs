@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use terrace_acme::Acme;
 use terrace_admin::{Admin, Claim};
-use terrace_auth::Keys;
+use terrace_auth::{AuthTask, Keys};
 use terrace_edge::Edge;
 use terrace_fleet::{Fleet, ServiceState, ServiceStatus};
 use terrace_instruments::{Event, Level, Log, Meter};
@@ -22,6 +22,7 @@ use crate::certificates::Keyring;
 use crate::compile::{self, edge::Parts, fleet::Neighbours};
 use crate::control::Remote;
 use crate::file::{self, Loaded, Resolved, Tls};
+use crate::identity::{Identity, IdentityError};
 use crate::rotation::Upstreams;
 use crate::services::Services;
 use crate::state::State;
@@ -52,8 +53,8 @@ pub(crate) enum UpError {
     Admin(#[from] terrace_admin::BuildError),
     #[error(transparent)]
     Upstream(#[from] terrace_upstream::BuildError),
-    #[error("API keys: {0}")]
-    Keys(#[from] terrace_auth::KeyFileError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     #[error("[acme]: {0}")]
     Acme(#[from] terrace_acme::BuildError),
     #[error("[listen.{listener}]: {error}")]
@@ -87,8 +88,7 @@ pub(crate) struct Running {
     pub(crate) services: Arc<Services>,
     pub(crate) fleet: terrace_fleet::Handle,
     pub(crate) telemetry: terrace_telemetry::Handle,
-    /// API keys, those that other processes make too.
-    pub(crate) keys: Keys,
+    pub(crate) identity: Identity,
     pub(crate) started_at: Duration,
     /// Set once all components stand.
     pub(crate) admin: std::sync::OnceLock<terrace_admin::Handle>,
@@ -134,8 +134,9 @@ pub(crate) struct Tasks {
     admin_drain: Drainer,
     acme: tokio::task::JoinHandle<()>,
     acme_drain: Drainer,
-    keys: tokio::task::JoinHandle<()>,
-    keys_drain: Drainer,
+    /// What checks proofs, and what follows the API keys.
+    identity: [tokio::task::JoinHandle<()>; 2],
+    identity_drain: Drainer,
 }
 
 /// Builds every component, connects them and takes the configuration into use. When it fails, nothing was started.
@@ -163,7 +164,7 @@ pub(crate) async fn start(
     let rotation = Arc::new(Upstreams { services: Arc::clone(&services), edge: edge.clone() });
     let (fleet, fleet_handle) = build_fleet(resolved, &state, rotation, &meter, &log)?;
     let acme = Acme::build(&meter, &log);
-    let keys = Keys::open(state.folder(), log.clone())?;
+    let (identity, identity_task) = Identity::open(&state, &log, &meter)?;
 
     let keyring = Keyring::new(state.clone(), log.clone(), acme.handle());
     let running = Arc::new(Running {
@@ -173,7 +174,7 @@ pub(crate) async fn start(
         services,
         fleet: fleet_handle,
         telemetry: telemetry.handle(),
-        keys: keys.clone(),
+        identity,
         started_at: clock::now(),
         admin: std::sync::OnceLock::new(),
         stop,
@@ -191,7 +192,7 @@ pub(crate) async fn start(
     });
     let admin = running.build_admin(resolved, &telemetry, &log)?;
     running.serve(&loaded, otlp).await?;
-    let tasks = Tasks::spawn(telemetry, fleet, admin, acme, keys);
+    let tasks = Tasks::spawn(telemetry, fleet, admin, acme, (identity_task, running.identity.keys.clone()));
     tokio::spawn(tell_instances(running.fleet.clone(), running.telemetry.clone()));
     running.fleet.apply(running.fleet_services(resolved)).await?;
     Ok((running, tasks))
@@ -256,7 +257,9 @@ impl Running {
         self.fleet.check(&compile::fleet::services(resolved, &in_force.neighbours()))?;
         let prepared = self.services.prepare(resolved)?;
         let keys = self.keyring.prepare(resolved).await?;
+        let identity = self.identity.prepare(resolved, &in_force.internal)?;
         let parts = Parts {
+            identity: &identity,
             upstreams: &prepared.upstreams,
             certificates: &keys.certificates,
             issuer: keys.issuer.as_ref(),
@@ -449,7 +452,13 @@ fn instances(service: &ServiceStatus) -> impl Iterator<Item = Instance> + use<'_
 }
 
 impl Tasks {
-    fn spawn(telemetry: Telemetry, fleet: Fleet, admin: Admin, acme: Acme, keys: Keys) -> Self {
+    fn spawn(
+        telemetry: Telemetry,
+        fleet: Fleet,
+        admin: Admin,
+        acme: Acme,
+        identity: (AuthTask, Keys),
+    ) -> Self {
         let (fleet_drain, drain): (Drainer, Drain) = drain::channel();
         let fleet = tokio::spawn(fleet.run(drain));
         let (admin_drain, drain): (Drainer, Drain) = drain::channel();
@@ -458,8 +467,10 @@ impl Tasks {
         let observing = tokio::spawn(telemetry.handle().run(drain));
         let (acme_drain, drain): (Drainer, Drain) = drain::channel();
         let acme = tokio::spawn(acme.run(drain));
-        let (keys_drain, drain): (Drainer, Drain) = drain::channel();
-        let keys = tokio::spawn(keys.run(drain));
+        let (identity_drain, drain): (Drainer, Drain) = drain::channel();
+        let (checking, keys) =
+            (tokio::spawn(identity.0.run(drain.clone())), tokio::spawn(identity.1.run(drain)));
+        let identity = [checking, keys];
         Self {
             telemetry,
             observing,
@@ -470,18 +481,20 @@ impl Tasks {
             admin_drain,
             acme,
             acme_drain,
-            keys,
-            keys_drain,
+            identity,
+            identity_drain,
         }
     }
 
     async fn end(self, log: &Log) {
         self.acme_drain.request();
-        self.keys_drain.request();
+        self.identity_drain.request();
         self.fleet_drain.request();
         let _panicked = self.fleet.await;
         let _panicked = self.acme.await;
-        let _panicked = self.keys.await;
+        for task in self.identity {
+            let _panicked = task.await;
+        }
         log.emit(Event::new(Level::Info, "stopped").message("nothing is left running"));
         self.observing_drain.request();
         let _panicked = self.observing.await;

@@ -11,6 +11,7 @@ use terrace_upstream::Upstream;
 use super::route::{self, Places};
 use super::{guards, resilience};
 use crate::file::{Balance, Bounds, HashKey, Listener, ProxyProtocolIn, Resolved, Service};
+use crate::identity::Prepared;
 
 /// What the edge needs beside the file.
 pub(crate) struct Parts<'a> {
@@ -18,6 +19,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) certificates: &'a BTreeMap<String, Arc<edge::Certificates>>,
     /// Who answers the questions of authorities, if any will ask.
     pub(crate) issuer: Option<&'a Arc<dyn edge::Issuer>>,
+    /// Who may use which route, and the logins that lead there.
+    pub(crate) identity: &'a Prepared,
     /// Where each routed service's internal listener is.
     pub(crate) internal: &'a BTreeMap<String, SocketAddr>,
 }
@@ -27,6 +30,11 @@ pub(crate) fn config(resolved: &Resolved, parts: &Parts<'_>) -> edge::Config {
     let places = Places(resolved.services.values().filter(|service| service.is_routed()).collect());
     let mut routes: Vec<edge::Route> =
         resolved.routes.values().map(|found| route::route(found, &places)).collect();
+    for route in &mut routes {
+        if let Some(gate) = parts.identity.gates.get(&route.name) {
+            route.guards.get_or_insert_default().identity = Some(Arc::clone(gate));
+        }
+    }
     let mut listeners: Vec<edge::Listener> =
         resolved.listeners.values().flat_map(|found| listeners_of(found, parts)).collect();
     for service in &places.0 {
@@ -41,6 +49,7 @@ pub(crate) fn config(resolved: &Resolved, parts: &Parts<'_>) -> edge::Config {
         routes,
         overload: resilience::overload(resolved.overload),
         issuer: parts.issuer.map(Arc::clone),
+        logins: parts.identity.logins.clone(),
         ..edge::Config::default()
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod admin;
 pub(crate) mod edge;
 pub(crate) mod fleet;
 mod guards;
+pub(crate) mod identity;
 mod resilience;
 mod route;
 pub(crate) mod telemetry;

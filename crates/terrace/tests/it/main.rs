@@ -14,6 +14,7 @@ mod dashboard;
 mod ending;
 mod faults;
 mod heavy;
+mod identity;
 mod logging;
 mod metrics;
 mod outliving;
