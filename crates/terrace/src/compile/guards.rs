@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use terrace_content as content;
+use terrace_content::{Compression, Effort, MediaRange};
 use terrace_edge as edge;
 use terrace_policy::Share;
 
 use super::resilience;
 use crate::file::{
-    Addresses, Cors, Fault, FieldChange, Frame, Guards, Network, OriginPattern, RequestChange,
-    ResponseChange, SecurityHeaders,
+    Addresses, Coding, Compress, CompressLevel, Cors, Fault, FieldChange, Frame, Guards, Network,
+    OriginPattern, RequestChange, ResponseChange, SecurityHeaders, Validate,
 };
 
 /// The guards of a route; nothing where there are none, so that its requests pay for none.
@@ -20,6 +22,9 @@ pub(super) fn guards(guards: &Guards) -> Option<Box<edge::Guards>> {
         priority: resilience::priority(&guards.priority),
         addresses: guards.addresses.as_ref().map(|found| Arc::new(addresses(found))),
         cors: guards.cors.as_ref().map(|found| Arc::new(cors(found))),
+        validate: guards.validate.as_ref().map(schema),
+        grpc_web: guards.grpc_web,
+        compress: guards.compress.as_ref().map(|found| Arc::new(compression(found))),
         fields: changes(guards.request.as_ref(), guards.response.as_ref()).map(Arc::new),
         faults: faults(&guards.faults).map(Arc::new),
         security: guards.security_headers.as_ref().map(|found| Arc::new(security(found))),
@@ -98,6 +103,36 @@ fn edits(change: &FieldChange) -> edge::FieldEdits {
     let remove = change.remove.iter().map(name).collect();
     edge::FieldEdits::new(values(&change.set), values(&change.add), remove)
         .expect("invariant: the file's check allows no header both set and removed")
+}
+
+fn schema(validate: &Arc<Validate>) -> Arc<edge::Schema> {
+    let validator = validate.validator();
+    Arc::new(edge::Schema { validator, body_bytes_max: edge::Schema::BODY_BYTES_MAX })
+}
+
+fn compression(compress: &Compress) -> Compression {
+    let coding = |coding: &Coding| match coding {
+        Coding::Zstd => content::Coding::Zstd,
+        Coding::Brotli => content::Coding::Brotli,
+        Coding::Gzip => content::Coding::Gzip,
+    };
+    let range = |text: &String| {
+        MediaRange::parse(text).expect("invariant: the file's check has read every media type")
+    };
+    let usual = Compression::default();
+    Compression {
+        codings: compress.codings.iter().map(coding).collect(),
+        types: match compress.types.as_slice() {
+            [] => usual.types,
+            types => types.iter().map(range).collect(),
+        },
+        from_bytes: compress.bytes_min,
+        effort: match compress.level {
+            CompressLevel::Low => Effort::Low,
+            CompressLevel::Medium => Effort::Medium,
+            CompressLevel::High => Effort::High,
+        },
+    }
 }
 
 fn faults(faults: &[Fault]) -> Option<edge::Faults> {
