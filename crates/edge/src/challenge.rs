@@ -21,11 +21,12 @@ use terrace_http::{Method, RequestHead};
 use terrace_runtime::timer::Timer;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::{StartHandshake, TlsStream};
+use tokio_rustls::{Accept, LazyConfigAcceptor};
 
 use crate::chain::Way;
 use crate::config::Purpose;
+use crate::listener::see_off;
 use crate::tls::{Certificates, Pair, TlsError, unchecked};
 
 /// Where an authority asks over HTTP; the token follows.
@@ -112,12 +113,20 @@ pub(crate) async fn accept(
     }
     if is_question || !is_there(certificates, issuer, name.as_deref(), until).await {
         let _gone_either_way = start.io.write_all(&UNRECOGNIZED_NAME).await;
-        let _gone_either_way = start.io.shutdown().await;
+        see_off(start.io).await;
         return Handshake::Failed;
     }
-    match start.into_stream(certificates.server_config()).await {
+    shake(start.into_stream(certificates.server_config())).await
+}
+
+/// Takes a handshake to its end; a client that is refused is told why.
+pub(crate) async fn shake(handshake: Accept<TcpStream>) -> Handshake {
+    match handshake.into_fallible().await {
         Ok(stream) => Handshake::Client(Box::new(stream)),
-        Err(_) => Handshake::Failed,
+        Err((_, stream)) => {
+            see_off(stream).await;
+            Handshake::Failed
+        }
     }
 }
 

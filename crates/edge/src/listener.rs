@@ -292,16 +292,20 @@ async fn read_proxy_header(
 async fn refuse(mut stream: TcpStream, is_tls: bool) {
     const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\
         retry-after: 1\r\nproxy-status: terrace; error=connection_limit_reached\r\n\r\n";
-    if !is_tls {
-        let mut timer = Timer::new();
-        let answer = async {
-            stream.write_all(ANSWER).await?;
-            stream.shutdown().await?;
-            // With a request left unread the connection would end by a reset, which may overtake the answer.
-            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
-        };
-        let _gone_either_way = timer.run(clock::now() + CLOSING, answer).await;
+    if !is_tls && stream.write_all(ANSWER).await.is_ok() {
+        see_off(stream).await;
     }
+}
+
+/// Ends a connection on which the last word was said. With bytes left unread it would end by a reset, which may overtake
+/// that word: a client would not learn why it was refused.
+pub(crate) async fn see_off(mut stream: TcpStream) {
+    let mut timer = Timer::new();
+    let rest = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    let _gone_either_way = timer.run(clock::now() + CLOSING, rest).await;
 }
 
 /// What a connection is once nothing stands between us and requests.
@@ -337,10 +341,7 @@ async fn secure(stream: TcpStream, config: &Listener, until: Duration) -> Secure
     }
     let shaken = match tls.issuer() {
         Some(issuer) => Box::pin(challenge::accept(stream, tls, &*issuer, until)).await,
-        None => match TlsAcceptor::from(tls.server_config()).accept(stream).await {
-            Ok(stream) => Handshake::Client(Box::new(stream)),
-            Err(_) => Handshake::Failed,
-        },
+        None => challenge::shake(TlsAcceptor::from(tls.server_config()).accept(stream)).await,
     };
     let stream = match shaken {
         Handshake::Client(stream) => *stream,

@@ -1,5 +1,6 @@
 //! `[listen.NAME]`: where clients connect.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use super::acme::CertifiedHost;
 use super::problem::Finding;
 use super::read::{OneOrMany, Read, Reader, any, choice, table};
+use super::route::Route;
 use super::source::Origin;
 use super::tree::Node;
 use super::values::{ByteRate, FilePath, Network, Secret, SecretSource, Size};
@@ -380,6 +382,33 @@ fn check_proxies(table: &ListenTable, node: &Node, reader: &mut Reader<'_>) -> O
     let finding = Finding::new(node.origin_of("proxy-protocol"), message);
     reader
         .refuse(finding.help("add trusted-proxies = [\"10.0.0.0/8\"] with the network of the proxy in front"))
+}
+
+/// Reports routes that want clients' certificates and are reached through listeners only that ask for none: nobody could
+/// ever show one there.
+pub(crate) fn check_client_certificates(
+    listeners: &BTreeMap<String, Listener>,
+    routes: &BTreeMap<String, Route>,
+    root: &Node,
+    reader: &mut Reader<'_>,
+) {
+    for (name, route) in routes {
+        let wants = route.guards.auth.as_ref().is_some_and(|auth| auth.certificate_names.is_some());
+        let is_reached =
+            |listener: &&Listener| route.listeners.is_empty() || route.listeners.contains(&listener.name);
+        let mut through = listeners.values().filter(is_reached).peekable();
+        if !wants || through.peek().is_none() || through.any(|listener| listener.clients.is_some()) {
+            continue;
+        }
+        let node = root.get("route").and_then(|routes| routes.get(name));
+        let origin = node.map_or(Origin::BuiltIn, |node| match node.get("auth") {
+            Some(auth) => auth.key_origin_of("client-certificate"),
+            None => node.origin,
+        });
+        let message = "no listener of this route asks clients for certificates";
+        let finding = Finding::new(origin, message);
+        reader.report(finding.help("add client-certificates = { ca = \"clients.pem\" } to [listen.*]"));
+    }
 }
 
 /// An address that somebody wants to listen at.

@@ -410,6 +410,7 @@ fn check_together(found: &Found, root: &Node, reader: &mut Reader<'_>) {
     check_loops(found, root, &claims, reader);
     let routes: Vec<_> = found.routes.values().cloned().collect();
     route::check_together(&routes, root, reader);
+    listen::check_client_certificates(&found.listeners, &found.routes, root, reader);
     acme::check_together(found.acme.as_ref(), &found.listeners, &found.routes, root, reader);
     check_logins(found, root, reader);
     check_names_of_alerts(root, reader);

@@ -17,6 +17,7 @@ mod heavy;
 mod identity;
 mod logging;
 mod metrics;
+mod mutual;
 mod outliving;
 mod peers;
 mod reloading;
