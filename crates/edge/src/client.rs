@@ -11,7 +11,6 @@ use terrace_instruments::{AddressText, Plate, TraceId};
 use terrace_runtime::random;
 
 use crate::config::Network;
-use crate::mirror::MARK;
 
 /// The longest request id that is taken over from a trusted proxy.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -83,9 +82,7 @@ pub(crate) fn identify(
     if !believes {
         remove_claims(&mut head.fields);
     }
-    head.fields.retain(|known, name, _| {
-        known.is_some() || !is_look_alike(name) && (believes || !name.eq_ignore_ascii_case(MARK))
-    });
+    head.fields.retain(|known, name, _| known.is_some() || !is_look_alike(name));
     if !head.fields.has(Known::Host) {
         // HTTP/1.0 needs none, but the service is spoken to in HTTP/1.1, which does (RFC 9112 section 3.3).
         head.fields.append_known(Known::Host, connected.local.to_string().as_bytes());
@@ -114,6 +111,7 @@ fn remove_claims(fields: &mut Fields) {
                     | Known::XForwardedProto
                     | Known::XRealIp
                     | Known::XRequestId
+                    | Known::XTerraceMirror
             )
         )
     });

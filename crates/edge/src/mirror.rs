@@ -32,8 +32,6 @@ use crate::journal::Journal;
 use crate::metrics::{MirrorMetrics, Mirrored};
 use crate::trace::Place;
 
-/// The field that marks a copy; its value is the name of the route whose request it is a copy of.
-pub(crate) const MARK: &[u8] = b"x-terrace-mirror";
 /// Copies to one service that are under way at once, over all cores.
 const AT_ONCE_MAX: usize = 64;
 /// Bytes of copies to one service that are kept at once, from a request's head until its copy is sent.
@@ -171,7 +169,7 @@ pub(crate) fn prepare(
     journal: &mut Journal<'_>,
 ) -> Option<Box<Pending>> {
     let head = &*request.exchange.head;
-    let is_copy = head.fields.named(MARK).is_some();
+    let is_copy = head.fields.has(Known::XTerraceMirror);
     if is_copy || request.asked.upgrade.is_some() || !draw(mirror.share, terrace_runtime::random::u64()) {
         return None;
     }
@@ -201,7 +199,7 @@ pub(crate) fn prepare(
     });
     let mut head = head.clone();
     head.fields.remove(Known::Expect);
-    head.fields.append(MARK, route.as_bytes());
+    head.fields.append_known(Known::XTerraceMirror, route.as_bytes());
     journal.tell_part(&mut head, PART);
     journal.mirrored(mirror.compare);
     request.passed.watch = Some(Rc::clone(&watch));

@@ -77,6 +77,7 @@ known! {
     XRequestDeadline = "x-request-deadline",
     XRequestId = "x-request-id",
     XTerraceAttempt = "x-terrace-attempt",
+    XTerraceMirror = "x-terrace-mirror",
 }
 
 const LONGEST: usize = 24;

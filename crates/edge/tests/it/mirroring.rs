@@ -141,10 +141,11 @@ fn a_body_that_breaks_off_is_not_copied() {
 
 #[test]
 fn a_mark_is_a_trusted_neighbours_and_a_marked_request_is_not_copied_again() {
-    let mark = get("/", "X-Terrace-Mirror: other\r\n");
+    let mark = get("/", "X-Terrace-Mirror: other\r\nX_Terrace_Mirror: other\r\n");
     let rig = rig();
     let (request, _) = rig.exchanges(&mark, OK);
     assert_eq!(request.field("x-terrace-mirror"), None, "anybody could say so");
+    assert_eq!(request.field("x_terrace_mirror"), None, "nor in other letters");
     rig.copy(OK);
     let rig = Rig::with(|setup| {
         mirror(setup, false);
