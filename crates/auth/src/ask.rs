@@ -19,7 +19,7 @@ use crate::cache::{Cache, CacheBounds, Generation, Keep, Owner};
 use crate::gate::{Asked, Checked, Fresh, Moment};
 use crate::identity::{Identity, Method};
 use crate::proof::Proof;
-use crate::refusal::{Refused, Why};
+use crate::refusal::{Refused, Told, Why};
 
 /// A larger answer is passed on without its body.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -233,8 +233,8 @@ fn told(answer: Answer) -> Refused {
         1..=BODY_BYTES_MAX => answer.body,
         _ => Bytes::new(),
     };
-    let body = Some((media_type.unwrap_or("text/plain").to_owned(), body));
-    let why = Why::Told { status: answer.status, fields, body };
+    let body = (media_type.unwrap_or("text/plain").to_owned(), body);
+    let why = Why::Told(Box::new(Told { status: answer.status, fields, body }));
     Refused::new(why, "who was asked said no", "")
 }
 
@@ -335,13 +335,14 @@ mod tests {
     fn no_is_passed_on_and_anything_else_is_no_answer() {
         let fields = [("www-authenticate", "Custom"), ("content-type", "text/html"), ("x-inner", "secret")];
         let refused = read(&config(), answer(401, &fields, "<p>no")).expect_err("no");
-        let Why::Told { status, fields, body } = refused.why else { panic!("{refused:?}") };
+        let Why::Told(told) = refused.why else { panic!("{refused:?}") };
+        let Told { status, fields, body } = *told;
         assert_eq!((status, fields), (401, vec![("www-authenticate".to_owned(), "Custom".to_owned())]));
-        assert_eq!(body, Some(("text/html".to_owned(), Bytes::from_static(b"<p>no"))));
+        assert_eq!(body, ("text/html".to_owned(), Bytes::from_static(b"<p>no")));
         let moved = read(&config(), answer(302, &[("location", "/login")], "")).expect_err("elsewhere");
         assert_eq!(moved.why.status(), 302);
         let large = read(&config(), answer(403, &[], &"x".repeat(BODY_BYTES_MAX + 1))).expect_err("no");
-        assert!(matches!(large.why, Why::Told { body: Some((_, body)), .. } if body.is_empty()));
+        assert!(matches!(large.why, Why::Told(told) if told.body.1.is_empty()));
         for status in [100, 302, 304, 400, 404, 407, 429, 500, 502, 503] {
             let refused = read(&config(), answer(status, &[], "")).expect_err("no answer");
             assert!(matches!(refused.why, Why::Unavailable { .. }), "{status}");

@@ -75,9 +75,8 @@ impl Query {
 /// Whether a query that can be read is the same after it is written and read again: for fuzzing.
 pub(crate) fn reads_as_written(text: &str) {
     let Some(query) = Query::read(text) else { return };
-    let pairs: Vec<(&str, &str)> =
-        query.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let pairs: Vec<(&str, &str)> = pairs.into_iter().filter(|pair| *pair != ("", "")).collect();
+    let pairs = query.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let pairs: Vec<(&str, &str)> = pairs.filter(|pair| *pair != ("", "")).collect();
     let again = Query::read(&write(&pairs)).expect("what we wrote");
     let again: Vec<(&str, &str)> =
         again.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

@@ -465,7 +465,7 @@ fn refusal(refused: Refused, mut challenges: Vec<String>) -> Refusal {
     };
     let (fields, body) = match why {
         Why::Elsewhere { fields, .. } => (fields, None),
-        Why::Told { fields, body, .. } => (fields, body),
+        Why::Told(told) => (told.fields, Some(told.body)),
         _ => (Vec::new(), None),
     };
     Refusal {

@@ -45,6 +45,15 @@ pub(crate) struct Refused {
     pub(crate) detail: String,
 }
 
+/// An answer that somebody else gave in the place of the service's, to be passed on as it is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Told {
+    pub(crate) status: u16,
+    pub(crate) fields: Vec<(String, String)>,
+    /// Its media type, and its bytes.
+    pub(crate) body: (String, bytes::Bytes),
+}
+
 /// The kinds of refusals.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Why {
@@ -64,8 +73,8 @@ pub(crate) enum Why {
     Unavailable { retry_after_s: u64 },
     /// The browser is sent elsewhere, with these fields beside `Location`.
     Elsewhere { status: u16, fields: Vec<(String, String)> },
-    /// Somebody who was asked said so, with these fields and a body of that media type.
-    Told { status: u16, fields: Vec<(String, String)>, body: Option<(String, bytes::Bytes)> },
+    /// Somebody who was asked said so.
+    Told(Box<Told>),
 }
 
 impl Refused {
@@ -103,7 +112,8 @@ impl Why {
             Self::Forbidden => 403,
             Self::TooMany { .. } => 429,
             Self::Unavailable { .. } => 503,
-            Self::Elsewhere { status, .. } | Self::Told { status, .. } => *status,
+            Self::Elsewhere { status, .. } => *status,
+            Self::Told(told) => told.status,
         }
     }
 
@@ -116,9 +126,9 @@ impl Why {
             Self::Forbidden => "forbidden",
             Self::TooMany { .. } => "too_many",
             Self::Unavailable { .. } => "unavailable",
-            Self::Told { status: 401, .. } => "invalid",
-            Self::Told { status: 403, .. } => "forbidden",
-            Self::Elsewhere { .. } | Self::Told { .. } => "login",
+            Self::Told(told) if told.status == 401 => "invalid",
+            Self::Told(told) if told.status == 403 => "forbidden",
+            Self::Elsewhere { .. } | Self::Told(_) => "login",
         }
     }
 
@@ -132,7 +142,7 @@ impl Why {
             | Self::TooMany { .. }
             | Self::Unavailable { .. }
             | Self::Elsewhere { .. }
-            | Self::Told { .. } => None,
+            | Self::Told(_) => None,
         }
     }
 }
