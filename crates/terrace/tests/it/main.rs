@@ -21,6 +21,7 @@ mod mutual;
 mod outliving;
 mod peers;
 mod reloading;
+mod resilience;
 mod scaling;
 mod secure;
 mod seeing;
