@@ -284,6 +284,7 @@ mod tests {
             ("Aw", Err(KeyError::RsaExponent)),
             ("AQ", Err(KeyError::RsaExponent)),
             ("", Err(KeyError::RsaExponent)),
+            ("AQAC", Err(KeyError::RsaExponent)),
             ("AQAA", Err(KeyError::RsaExponent)),
             ("EQ", Err(KeyError::RsaExponent)),
             ("AgAAAAE", Err(KeyError::RsaExponent)),

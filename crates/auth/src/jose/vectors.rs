@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::algorithm::Algorithm;
 use super::base64;
 use super::compact::Compact;
 use super::key::Key;
@@ -52,6 +53,41 @@ fn no_token_of_the_standards_survives_a_changed_letter() {
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
             assert_ne!(verdict(&vector, &changed), "verified", "{} at {at}", vector["section"]);
         }
+    }
+}
+
+#[test]
+fn a_key_that_is_for_another_algorithm_verifies_nothing() {
+    for vector in list(include_str!("../../tests/vectors/tokens.json")) {
+        let Ok(read) = Compact::parse(vector["token"].as_str().expect("a token").as_bytes()) else {
+            continue;
+        };
+        let other = Algorithm::ALL.into_iter().filter(|algorithm| *algorithm != read.algorithm);
+        let key = Key { algorithms: other.collect(), ..key(&vector["key"]) };
+        assert!(!key.verifies(read.algorithm, read.signed, &read.signature), "{}", vector["section"]);
+    }
+}
+
+#[test]
+fn rfc7518_3_2_a_secret_is_for_hashes_that_are_no_longer() {
+    let names = |bytes: usize| {
+        let key = Key::secret(Secret::new(vec![7; bytes]));
+        Algorithm::ALL
+            .into_iter()
+            .filter(|algorithm| key.algorithms.has(*algorithm))
+            .map(Algorithm::name)
+            .collect()
+    };
+    let expected: [(usize, &[&str]); 5] = [
+        (0, &[]),
+        (31, &[]),
+        (32, &["HS256"]),
+        (63, &["HS256", "HS384"]),
+        (64, &["HS256", "HS384", "HS512"]),
+    ];
+    for (bytes, algorithms) in expected {
+        let found: Vec<&str> = names(bytes);
+        assert_eq!(found, algorithms, "{bytes} bytes");
     }
 }
 

@@ -125,11 +125,12 @@ fn serve(state: &State, address: SocketAddr, stream: TcpStream) {
             return hold(state, stream, &mood);
         }
     };
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
-    let _gone = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(text.as_bytes()));
+    // Before the answer is read, and the test goes on.
     if !is_document || matches!(mood, Mood::Document(_)) {
         state.asked.fetch_add(1, Ordering::AcqRel);
     }
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
+    let _gone = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(text.as_bytes()));
 }
 
 /// Until the other end has gone, or the test is over.
