@@ -169,5 +169,6 @@ missing=$(missing_packages "$what")
 [ "$what" = demo ] || prepare_schema_suite
 [ "$what" = demo ] || prepare_npm target/browser crates/terrace/tests/browser
 [ "$what" = demo ] || prepare_npm target/tokens crates/auth/tests/tokens
+[ "$what" = demo ] || prepare_npm target/grpc-web crates/terrace/tests/grpc_web
 [ "$what" = demo ] || prepare_npm target/provider crates/auth/tests/provider
 say "everything needed for '$what' is installed"
