@@ -7,6 +7,7 @@ mod alerting;
 mod answers;
 mod audit;
 mod balancing;
+mod bodies;
 mod bounds;
 mod certificates;
 mod collecting;
