@@ -1,7 +1,7 @@
 //! The component: it looks what is due, has it ordered, and hands out what it has on a watch. All decisions are in `plan`;
 //! all waiting is in the loop of [`Acme::run`]; what both share stands behind one lock that is never held across an await.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -86,6 +86,8 @@ struct State {
     plan: Plan,
     /// The hosts of orders that are being carried out.
     running: BTreeSet<Vec<String>>,
+    /// The hosts of all listeners.
+    ours: HashSet<String>,
     /// Asked for on demand.
     asked: BTreeSet<String>,
     /// When each host's next order begins, of those that will have one; by the monotonic clock.
@@ -123,8 +125,13 @@ pub struct Prepared {
 /// What a task of the loop brings.
 #[derive(Debug)]
 enum Work {
-    Order { job: Box<Job>, result: Result<Done, OrderError> },
+    Order {
+        job: Box<Job>,
+        result: Result<Done, OrderError>,
+    },
     Round(Round),
+    /// The folder was looked through.
+    Look,
 }
 
 /// The tasks of the loop, with the hosts of each order: a task that panicked can say nothing any more.
@@ -132,6 +139,21 @@ enum Work {
 struct Tasks {
     set: JoinSet<Work>,
     hosts: HashMap<Id, Vec<String>>,
+    /// The task that looks through the folder.
+    looking: Option<Id>,
+}
+
+impl Tasks {
+    /// The next one that ends: the hosts of its order, if it was one, and what it brought.
+    async fn next(&mut self) -> Option<(Option<Vec<String>>, Option<Work>)> {
+        let ended = self.set.join_next_with_id().await?;
+        let id = match &ended {
+            Ok((id, _)) => *id,
+            Err(panicked) => panicked.id(),
+        };
+        self.looking = self.looking.filter(|looking| *looking != id);
+        Some((self.hosts.remove(&id), ended.ok().map(|(_, work)| work)))
+    }
 }
 
 impl Acme {
@@ -146,6 +168,7 @@ impl Acme {
             held: ByHost::new(),
             plan: Plan::default(),
             running: BTreeSet::new(),
+            ours: HashSet::new(),
             asked: BTreeSet::new(),
             coming: HashMap::new(),
             suggestions: BTreeMap::new(),
@@ -177,8 +200,14 @@ impl Acme {
         let mut tasks = Tasks::default();
         let mut look_at = Duration::ZERO;
         loop {
-            if clock::now() >= look_at {
-                shared.look().await;
+            if clock::now() >= look_at && tasks.looking.is_none() {
+                // Not awaited here: the folder may hang, and orders go on without it.
+                let looking = Arc::clone(shared);
+                let task = tasks.set.spawn(async move {
+                    looking.look().await;
+                    Work::Look
+                });
+                tasks.looking = Some(task.id());
                 look_at = clock::now() + LOOK_EVERY;
             }
             let next = shared.begin_what_is_due(&mut tasks);
@@ -187,12 +216,8 @@ impl Acme {
                 () = drain.requested() => break,
                 () = shared.wake.notified() => {}
                 () = tokio::time::sleep(pause) => {}
-                Some(ended) = tasks.set.join_next_with_id() => {
-                    let hosts = match &ended {
-                        Ok((id, _)) => tasks.hosts.remove(id),
-                        Err(panicked) => tasks.hosts.remove(&panicked.id()),
-                    };
-                    if shared.settle(hosts, ended.ok().map(|(_, work)| work)) {
+                Some((hosts, work)) = tasks.next() => {
+                    if shared.settle(hosts, work) {
                         look_at = Duration::ZERO;
                     }
                 }
@@ -258,9 +283,10 @@ impl Handle {
             self.0.answers.look_in(scene.as_ref().map(|scene| scene.disk().clone()));
             state.plan.forget_others(&config.listeners);
             state.plan.hurry(clock::now());
-            let is_wanted =
-                |host: &String| config.listeners.iter().any(|listener| listener.hosts.contains(host));
-            state.asked.retain(is_wanted);
+            let ours: HashSet<String> =
+                config.listeners.iter().flat_map(|listener| &listener.hosts).cloned().collect();
+            state.asked.retain(|host| ours.contains(host));
+            state.ours = ours;
             state.config = config;
             state.scene = scene;
             if !is_same {
@@ -293,22 +319,17 @@ impl Handle {
     pub fn is_coming(&self, host: &str) -> bool {
         let now = clock::now();
         let mut state = self.0.state();
-        if state.held.contains_key(host)
-            || state.running.iter().any(|hosts| hosts.iter().any(|one| one == host))
-        {
+        if !state.ours.contains(host) {
+            return false;
+        }
+        let is_under_way = state.running.iter().any(|hosts| hosts.iter().any(|one| one == host));
+        let begins_soon = state.coming.get(host).is_some_and(|at| at.saturating_sub(now) <= SOON);
+        if state.held.contains_key(host) || is_under_way || begins_soon {
             return true;
         }
-        if state.coming.get(host).is_some_and(|at| at.saturating_sub(now) <= SOON) {
-            return true;
-        }
-        let is_ours =
-            state.config.listeners.iter().any(|listener| listener.hosts.iter().any(|one| one == host));
         let is_on_demand = state.config.authority.as_ref().is_some_and(|authority| authority.on_demand);
-        if !is_ours
-            || !is_on_demand
-            || state.asked.len() >= ASKED_MAX
-            || state.plan.trouble_of(host, now) > SOON
-        {
+        let has_room = state.asked.len() < ASKED_MAX;
+        if !is_on_demand || !has_room || state.plan.trouble_of(host, now) > SOON {
             return false;
         }
         state.asked.insert(host.to_owned());
@@ -354,6 +375,7 @@ impl Shared {
         for stored in unsaved.into_values() {
             if let Err(error) = scene.disk().run(move |store| store.save(&stored)).await {
                 self.tell_of_folder(&scene, &error);
+                break;
             }
         }
         let looked = scene.disk().run(move |store| store.look(&before)).await;
@@ -517,6 +539,7 @@ impl Shared {
                 self.settle_round(round);
                 false
             }
+            (_, Some(Work::Look)) => false,
             (_, Some(Work::Order { job, result })) => self.settle_order(&job, result),
             (Some(hosts), None) => {
                 let error = OrderError::Useless("the order ended by a fault in Terrace itself".to_owned());

@@ -14,6 +14,7 @@ mod rfc3986;
 mod rfc6455;
 mod rfc7239;
 mod rfc8446;
+mod rfc8737;
 mod rfc9110;
 mod rfc9112;
 mod rfc9113;

@@ -39,6 +39,8 @@ pub(crate) struct Setup {
     pub(crate) beside: Vec<&'static str>,
     pub(crate) traces: TraceSettings,
     pub(crate) log: Log,
+    /// Who has certificates issued.
+    pub(crate) issuer: Option<Arc<dyn terrace_edge::Issuer>>,
 }
 
 impl Setup {
@@ -65,6 +67,7 @@ impl Setup {
             beside: Vec::new(),
             traces: TraceSettings { on: false, ..TraceSettings::default() },
             log: Log::discard(),
+            issuer: None,
         }
     }
 }
@@ -157,7 +160,13 @@ impl Rig {
             services.push(service(name, &upstream));
             beside.push(origin);
         }
-        let config = Config { listeners: vec![setup.listener], services, routes, ..Config::default() };
+        let config = Config {
+            listeners: vec![setup.listener],
+            services,
+            routes,
+            issuer: setup.issuer,
+            ..Config::default()
+        };
         runtime.block_on(edge.apply(config)).expect("a valid configuration");
         let address = edge.address("public").expect("it listens");
         let others = origins.split_off(1);
