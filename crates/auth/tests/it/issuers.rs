@@ -123,6 +123,17 @@ fn an_issuer_that_goes_down_takes_nobody_along_until_its_keys_are_too_old() {
 }
 
 #[test]
+fn a_new_key_of_an_issuer_that_is_down_is_a_503_for_it_may_be_good() {
+    let (house, old, new) = (House::new(), Signer::new("old"), Signer::new("new"));
+    let authority = Authority::with_keys(&[old.public()]);
+    let gate = house.gate(at_pace(&authority, quick()));
+    let [before, after] = [&old, &new].map(|signer| signer.sign(&claims(&authority.url())));
+    assert_eq!((status(&ask(&gate, &before)), status(&ask(&gate, &after))), (200, 401));
+    authority.be(Mood::Status(500));
+    assert_eq!((status(&ask(&gate, &after)), status(&ask(&gate, &before))), (503, 200));
+}
+
+#[test]
 fn an_issuer_that_was_never_there_is_a_503_and_no_401() {
     for mood in [
         Mood::Silent,
