@@ -170,7 +170,13 @@ pub(crate) fn prepare(
 ) -> Option<Box<Pending>> {
     let head = &*request.exchange.head;
     let is_copy = head.fields.has(Known::XTerraceMirror);
-    if is_copy || request.asked.upgrade.is_some() || !draw(mirror.share, terrace_runtime::random::u64()) {
+    // Its body is decoded on its way up, and what passes here is not what the service gets.
+    let is_coded = request.passed.web.is_some_and(|call| call.is_text);
+    if is_copy
+        || is_coded
+        || request.asked.upgrade.is_some()
+        || !draw(mirror.share, terrace_runtime::random::u64())
+    {
         return None;
     }
     let body_bytes = match request.exchange.length {

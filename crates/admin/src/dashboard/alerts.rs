@@ -1,5 +1,7 @@
 //! Alerts: what fires, what is kept quiet, whom it is told to, and how the objectives stand.
 
+use std::time::UNIX_EPOCH;
+
 use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
@@ -25,13 +27,14 @@ async fn show(State(dashboard): State<Dashboard>, visitor: Visitor) -> Result<Re
     let (alerts, silences) = (telemetry.alerts(), telemetry.silences());
     let objectives = telemetry.objectives();
     let config = telemetry.config();
-    let map = dashboard.control.map().await?;
+    // Not the map's, which may be a second old: whoever just ended one shall not see it any more.
+    let faults = dashboard.control.faults().await?;
     let (now, past): (Vec<_>, Vec<_>) = alerts.iter().partition(|alert| alert.state != AlertState::Resolved);
     let content = html! {
         // app.js fetches this page again when an event says that alerts or silences have changed.
         div.stack data-refresh-on="alerts" {
             div.page-head { div { h1 { "Alerts" } p.sub { (in_short(&alerts)) } } }
-            (faults::panel(&visitor, &map.faults, map.at))
+            (faults::panel(&visitor, &faults, seconds_since_1970()))
             (alerts_panel(&visitor, "Now", &now, "Nothing fires and nothing is about to."))
             (objectives_panel(&objectives))
             (silences_panel(&visitor, &silences, &alerts))
@@ -40,6 +43,10 @@ async fn show(State(dashboard): State<Dashboard>, visitor: Visitor) -> Result<Re
         }
     };
     Ok(layout::page("Alerts", &visitor, Nav::Alerts, content))
+}
+
+fn seconds_since_1970() -> f64 {
+    clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 fn in_short(alerts: &[AlertView]) -> String {

@@ -242,6 +242,20 @@ const STEPS = {
     await gone(card.getByText("silenced until"));
   },
 
+  "what is broken on purpose is told, and ended": async () => {
+    execFileSync(given.terrace, ["fault", "shop", "--delay", "1ms", "--share", "1%", "--for", "1h"]);
+    await page.goto("/");
+    const told = page.locator(".problems li").filter({ hasText: "On purpose" });
+    await told.waitFor();
+    await inspect(me, "overview with a fault");
+    await told.getByRole("link").click();
+    const fault = page.getByRole("region", { name: "Faults on purpose" }).getByRole("row").filter({ hasText: "shop" });
+    await fault.waitFor();
+    await inspect(me, "alerts with a fault");
+    await fault.getByRole("button", { name: /^End / }).click();
+    await gone(fault);
+  },
+
   "every other page is in order as well": async () => {
     for (const place of ["/routes", "/services", "/objectives", "/services/front", "/objectives/shop", "/traces", "/metrics-explorer", "/config", "/audit", "/machine"]) {
       const answer = await page.goto(place);
@@ -254,7 +268,7 @@ const STEPS = {
   "what was done is on record": async () => {
     await page.goto("/audit");
     const record = await text(page.locator("main"));
-    for (const what of ["scale", "drain", "undrain", "silence", "unsilence"]) expect(record.includes(what), `the audit names ${what}`, record);
+    for (const what of ["scale", "drain", "undrain", "silence", "unsilence", "fault", "end-fault"]) expect(record.includes(what), `the audit names ${what}`, record);
   },
 
   "a viewer sees everything and can do nothing": async () => {
