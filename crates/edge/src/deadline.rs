@@ -112,9 +112,22 @@ fn callers(way: Way<'_>, fields: &mut Fields, began: Duration) -> Option<Duratio
         fields.remove(Known::XRequestDeadline);
         return None;
     }
+    told(way, fields, began)
+}
+
+/// The same without taking anything out, for whoever has to wait before it is known where the request goes.
+pub(crate) fn callers_time(way: Way<'_>, fields: &Fields, began: Duration) -> Option<Duration> {
+    let config = &way.listener.config;
+    let peer = way.connected.peer.ip();
+    let is_believed = matches!(config.purpose, Purpose::Internal { .. })
+        || config.trusted_proxies.iter().any(|network| network.contains(peer));
+    if is_believed { told(way, fields, began) } else { None }
+}
+
+fn told(way: Way<'_>, fields: &Fields, began: Duration) -> Option<Duration> {
     let wall = way.core.wall_since_1970(began);
-    let deadline = deadline.and_then(|value| parse_request_deadline(value, wall));
-    let timeout = timeout.and_then(parse_grpc_timeout);
+    let deadline = fields.get(Known::XRequestDeadline).and_then(|value| parse_request_deadline(value, wall));
+    let timeout = fields.get(Known::GrpcTimeout).and_then(parse_grpc_timeout);
     match (deadline, timeout) {
         (Some(deadline), Some(timeout)) => Some(deadline.min(timeout)),
         (deadline, timeout) => deadline.or(timeout),

@@ -41,7 +41,7 @@ pub struct Guards {
     /// Who may use it.
     pub identity: Option<Arc<identity::Required>>,
     /// How often it may be used.
-    pub limits: Vec<limit::Limit>,
+    pub limits: Option<Arc<limit::Limits>>,
     /// Whether calls of gRPC-Web are made gRPC for the service.
     pub grpc_web: bool,
     /// Which answers are coded for clients who take that.
@@ -105,8 +105,8 @@ pub(crate) async fn pass(
         identity::admit(way, required, request, journal).await?;
     }
     overload::admit_claimed(way, &guards.priority, request, journal)?;
-    if !guards.limits.is_empty() {
-        limit::admit(way, &guards.limits, request, journal).await?;
+    if let Some(limits) = &guards.limits {
+        limit::admit(way, limits, request, journal).await?;
     }
     if let Some(schema) = &guards.validate {
         validate::admit(way, schema, request, journal).await?;
@@ -146,7 +146,7 @@ pub(crate) fn dress(
         fields::change_response(changes, passed, head);
     }
     passed.identity.dress(head);
-    passed.limits.tell(head);
+    passed.limits.tell(guards.limits.as_deref(), head);
     if let Some(cors) = &guards.cors {
         cors::dress(cors, request, head);
     }

@@ -70,7 +70,7 @@ pub use fault::{DELAY_MAX, Fault, FaultBoard, FaultError, FaultReport, Faults, L
 pub use fields::{ChangeRules, Changes, FIELD_EDITS_MAX, FieldEdits, FieldError, FieldName};
 pub use guards::Guards;
 pub use identity::Required;
-pub use limit::Limit;
+pub use limit::{Limit, LimitKey, LimitRules, Limits};
 pub use mirror::Mirror;
 pub use overload::Priority;
 pub use resilience::{Concurrency, Queue, Resilience};

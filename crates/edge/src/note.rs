@@ -41,6 +41,12 @@ pub(crate) enum Note {
     Probed,
     /// Something else answered in the place of the service.
     FellBack,
+    /// A limit refused it: which.
+    Limited(Box<str>),
+    /// A limit that only counts would have refused it: which.
+    WouldLimit(Box<str>),
+    /// It waited for its turn at a limit.
+    Shaped(Duration),
 }
 
 impl Note {
@@ -61,6 +67,9 @@ impl Note {
             Self::Hedged(why) => ("terrace.hedge", (*why).into()),
             Self::Probed => ("terrace.probe", true.into()),
             Self::FellBack => ("terrace.fallback", true.into()),
+            Self::Limited(limit) => ("terrace.limit.refused", limit.to_string().into()),
+            Self::WouldLimit(limit) => ("terrace.limit.would_refuse", limit.to_string().into()),
+            Self::Shaped(time) => ("terrace.limit.wait", (*time).into()),
         }
     }
 }

@@ -11,6 +11,7 @@ mod cluster;
 mod engine;
 #[doc(hidden)]
 pub mod fuzzing;
+mod keys;
 mod limit;
 mod link;
 mod metrics;
@@ -22,6 +23,7 @@ mod url;
 
 // The public interface is:
 pub use engine::Asked;
+pub use keys::{KEY_LIMIT, KeyHold, KeyLimits};
 pub use limit::{Hold, Limit, Question, Step, Unsaved, Word};
 pub use metrics::Outcome;
 pub use registry::{BuildError, Config, Engine, Limits, Prepared, Spec};

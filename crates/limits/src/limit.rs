@@ -198,6 +198,13 @@ impl Limit {
         }
     }
 
+    /// Whether a request may have to wait in line here.
+    #[inline]
+    #[must_use]
+    pub fn may_wait(&self) -> bool {
+        matches!(self.law, Law::LeakyBucket { .. })
+    }
+
     /// Counts what became of a request here.
     #[inline]
     pub fn count(&self, outcome: Outcome) {

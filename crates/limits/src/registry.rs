@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use terrace_instruments::{Log, Meter};
-use terrace_policy::limit::{Key, KeySeed, Law, Limiter, PersonalBuckets};
+use terrace_policy::limit::{Key, KeySeed, Law, Limiter};
 use terrace_runtime::drain::Drain;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::engine::{self, Engine as Way};
+use crate::keys::KeyLimits;
 use crate::limit::{Backing, Limit, Target, now};
 use crate::metrics::{EngineMetrics, LimitMetrics, quota_failures};
 use crate::quotas::{LimitId, Quotas};
@@ -24,8 +25,6 @@ use crate::url::RedisUrl;
 
 /// How often gauges are set.
 const LOOK: Duration = Duration::from_secs(5);
-/// API keys with a limit of their own that are remembered.
-const PERSONAL_KEYS_MAX: usize = 100_000;
 
 /// What limits are told when they are built.
 #[derive(Debug, Clone)]
@@ -93,7 +92,7 @@ struct Inner {
     meter: Meter,
     log: Log,
     quotas: Option<Arc<Quotas>>,
-    personal: Arc<PersonalBuckets>,
+    keys: Arc<KeyLimits>,
     /// For an answer, and between two signs of life.
     times: (Duration, Duration),
     known: Mutex<HashMap<String, Known>>,
@@ -135,12 +134,13 @@ impl Limits {
             Err(error) => Err(BuildError::Quotas { folder, error }),
         };
         let (tasks, waiting) = mpsc::unbounded_channel();
+        let seed = random_seed()?;
         Ok(Self(Arc::new(Inner {
-            seed: random_seed()?,
+            seed,
             meter: meter.clone(),
             log: log.clone(),
             quotas: config.folder.map(open).transpose()?,
-            personal: Arc::new(PersonalBuckets::new(PERSONAL_KEYS_MAX)),
+            keys: Arc::new(KeyLimits::new(seed, meter)),
             times: (config.answer_within, config.pulse),
             known: Mutex::default(),
             tasks,
@@ -148,16 +148,10 @@ impl Limits {
         })))
     }
 
-    /// What keys in memory are hashed with.
+    /// The limits of API keys that have one of their own.
     #[must_use]
-    pub fn seed(&self) -> KeySeed {
-        self.0.seed
-    }
-
-    /// The buckets of API keys that have a limit of their own.
-    #[must_use]
-    pub fn personal(&self) -> Arc<PersonalBuckets> {
-        Arc::clone(&self.0.personal)
+    pub fn of_keys(&self) -> Arc<KeyLimits> {
+        Arc::clone(&self.0.keys)
     }
 
     /// Makes the limits ready that a configuration wants. What is there goes on, also if this is dropped.

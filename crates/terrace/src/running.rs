@@ -13,6 +13,7 @@ use terrace_auth::{AuthTask, Keys};
 use terrace_edge::Edge;
 use terrace_fleet::{Fleet, ServiceState, ServiceStatus};
 use terrace_instruments::{Event, Level, Log, Meter};
+use terrace_limits::{Config as LimitsConfig, Limits};
 use terrace_runtime::drain::{self, Drain, Drainer};
 use terrace_runtime::{clock, threads};
 use terrace_signals::records::{LogFilter, LogRecord};
@@ -55,6 +56,8 @@ pub(crate) enum UpError {
     Upstream(#[from] terrace_upstream::BuildError),
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Limits(#[from] terrace_limits::BuildError),
     #[error("[acme]: {0}")]
     Acme(#[from] terrace_acme::BuildError),
     #[error("[listen.{listener}]: {error}")]
@@ -100,6 +103,7 @@ pub(crate) struct Running {
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
     keyring: Arc<Keyring>,
+    limits: Limits,
 }
 
 /// The configuration that is served, and what was chosen for it.
@@ -137,6 +141,8 @@ pub(crate) struct Tasks {
     /// What checks proofs, and what follows the API keys.
     identity: [tokio::task::JoinHandle<()>; 2],
     identity_drain: Drainer,
+    limits: tokio::task::JoinHandle<()>,
+    limits_drain: Drainer,
 }
 
 /// Builds every component, connects them and takes the configuration into use. When it fails, nothing was started.
@@ -165,6 +171,8 @@ pub(crate) async fn start(
     let (fleet, fleet_handle) = build_fleet(resolved, &state, rotation, &meter, &log)?;
     let acme = Acme::build(&meter, &log);
     let (identity, identity_task) = Identity::open(&state, &log, &meter)?;
+    let folder = Some(state.folder().join("limits"));
+    let limits = Limits::build(LimitsConfig { folder, ..LimitsConfig::default() }, &meter, &log)?;
 
     let keyring = Keyring::new(state.clone(), log.clone(), acme.handle());
     let running = Arc::new(Running {
@@ -189,10 +197,12 @@ pub(crate) async fn start(
         style,
         changing: tokio::sync::Mutex::default(),
         keyring,
+        limits,
     });
     let admin = running.build_admin(resolved, &telemetry, &log)?;
     running.serve(&loaded, otlp).await?;
-    let tasks = Tasks::spawn(telemetry, fleet, admin, acme, (identity_task, running.identity.keys.clone()));
+    let identity = (identity_task, running.identity.keys.clone());
+    let tasks = Tasks::spawn(telemetry, fleet, admin, acme, identity, running.limits.clone());
     tokio::spawn(tell_instances(running.fleet.clone(), running.telemetry.clone()));
     running.fleet.apply(running.fleet_services(resolved)).await?;
     Ok((running, tasks))
@@ -258,14 +268,17 @@ impl Running {
         let prepared = self.services.prepare(resolved)?;
         let keys = self.keyring.prepare(resolved).await?;
         let identity = self.identity.prepare(resolved, &in_force.internal)?;
+        let limits = self.limits.prepare(compile::limit::specs(resolved));
         let parts = Parts {
             identity: &identity,
+            limits: (&limits, &self.limits.of_keys()),
             upstreams: &prepared.upstreams,
             certificates: &keys.certificates,
             issuer: keys.issuer.as_ref(),
             internal: &in_force.internal,
         };
         self.edge.apply(compile::edge::config(resolved, &parts)).await?;
+        self.limits.commit(limits);
         self.keyring.commit(keys);
         self.services.commit(resolved, prepared)?;
         *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) = in_force;
@@ -458,6 +471,7 @@ impl Tasks {
         admin: Admin,
         acme: Acme,
         identity: (AuthTask, Keys),
+        limits: Limits,
     ) -> Self {
         let (fleet_drain, drain): (Drainer, Drain) = drain::channel();
         let fleet = tokio::spawn(fleet.run(drain));
@@ -471,6 +485,8 @@ impl Tasks {
         let (checking, keys) =
             (tokio::spawn(identity.0.run(drain.clone())), tokio::spawn(identity.1.run(drain)));
         let identity = [checking, keys];
+        let (limits_drain, drain): (Drainer, Drain) = drain::channel();
+        let limits = tokio::spawn(limits.run(drain));
         Self {
             telemetry,
             observing,
@@ -483,18 +499,22 @@ impl Tasks {
             acme_drain,
             identity,
             identity_drain,
+            limits,
+            limits_drain,
         }
     }
 
     async fn end(self, log: &Log) {
         self.acme_drain.request();
         self.identity_drain.request();
+        self.limits_drain.request();
         self.fleet_drain.request();
         let _panicked = self.fleet.await;
         let _panicked = self.acme.await;
         for task in self.identity {
             let _panicked = task.await;
         }
+        let _panicked = self.limits.await;
         log.emit(Event::new(Level::Info, "stopped").message("nothing is left running"));
         self.observing_drain.request();
         let _panicked = self.observing.await;

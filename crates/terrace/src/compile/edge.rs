@@ -9,7 +9,7 @@ use terrace_http::Bounds as HeadBounds;
 use terrace_upstream::Upstream;
 
 use super::route::{self, Places};
-use super::{guards, resilience};
+use super::{guards, limit, resilience};
 use crate::file::{Balance, Bounds, HashKey, Listener, ProxyProtocolIn, Resolved, Service};
 use crate::identity::Prepared;
 
@@ -21,6 +21,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) issuer: Option<&'a Arc<dyn edge::Issuer>>,
     /// Who may use which route, and the logins that lead there.
     pub(crate) identity: &'a Prepared,
+    /// How often which route may be used, and the limits of API keys.
+    pub(crate) limits: (&'a terrace_limits::Prepared, &'a Arc<terrace_limits::KeyLimits>),
     /// Where each routed service's internal listener is.
     pub(crate) internal: &'a BTreeMap<String, SocketAddr>,
 }
@@ -35,12 +37,19 @@ pub(crate) fn config(resolved: &Resolved, parts: &Parts<'_>) -> edge::Config {
             route.guards.get_or_insert_default().identity = Some(Arc::clone(gate));
         }
     }
+    for (route, found) in routes.iter_mut().zip(resolved.routes.values()) {
+        let name = limit::route_name(&found.name);
+        limited(route, limit::limits(&name, &found.guards, resolved, parts.limits, &route.action));
+    }
     let mut listeners: Vec<edge::Listener> =
         resolved.listeners.values().flat_map(|found| listeners_of(found, parts)).collect();
     for service in &places.0 {
         let Some(address) = parts.internal.get(&service.name) else { continue };
         listeners.push(internal_listener(service, *address, routes.len()));
-        routes.push(route::internal(service, internal_name(&service.name), &places));
+        let mut route = route::internal(service, internal_name(&service.name), &places);
+        let limits = limit::limits(&route.name, &service.guards, resolved, parts.limits, &route.action);
+        limited(&mut route, limits);
+        routes.push(route);
     }
     let services = places.0.iter().map(|found| edge_service(found, parts)).collect();
     edge::Config {
@@ -50,6 +59,12 @@ pub(crate) fn config(resolved: &Resolved, parts: &Parts<'_>) -> edge::Config {
         overload: resilience::overload(resolved.overload),
         issuer: parts.issuer.map(Arc::clone),
         logins: parts.identity.logins.clone(),
+    }
+}
+
+fn limited(route: &mut edge::Route, limits: Option<Arc<edge::Limits>>) {
+    if limits.is_some() {
+        route.guards.get_or_insert_default().limits = limits;
     }
 }
 

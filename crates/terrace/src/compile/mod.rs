@@ -7,6 +7,7 @@ pub(crate) mod edge;
 pub(crate) mod fleet;
 mod guards;
 pub(crate) mod identity;
+pub(crate) mod limit;
 mod resilience;
 mod route;
 pub(crate) mod telemetry;

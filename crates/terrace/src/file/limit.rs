@@ -35,10 +35,11 @@ table! {
         "cost" cost: Option<CostSource>, with "rate", example "header:X-Cost";
         /// Clients with IPv6 are counted by networks of this prefix, since each has one to itself.
         "ipv6-prefix" ipv6_prefix: u32 = 64, within 1 to 128;
-        /// Keys that are remembered at most; beyond them the one that was idle longest is forgotten.
+        /// So many keys are remembered at least, and half as many again at most; beyond them the one that has used least is
+        /// forgotten.
         "keys" keys: u32 = 100000, within 1 to 10000000;
         /// Where it is counted: here, or at a Redis that other machines share (`"redis://…"`, as a secret where it holds a
-        /// password). When that one is away, this machine counts on by itself.
+        /// password). While that one is away, each machine goes on with its share of what was left.
         "engine" engine: EngineSetting = "embedded";
         /// Count and tell, but refuse nobody.
         "dry-run" dry_run: bool = false;
@@ -50,11 +51,11 @@ choice! {
     pub(crate) enum Algorithm {
         /// Tokens come in at the rate, up to `burst`; each request takes one.
         "token-bucket" TokenBucket,
-        /// Requests leave at the rate, evenly; what comes too soon waits in a queue.
+        /// Requests leave at the rate, evenly; what comes too soon waits in a queue, for as long as its own time allows.
         "leaky-bucket" LeakyBucket,
-        /// So many in each second, minute, hour or day by the clock; twice as many can come around its end.
+        /// So many in a second, minute, hour or day from a key's first request on, then anew; twice as many can come around its end.
         "fixed-window" FixedWindow,
-        /// So many in any such time, near enough.
+        /// So many in any such time and never more; somebody may be refused for a tenth of it too long.
         "sliding-window" SlidingWindow,
         /// So many at the same time: `at-once`.
         "concurrency" Concurrency,
