@@ -9,8 +9,9 @@
 //!   nothing presses, is taken into a slow average; nothing is refused to learn it.
 //! - *They take a service that has become slower for one that is overloaded*, refuse more and more of what it could well
 //!   serve, and stay there. Here each cut is an experiment: if as much is answered with less at once, it was a line that was
-//!   cut off, and cutting goes on; if less is answered, in proportion, nothing stood in line: the service takes as long as it
-//!   takes, so that latency becomes the measure, and the limit is given back at once.
+//!   cut off, and cutting goes on; if less is answered, in proportion, perhaps nothing stood in line. Then the limit is given
+//!   back, and if as much is answered as before, that was so: the service takes as long as it takes, and that latency becomes
+//!   the measure. (If not, the service can do less than it could, which is no reason to give it more.)
 //! - *At their floor they cannot recover.* Here a floor that is reached while answers are still late proves the same, for at
 //!   the floor there is no line.
 //!
@@ -79,9 +80,20 @@ enum Phase {
     #[default]
     Calm,
     /// They are late: how many come each second is counted, before the first cut and after each.
-    Counting { since: Duration, in_flight: u32, counted: Counted, last: Option<Cut> },
-    /// A cut was made, and takes effect by then.
-    Settling { until: Duration, cut: Cut },
+    Counting { since: Duration, in_flight: u32, counted: Counted, last: Step },
+    /// A step was taken, and takes effect by then.
+    Settling { until: Duration, last: Step },
+}
+
+/// The last step of an experiment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Step {
+    /// None was taken.
+    None,
+    /// Less was given.
+    Cut(Cut),
+    /// And then as much as before, since answers had become fewer.
+    GivenBack(Cut),
 }
 
 /// Answers over a while.
@@ -89,17 +101,21 @@ enum Phase {
 struct Counted {
     answers: u64,
     span: Duration,
+    /// The sum of the medians, each as often as it had answers.
+    latencies_s: f64,
 }
 
-/// A cut, as an experiment.
+/// A cut, or several in a row, as an experiment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Cut {
-    /// Requests at once before it.
+    /// Requests at once before the first.
     from: f64,
-    /// And after.
+    /// And after the last.
     to: f64,
-    /// Answers each second before it.
+    /// Answers each second before the first.
     rate: f64,
+    /// And what they took.
+    latency_s: f64,
 }
 
 /// Of what is usual, so much is made of what was last seen, each second.
@@ -107,7 +123,11 @@ const USUAL_GAIN: f64 = 1.0 / 60.0;
 /// The same while answers are faster than usual: what was possible once is believed sooner than what was not.
 const FASTER_GAIN: f64 = 1.0 / 5.0;
 /// So much is kept by the first cut, of which nobody knows yet whether it helps: enough less for the answers to tell.
-const FIRST_KEPT: f64 = 0.7;
+const FIRST_KEPT: f64 = 0.6;
+/// With so much left, or less, answers tell whether it was too little: a machine that others use too loses a tenth now and
+/// then. Once a line was seen, more is asked for to believe that there is none.
+const TOLD_FROM: f64 = 0.7;
+const TOLD_FROM_AFTER_LINE: f64 = 0.35;
 /// So much is kept at least, and at most, by those after it.
 const KEPT_MIN: f64 = 0.1;
 const KEPT_MAX: f64 = 0.8;
@@ -149,18 +169,19 @@ impl Gradient {
         let tolerated_s = (usual_s * f64::from(law.tolerance)).max(usual_s + law.slack.as_secs_f64());
         let is_late = latency_s > tolerated_s;
         match self.phase {
-            Phase::Calm if is_late => self.phase = Phase::counting(sample, None),
+            Phase::Calm if is_late => self.phase = Phase::counting(sample, Step::None),
             Phase::Calm => {
                 self.learn(usual_s, latency_s, sample);
                 self.give(sample);
             }
-            Phase::Settling { until, cut } if sample.now >= until => {
-                self.phase = Phase::counting(sample, Some(cut));
+            Phase::Settling { until, last } if sample.now >= until => {
+                self.phase = Phase::counting(sample, last);
             }
             Phase::Settling { .. } => {}
             Phase::Counting { since, in_flight, mut counted, last } => {
                 counted.answers += sample.answers;
                 counted.span += sample.span;
+                counted.latencies_s += latency_s * sample.answers as f64;
                 self.phase = Phase::Counting { since, in_flight, counted, last };
                 let counted_for = sample.now.saturating_sub(since);
                 // Where all began at the same moment they end so too, again and again: only a whole turn tells the rate.
@@ -168,7 +189,7 @@ impl Gradient {
                 if is_enough || counted_for >= bounded(latency_s) {
                     self.is_line |= f64::from(sample.in_flight) > LINE_GROWTH * f64::from(in_flight);
                     let excess = if is_late { Some(latency_s / tolerated_s) } else { None };
-                    self.decide(law, sample, counted.rate(), (excess, last));
+                    self.decide(law, sample, counted, (excess, last));
                 }
             }
         }
@@ -210,32 +231,53 @@ impl Gradient {
         &mut self,
         law: &GradientLaw,
         sample: &Sample,
-        rate: f64,
-        (excess, last): (Option<f64>, Option<Cut>),
+        counted: Counted,
+        (excess, last): (Option<f64>, Step),
     ) {
         let floor = f64::from(law.floor.max(1));
         let at_once = f64::from(sample.in_flight).min(self.limit.unwrap_or(f64::MAX));
-        let was_in_vain = last.filter(|cut| cut.was_in_vain(rate));
-        match (excess, was_in_vain) {
-            (_, Some(cut)) => self.accept(cut.from),
-            (None, None) => self.phase = Phase::Calm,
-            (Some(_), None) if at_once <= floor => self.accept(2.0 * floor),
-            (Some(excess), None) => {
-                // A cut that cost no answers cut off a line.
-                self.is_line |= last.is_some();
+        match last {
+            Step::Cut(cut) if cut.kept() <= self.told_from() && cut.cost_answers(counted) => {
+                self.limit = Some(cut.from);
+                return self.settle(sample, Step::GivenBack(cut));
+            }
+            Step::GivenBack(cut) if cut.has_back(counted) => return self.accept(cut.from),
+            // A cut that cost no answers cut off a line; and one that did not bring them back did not cost them.
+            Step::Cut(_) | Step::GivenBack(_) => self.is_line = true,
+            Step::None => {}
+        }
+        match excess {
+            None => self.phase = Phase::Calm,
+            Some(_) if at_once <= floor => self.accept(2.0 * floor),
+            Some(excess) => {
                 let kept = match self.is_line {
                     false => FIRST_KEPT,
                     true => (1.0 / excess).clamp(KEPT_MIN, KEPT_MAX),
                 };
-                let cut = Cut { from: at_once, to: (at_once * kept).max(floor), rate };
-                self.limit = Some(cut.to);
+                let to = (at_once * kept).max(floor);
+                let cut = match last {
+                    Step::Cut(cut) => Cut { to, ..cut },
+                    Step::GivenBack(_) | Step::None => {
+                        let (rate, latency_s) = (counted.rate(), counted.latency_s());
+                        Cut { from: at_once, to, rate, latency_s }
+                    }
+                };
+                self.limit = Some(to);
                 self.pressed_at = sample.now;
-                // Those who are there have to leave first, and the answers that tell are those of the requests after: by
-                // Little's law that takes as long as answers take now.
-                let until = sample.now + bounded(1.2 * self.latest_s);
-                self.phase = Phase::Settling { until, cut };
+                self.settle(sample, Step::Cut(cut));
             }
         }
+    }
+
+    /// Those who are there have to leave first, and the answers that tell are those of the requests after: by Little's law
+    /// that takes as long as answers take now.
+    fn settle(&mut self, sample: &Sample, last: Step) {
+        let until = sample.now + bounded(1.2 * self.latest_s);
+        self.phase = Phase::Settling { until, last };
+    }
+
+    fn told_from(&self) -> f64 {
+        if self.is_line { TOLD_FROM_AFTER_LINE } else { TOLD_FROM }
     }
 
     /// There is no line: this is what answers take now.
@@ -248,7 +290,7 @@ impl Gradient {
 }
 
 impl Phase {
-    fn counting(sample: &Sample, last: Option<Cut>) -> Self {
+    fn counting(sample: &Sample, last: Step) -> Self {
         let (since, in_flight) = (sample.now, sample.in_flight);
         Self::Counting { since, in_flight, counted: Counted::default(), last }
     }
@@ -258,12 +300,30 @@ impl Counted {
     fn rate(self) -> f64 {
         self.answers as f64 / self.span.as_secs_f64().max(1e-3)
     }
+
+    fn latency_s(self) -> f64 {
+        self.latencies_s / self.answers.max(1) as f64
+    }
 }
 
 impl Cut {
-    /// Whether answers became fewer by more than half of what they would where nothing stood in line.
-    fn was_in_vain(&self, rate: f64) -> bool {
-        rate < self.rate * (1.0 + self.to / self.from) / 2.0
+    /// Whether it took answers away and not a line. Of less at once, by Little's law, either the answers are fewer or they
+    /// come sooner; which of the two, by more than half of the cut, is asked of both, since a machine that others use too
+    /// now and then answers less for a while whatever it is given.
+    fn cost_answers(&self, after: Counted) -> bool {
+        let between = (1.0 + self.kept()) / 2.0;
+        let are_fewer = after.rate() < self.rate * between;
+        let are_as_late = after.latency_s() > self.latency_s * between;
+        are_fewer && are_as_late
+    }
+
+    fn kept(&self) -> f64 {
+        self.to / self.from
+    }
+
+    /// Whether as many answers come as before it.
+    fn has_back(&self, after: Counted) -> bool {
+        after.rate() >= 0.9 * self.rate
     }
 }
 

@@ -23,6 +23,11 @@ struct World {
     /// For how long a client waits in all.
     patience: Duration,
     is_limited: bool,
+    /// How unsteady the service is: of a second it stands still for up to so much, in pieces; and each request takes up to
+    /// so much more or less.
+    unsteadiness: f64,
+    random: u64,
+    stands_until: Duration,
     gradient: Gradient,
     line: Line<u32>,
     /// When each request arrived at us, and was given to the service.
@@ -51,6 +56,9 @@ impl World {
             rate_per_s,
             patience: Duration::from_secs(1),
             is_limited: true,
+            unsteadiness: 0.0,
+            random: 1,
+            stands_until: Duration::ZERO,
             gradient: Gradient::default(),
             line: Line::default(),
             arrived: BTreeMap::new(),
@@ -95,7 +103,13 @@ impl World {
 
     fn step(&mut self, time: Duration) {
         self.now += time;
-        self.finish();
+        // Ten times a second it may stand still for a while, as where others use the machine too.
+        if self.draw() < 0.01 {
+            self.stands_until = self.now + ms((200.0 * self.unsteadiness * self.draw()) as u64);
+        }
+        if self.now >= self.stands_until {
+            self.finish();
+        }
         self.owed += self.rate_per_s * time.as_secs_f64();
         while self.owed >= 1.0 {
             self.owed -= 1.0;
@@ -105,6 +119,14 @@ impl World {
         if self.now >= self.beat_at + ms(100) {
             self.beat();
         }
+    }
+
+    /// SplitMix64, from 0 to 1.
+    fn draw(&mut self) -> f64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     fn arrive(&mut self) {
@@ -141,7 +163,8 @@ impl World {
         }
         while self.working.len() < self.workers {
             let Some(who) = self.inside.pop_front() else { break };
-            self.working.insert((self.now + self.service, who), ());
+            let jitter = 1.0 + self.unsteadiness * (2.0 * self.draw() - 1.0);
+            self.working.insert((self.now + self.service.mul_f64(jitter), who), ());
         }
     }
 
@@ -316,4 +339,48 @@ fn a_crowd_that_is_there_from_the_first_moment_is_answered_within_seconds() {
     world.pass(4 * SECOND);
     let figures = world.pass(20 * SECOND);
     assert!(figures.good_per_s > 0.95 * world.capacity(), "{figures:?}");
+}
+
+#[test]
+fn a_service_that_loses_workers_under_the_crowd_is_not_given_more_for_it() {
+    let mut world = service(3.0);
+    world.pass(10 * SECOND);
+    for (workers, _round) in [(28, 1), (40, 1), (28, 2), (40, 2), (20, 3), (40, 3)] {
+        world.workers = workers;
+        world.pass(2 * SECOND);
+        let figures = world.pass(8 * SECOND);
+        assert!(
+            figures.good_per_s > 0.9 * world.capacity(),
+            "{workers} workers: {figures:?} {:?}",
+            world.gradient
+        );
+    }
+}
+
+#[test]
+fn on_a_machine_that_others_use_too_it_holds_for_minutes() {
+    for seed in 0..8 {
+        let mut world = World::new(10, ms(50), 600.0);
+        (world.unsteadiness, world.random) = (0.5, seed);
+        world.pass(10 * SECOND);
+        for minute in 0..4 {
+            let figures = world.pass(30 * SECOND);
+            let share = figures.good_per_s / figures.answered_per_s;
+            assert!(share > 0.85, "seed {seed}, minute {minute}: {figures:?} {:?}", world.gradient);
+        }
+    }
+}
+
+#[test]
+fn an_unsteady_service_that_has_become_slower_is_not_taken_for_an_overloaded_one() {
+    for seed in 0..8 {
+        let mut world = World::new(4_000, ms(20), 400.0);
+        (world.unsteadiness, world.random) = (0.5, seed);
+        world.pass(10 * SECOND);
+        world.service = ms(500);
+        world.patience = 5 * SECOND;
+        world.pass(10 * SECOND);
+        let after = world.pass(20 * SECOND);
+        assert!(after.good_per_s > 0.97 * 400.0, "seed {seed}: {after:?} {:?}", world.gradient);
+    }
 }
