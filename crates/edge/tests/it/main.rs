@@ -7,6 +7,7 @@ mod compressing;
 mod frames;
 mod grpc_web;
 mod identity;
+mod limiting;
 mod message;
 mod mirroring;
 mod proxy_protocol;
