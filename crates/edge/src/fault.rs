@@ -186,6 +186,12 @@ impl Slot {
         self.is_set.load(Ordering::Relaxed)
     }
 
+    /// The first under way that fits; one that is over falls on nobody, whether it was taken out yet or not.
+    fn find(&self, now: Duration, fits: impl Fn(&Fault) -> bool) -> Option<Lease> {
+        let leases = self.leases.load();
+        leases.iter().find(|lease| lease.ends_at > now && fits(&lease.fault)).cloned()
+    }
+
     fn store(&self, leases: Vec<Lease>) {
         self.is_set.store(!leases.is_empty(), Ordering::Relaxed);
         self.leases.store(Arc::new(leases));
@@ -341,13 +347,7 @@ pub(crate) async fn inject_leased(
     request: &mut Request<'_, '_>,
     journal: &mut Journal<'_>,
 ) -> Result<(), Ending> {
-    let now = clock::now();
-    let fallen = {
-        let leases = slot.leases.load();
-        let mut due = leases.iter().filter(|lease| lease.ends_at > now);
-        due.find(|lease| lease.fault.falls_on(request)).cloned()
-    };
-    match fallen {
+    match slot.find(clock::now(), |fault| fault.falls_on(request)) {
         Some(lease) => go_wrong(&lease.fault, lease.until, request, (journal, Some(&lease.metrics))).await,
         None => Ok(()),
     }
@@ -429,6 +429,16 @@ mod tests {
         board.end_expired(clock::now() + 4 * HOUR);
         let slots = board.routes([("orders", None)].into_iter());
         assert!(board.list().is_empty() && !slots[0].is_set());
+    }
+
+    #[test]
+    fn a_lease_that_is_over_falls_on_nobody_before_anybody_has_looked() {
+        let (board, _told) = board();
+        board.begin("orders", abort(), HOUR).expect("a route");
+        let slots = board.routes([("orders", None)].into_iter());
+        let falls = |now| slots[0].find(now, |_| true).is_some();
+        assert!(falls(clock::now()) && !falls(clock::now() + HOUR));
+        assert!(slots[0].is_set());
     }
 
     #[test]
