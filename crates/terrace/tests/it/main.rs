@@ -16,6 +16,7 @@ mod ending;
 mod faults;
 mod heavy;
 mod identity;
+mod limiting;
 mod logging;
 mod metrics;
 mod mutual;
