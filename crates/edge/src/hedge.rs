@@ -62,9 +62,12 @@ impl Reason {
     }
 }
 
+/// An attempt under way, which ends with the head of its answer, or without one.
+type Attempt<'a> = Pin<Box<dyn Future<Output = Option<Box<Contender>>> + 'a>>;
+
 /// What goes on beside the first attempt while its answer is waited for.
 pub(crate) struct Beside<'a> {
-    rival: Option<Pin<Box<dyn Future<Output = Option<Box<Contender>>> + 'a>>>,
+    rival: Option<Attempt<'a>>,
     reason: Reason,
     /// When the policy wants the next attempt.
     policy_at: Duration,
@@ -174,12 +177,7 @@ impl<'a> Conversation<'a, '_> {
     }
 
     /// The request sent to another endpoint, where there is one and the budget allows.
-    fn rival(
-        &self,
-        head: &RequestHead,
-        journal: &mut Journal<'a>,
-        now: Duration,
-    ) -> Option<Pin<Box<dyn Future<Output = Option<Box<Contender>>> + 'a>>> {
+    fn rival(&self, head: &RequestHead, journal: &mut Journal<'a>, now: Duration) -> Option<Attempt<'a>> {
         if !self.tries.charge(self.to, now) {
             return None;
         }
