@@ -15,7 +15,7 @@ use ring::hmac;
 use serde_json::json;
 use terrace_auth::{
     Algorithms, Asked, Auth, CacheBounds, Decision, Gate, GateConfig, IssuerConfig, KeySource, MethodConfig,
-    Moment, Now, Pace, Place, RingConfig, Rule, Secret, TokenConfig,
+    Moment, Now, Pace, RingConfig, Rule, Secret, TokenConfig,
 };
 use terrace_http::RequestHead;
 use terrace_instruments::{Log, Meter};
@@ -148,6 +148,7 @@ fn instructions(kind: &str, times: u64) -> Result<u64, Box<dyn Error>> {
     }
     let text = std::fs::read_to_string(&out)?;
     std::fs::remove_file(&out)?;
-    let total = text.lines().find_map(|line| line.strip_prefix("totals:").or(line.strip_prefix("summary:")));
+    let total =
+        text.lines().find_map(|line| line.strip_prefix("totals:").or_else(|| line.strip_prefix("summary:")));
     Ok(total.ok_or("callgrind wrote no totals")?.trim().parse()?)
 }

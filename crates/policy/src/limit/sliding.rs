@@ -249,7 +249,9 @@ mod tests {
                 }
                 if let Some(wait) = decision.retry_after {
                     let fresh = SlidingWindows::new(rate(limit, 1_000), Size::of(100));
-                    passed.iter().for_each(|(then, cost)| drop(fresh.take(KEY, *cost, at(*then))));
+                    for (then, cost) in &passed {
+                        let _taken_again = fresh.take(KEY, *cost, at(*then));
+                    }
                     let due = now + wait.as_millis() as u64;
                     prop_assert!(fresh.take(KEY, cost, at(due)).allowed);
                 }

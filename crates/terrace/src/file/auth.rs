@@ -235,7 +235,8 @@ impl Read for ForwardTable {
         }
         let mut good = Some(());
         for (name, entry) in node.table().into_iter().flatten() {
-            good = good.and(check_told(name, entry.key, reader));
+            let checked = check_told(name, entry.key, reader);
+            good = good.and(checked);
         }
         good?;
         Some(Self(BTreeMap::read(node, reader)?))
@@ -541,7 +542,10 @@ fn resolve_ask(switch: Switch<AskTable>, auth: &Node, reader: &mut Reader<'_>) -
         match name.text() {
             // A session that whoever is asked begins goes to the client.
             Some(text) if text.eq_ignore_ascii_case("set-cookie") => {}
-            Some(text) => good = good.and(check_told(text, name.origin, reader)),
+            Some(text) => {
+                let checked = check_told(text, name.origin, reader);
+                good = good.and(checked);
+            }
             None => {}
         }
     }

@@ -415,7 +415,7 @@ pub(crate) fn resolve_guards_inside(
 ) -> Option<Guards> {
     let mut inside = merged.clone();
     if let Value::Table(table) = &mut inside.value {
-        table.retain(|key, _| !NOT_INSIDE.iter().any(|outside| *outside == key));
+        table.retain(|key, _| !NOT_INSIDE.contains(&key));
     }
     let mut guards = resolve_guards(&inside, place, reader)?;
     guards.limits.retain(|limit| !limit::needs_identity(limit, place.known));

@@ -343,7 +343,8 @@ fn check_field_names(node: &Node, reader: &mut Reader<'_>) -> Option<()> {
     let mut check = |name: &str, origin: Origin| {
         // Of all that carries a message, only `Host` may be said otherwise, see `check_host`.
         if !is_host_field(name) {
-            good = good.and(check_header_name(name, origin, reader));
+            let checked = check_header_name(name, origin, reader);
+            good = good.and(checked);
         }
     };
     for key in ["set", "add"] {

@@ -269,7 +269,7 @@ fn a_restart_serves_at_once_what_it_has_and_orders_nothing() {
 
 #[test]
 fn a_second_terrace_with_the_same_folder_orders_nothing_and_answers_for_the_first() {
-    let (world, other) = (world(), crate::world());
+    let (world, other) = (world(), world());
     let setup = Setup::new(&world);
     let pebble = setup.pebble();
     let acme = format!("folder = \"{}\"", world.folder.join("shared").display());
@@ -297,7 +297,7 @@ fn a_second_terrace_with_the_same_folder_orders_nothing_and_answers_for_the_firs
 
 #[test]
 fn two_that_begin_together_order_once() {
-    let (world, other) = (world(), crate::world());
+    let (world, other) = (world(), world());
     let setup = Setup::new(&world);
     let pebble = setup.pebble();
     let acme = format!("folder = \"{}\"", world.folder.join("shared").display());
@@ -313,6 +313,25 @@ fn two_that_begin_together_order_once() {
     assert_eq!((pebble.accounts(), pebble.orders()), (1, 1));
     // The other waited for it, or came when it was there already.
     assert_eq!(orders(&first, "issued") + orders(&second, "issued"), 1.0);
+}
+
+#[test]
+fn what_one_renews_the_other_finds() {
+    let (world, other) = (world(), world());
+    let setup = Setup::new(&world);
+    let pebble = setup.pebble_with(Rules { lifetime_seconds: Some(9), ..Rules::default() });
+    let acme = format!("folder = \"{}\"", world.folder.join("shared").display());
+    other.folder.write("pebble/authority.pem", &world.folder.read("pebble/authority.pem"));
+    let neighbour = Setup::new(&other);
+    let first = world.up(&setup.redirecting(&pebble, &acme, &["a.example"]));
+    until_true("it is served", || setup.names("a.example") == ["a.example"]);
+    let second = other.up(&neighbour.redirecting(&pebble, &acme, &["a.example"]));
+    pebble.wait_for_issued(4);
+    until_true("for each that was issued the other found one, but for the first", || {
+        let both = |outcome| orders(&first, outcome) + orders(&second, outcome);
+        both("issued") >= 4.0 && both("found") >= both("issued") - 2.0
+    });
+    assert_eq!(pebble.accounts(), 1);
 }
 
 #[test]
