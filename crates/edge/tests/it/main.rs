@@ -11,6 +11,7 @@ mod limiting;
 mod message;
 mod mirroring;
 mod proxy_protocol;
+mod resilience;
 mod rfc3986;
 mod rfc6455;
 mod rfc7239;

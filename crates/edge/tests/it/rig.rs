@@ -13,7 +13,7 @@ use terrace_edge::{
     Service, Target,
 };
 use terrace_instruments::{Log, Meter, SpanReceiver, TraceSettings, Tracer};
-use terrace_policy::{RetryPolicy, Timeouts};
+use terrace_policy::{OverloadLaw, RetryPolicy, Timeouts};
 use terrace_route::{Conditions, Pattern, Split};
 use terrace_runtime::clock;
 use terrace_runtime::threads::Cores;
@@ -39,6 +39,9 @@ pub(crate) struct Setup {
     pub(crate) beside: Vec<&'static str>,
     pub(crate) traces: TraceSettings,
     pub(crate) log: Log,
+    /// How services are kept from being given more than they can do.
+    pub(crate) resilience: Resilience,
+    pub(crate) overload: Option<OverloadLaw>,
     /// Who has certificates issued.
     pub(crate) issuer: Option<Arc<dyn terrace_edge::Issuer>>,
 }
@@ -67,6 +70,8 @@ impl Setup {
             beside: Vec::new(),
             traces: TraceSettings { on: false, ..TraceSettings::default() },
             log: Log::discard(),
+            resilience: Resilience::default(),
+            overload: None,
             issuer: None,
         }
     }
@@ -148,7 +153,7 @@ impl Rig {
             upstream: Arc::clone(upstream),
             hash: HashSource::None,
             sticky: None,
-            resilience: Resilience::default(),
+            resilience: setup.resilience,
         };
         let mut services = vec![service("origin", &upstream)];
         let mut beside = Vec::new();
@@ -165,6 +170,7 @@ impl Rig {
             services,
             routes,
             issuer: setup.issuer,
+            overload: setup.overload,
             ..Config::default()
         };
         runtime.block_on(edge.apply(config)).expect("a valid configuration");
