@@ -12,7 +12,7 @@ use terrace_instruments::{Event, Level, Log, Meter, Timestamp};
 use terrace_runtime::drain::Drain;
 use terrace_runtime::{clock, random};
 use tokio::sync::{Notify, watch};
-use tokio::task::{Id, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinSet};
 
 use crate::account::Accounts;
 use crate::answers::{Answers, Pair};
@@ -138,21 +138,37 @@ enum Work {
 #[derive(Debug, Default)]
 struct Tasks {
     set: JoinSet<Work>,
-    hosts: HashMap<Id, Vec<String>>,
+    orders: HashMap<Id, Begun>,
     /// The task that looks through the folder.
     looking: Option<Id>,
+}
+
+/// An order that is being carried out.
+#[derive(Debug)]
+struct Begun {
+    hosts: Vec<String>,
+    authority: Arc<Authority>,
+    task: AbortHandle,
 }
 
 impl Tasks {
     /// The next one that ends: the hosts of its order, if it was one, and what it brought.
     async fn next(&mut self) -> Option<(Option<Vec<String>>, Option<Work>)> {
         let ended = self.set.join_next_with_id().await?;
-        let id = match &ended {
-            Ok((id, _)) => *id,
-            Err(panicked) => panicked.id(),
+        let (id, was_given_up) = match &ended {
+            Ok((id, _)) => (*id, false),
+            Err(error) => (error.id(), error.is_cancelled()),
         };
         self.looking = self.looking.filter(|looking| *looking != id);
-        Some((self.hosts.remove(&id), ended.ok().map(|(_, work)| work)))
+        let order = self.orders.remove(&id).filter(|_| !was_given_up);
+        Some((order.map(|order| order.hosts), ended.ok().map(|(_, work)| work)))
+    }
+
+    /// Gives up the orders of another authority: nobody waits for them any more.
+    fn give_up_others(&self, authority: &Arc<Authority>) {
+        for order in self.orders.values().filter(|order| !Arc::ptr_eq(&order.authority, authority)) {
+            order.task.abort();
+        }
     }
 }
 
@@ -391,7 +407,7 @@ impl Shared {
                 state.told.remove("");
                 state.unsaved.retain(|name, stored| {
                     let found = seen.get(name).and_then(|(_, found)| found.as_ref().ok());
-                    found.is_none_or(|found| found.facts.not_after < stored.facts.not_after)
+                    found.is_none_or(|found| found.facts.not_before < stored.facts.not_before)
                 });
                 self.tell_of_unreadable(&mut state, &seen, scene.disk());
                 state.seen = seen;
@@ -422,7 +438,7 @@ impl Shared {
         });
     }
 
-    /// The certificate of each host that holds longest.
+    /// The certificate of each host that is shown.
     fn best(
         &self,
         config: &Config,
@@ -434,6 +450,7 @@ impl Shared {
         let wanted: BTreeSet<&String> =
             config.listeners.iter().flat_map(|listener| &listener.hosts).collect();
         let mut held = ByHost::new();
+        let wall = since_1970();
         let found = seen.values().filter_map(|(_, found)| found.as_ref().ok());
         for stored in found.chain(unsaved.values()) {
             let suggestion =
@@ -441,7 +458,8 @@ impl Shared {
             let due_at =
                 renewal::due_at(&stored.facts, authority.renew_before, suggestion, self.jitter(stored));
             for host in stored.hosts.iter().filter(|host| wanted.contains(host)) {
-                let is_better = |now: &Shown| now.stored.facts.not_after < stored.facts.not_after;
+                let is_better =
+                    |now: &Shown| renewal::rank(&now.stored.facts, wall) < renewal::rank(&stored.facts, wall);
                 if held.get(host).is_none_or(is_better) {
                     held.insert(host.clone(), Shown { stored: Arc::clone(stored), due_at });
                 }
@@ -462,11 +480,12 @@ impl Shared {
         let mut state = self.state();
         let Some(scene) = state.scene.clone() else { return LOOK_EVERY };
         let at = moment();
+        tasks.give_up_others(&scene.authority);
         let all = state.foresee(&scene, at);
         let mut next = LOOK_EVERY;
         for task in all {
             let is_running = state.running.contains(&task.hosts);
-            let has_room = tasks.hosts.len() < ORDERS_MAX;
+            let has_room = tasks.orders.len() < ORDERS_MAX;
             if is_running || !task.wait.is_zero() || !has_room {
                 // Without room there is some when an order has ended.
                 next = if is_running || !has_room { next } else { next.min(task.wait) };
@@ -477,11 +496,12 @@ impl Shared {
                 ways.get(task.failures as usize % ways.len().max(1)).copied().unwrap_or(Challenge::Http01);
             let job = self.job(&state, &scene, task.hosts.clone(), way);
             state.running.insert(task.hosts.clone());
-            let id = tasks.set.spawn(async move {
+            let begun = tasks.set.spawn(async move {
                 let result = job.clone().run().await;
                 Work::Order { job: Box::new(job), result }
             });
-            tasks.hosts.insert(id.id(), task.hosts);
+            let authority = Arc::clone(&scene.authority);
+            tasks.orders.insert(begun.id(), Begun { hosts: task.hosts, authority, task: begun });
         }
         self.begin_round(&mut state, &scene, tasks, at);
         next
@@ -554,6 +574,9 @@ impl Shared {
         let mut state = self.state();
         state.next_round = clock::now() + round.again;
         state.suggestions.extend(round.suggestions);
+        let held: BTreeSet<String> =
+            state.held.values().filter_map(|shown| renewal::identifier(&shown.stored.facts)).collect();
+        state.suggestions.retain(|identifier, _| held.contains(identifier));
         drop(state);
         if let Some(problem) = round.problem {
             let event = Event::new(Level::Debug, "acme.renewal_info").field("problem", problem);
@@ -592,7 +615,10 @@ impl Shared {
                 }
                 true
             }
-            Ok(Done::Found) => true,
+            Ok(Done::Found) => {
+                state.plan.found(&job.hosts, moment());
+                true
+            }
             Err(error) => {
                 drop(state);
                 self.fail(&job.hosts, &error);

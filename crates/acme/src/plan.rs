@@ -31,6 +31,8 @@ const RATE_LIMITED: (Duration, Duration) = (Duration::from_secs(3_600), Duration
 const PAUSE: Duration = Duration::from_secs(60);
 /// A certificate that is due as soon as it comes is not ordered again before that.
 const AGAIN_MIN: Duration = Duration::from_secs(60);
+/// One that another machine has ordered is to be seen in the folder by then.
+const FOUND_BY: Duration = Duration::from_secs(5);
 
 /// Now, by both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -142,6 +144,15 @@ impl Plan {
             let until = at.now + (shown.stored.facts.lifetime() / 3).max(AGAIN_MIN);
             self.troubles.insert(hosts.to_vec(), Trouble { until, ..Trouble::default() });
         }
+    }
+
+    /// Another machine has ordered it. It will be seen when the folder is looked through; if it is not, something is wrong
+    /// with the folder, and nobody shall look for the other machine's again and again.
+    pub(crate) fn found(&mut self, hosts: &[String], at: Moment) {
+        for host in hosts {
+            self.alone.remove(host);
+        }
+        self.troubles.insert(hosts.to_vec(), Trouble { until: at.now + FOUND_BY, ..Trouble::default() });
     }
 
     /// An order came to nothing; says how long it waits now. `random`: 0 to 1, by up to a quarter of which a wait is longer.

@@ -44,6 +44,14 @@ pub(crate) fn due_at(
     }
 }
 
+/// Of two certificates for a host the one of the higher rank is shown: the newest that has not ended, else the one that
+/// ended last. The newest and not the one that holds longest, for an authority that revokes a certificate has it replaced
+/// long before its end.
+pub(crate) fn rank(facts: &Facts, wall: Duration) -> (bool, Duration, Duration) {
+    let has_ended = facts.not_after <= wall;
+    (!has_ended, if has_ended { Duration::ZERO } else { facts.not_before }, facts.not_after)
+}
+
 /// What names a certificate towards its authority (RFC 9773 section 4.1): who signed it, and its number.
 pub(crate) fn identifier(facts: &Facts) -> Option<String> {
     let key = URL_SAFE_NO_PAD.encode(facts.authority_key.as_ref()?);
@@ -143,6 +151,20 @@ mod tests {
         assert_eq!(due_at(&facts(0, 90), days(10), None, 0.0), day(80));
         assert_eq!(due_at(&facts(0, 90), days(60), None, 0.0), day(60), "else it would be renewed for ever");
         assert_eq!(due_at(&facts(0, 90), None, None, 1.0), day(57), "at random up to a thirtieth earlier");
+    }
+
+    #[test]
+    fn the_newest_certificate_is_shown_and_of_those_that_ended_the_last() {
+        let (long, short, old) = (facts(0, 398), facts(10, 100), facts(0, 90));
+        let first = |wall| {
+            let mut all = [&long, &short, &old];
+            all.sort_by_key(|facts| std::cmp::Reverse(rank(facts, wall)));
+            all[0].clone()
+        };
+        assert_eq!(first(day(20)), short, "the long one was replaced for a reason");
+        assert_eq!(first(day(200)), long);
+        assert_eq!(first(day(9_999)), long, "by a clock that is wrong, perhaps");
+        assert_eq!(first(Duration::ZERO), short);
     }
 
     #[test]

@@ -164,6 +164,9 @@ mod tests {
             assert_eq!(Facts::read(bytes), None);
         }
         let whole = certificate(Some(&[1]));
+        assert_eq!(whole[..2], [0x30, 0x82], "two bytes of length");
+        let padded = [&[0x30, 0x83, 0][..], &whole[2..]].concat();
+        assert_eq!(Facts::read(&padded), None, "X.690 section 10.1: a length that could be shorter");
         for length in 0..whole.len() {
             assert_eq!(Facts::read(&whole[..length]), None, "cut off after {length} bytes");
         }

@@ -246,6 +246,15 @@ fn a_clock_that_is_wrong_orders_no_certificate_after_another() {
 }
 
 #[test]
+fn what_another_machine_has_ordered_is_waited_for_and_then_seen() {
+    let mut play = Play::new(&["a.example"]);
+    play.plan.found(&["a.example".to_owned()], play.at);
+    assert_eq!(play.wait_of(&["a.example"]), FOUND_BY);
+    play.issue(&["a.example".to_owned()]);
+    assert_eq!(play.wait_of(&["a.example"]), 60 * DAY);
+}
+
+#[test]
 fn what_is_not_wanted_any_more_is_forgotten() {
     let mut play = Play::new(&["a.example", "b.example"]);
     play.fail(&["a.example", "b.example"], &refused(&["b.example"]));
