@@ -33,6 +33,7 @@ pub use config::{
     Config, Destination, Export, ExportProtocol, Receiver, Rotation, Scrape, Secret, Style, Traces, Way,
 };
 pub use exposition::{Format, Rendered};
+pub use host::own_memory_share;
 pub use line::record_json;
 pub use observatory::Instance;
 pub use pretty::for_terminal;

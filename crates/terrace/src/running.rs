@@ -14,6 +14,7 @@ use terrace_edge::Edge;
 use terrace_fleet::{Fleet, ServiceState, ServiceStatus};
 use terrace_instruments::{Event, Level, Log, Meter};
 use terrace_limits::{Config as LimitsConfig, Limits};
+use terrace_policy::Share;
 use terrace_runtime::drain::{self, Drain, Drainer};
 use terrace_runtime::{clock, threads};
 use terrace_signals::records::{LogFilter, LogRecord};
@@ -204,8 +205,16 @@ pub(crate) async fn start(
     let identity = (identity_task, running.identity.keys.clone());
     let tasks = Tasks::spawn(telemetry, fleet, admin, acme, identity, running.limits.clone());
     tokio::spawn(tell_instances(running.fleet.clone(), running.telemetry.clone()));
+    tokio::spawn(watch_overload(running.edge.clone()));
     running.fleet.apply(running.fleet_services(resolved)).await?;
     Ok((running, tasks))
+}
+
+/// Lets the edge know how hard pressed this machine is, for as long as there is anything to shed.
+async fn watch_overload(edge: Edge) {
+    let (_never_asked, drain) = drain::channel();
+    let memory = || terrace_telemetry::own_memory_share().map(Share::from_ratio);
+    edge.watch_overload(memory, drain).await;
 }
 
 /// Where the app's own telemetry is taken in. `open`: where it is by now.

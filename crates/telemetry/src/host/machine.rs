@@ -102,6 +102,19 @@ fn memory(meminfo: &str, group: Option<(u64, u64)>) -> (Option<f64>, Option<f64>
     (total.map(|bytes| bytes as f64), available.map(|bytes| bytes as f64))
 }
 
+/// How much of the memory that this process could have it has, 0 to 1: its own, over that and what the machine or the
+/// tightest control group still has to give. So a process that is small on a full machine has little: nothing that it does
+/// would make room. None where that cannot be read.
+pub fn own_memory_share() -> Option<f64> {
+    let (_, available) = memory(&text("/proc/meminfo"), control_group_memory());
+    memory_share(kilobytes(&text("/proc/self/status"), "VmRSS:")? as f64, available?)
+}
+
+fn memory_share(own: f64, available: f64) -> Option<f64> {
+    let could_have = own + available;
+    (could_have > 0.0).then(|| own / could_have)
+}
+
 /// The tightest limit that holds for this process, and what of it is used but for files that can be dropped.
 fn control_group_memory() -> Option<(u64, u64)> {
     let (base, path, names) = control_group(&text("/proc/self/cgroup"))?;
@@ -204,6 +217,15 @@ mod tests {
         assert_eq!(memory(meminfo, Some((500_000, 450_000))), (Some(500_000.0), Some(50_000.0)));
         assert_eq!(memory(meminfo, Some((500_000, 900_000))), (Some(500_000.0), Some(0.0)));
         assert_eq!(memory("", Some((500_000, 0))), (None, None));
+    }
+
+    #[test]
+    fn a_small_process_on_a_full_machine_has_little_of_what_it_could() {
+        assert_eq!(memory_share(50.0, 150.0), Some(0.25));
+        assert_eq!(memory_share(1_000.0, 0.0), Some(1.0));
+        assert_eq!(memory_share(0.0, 0.0), None);
+        let here = own_memory_share();
+        assert!(here.is_none_or(|share| share > 0.0 && share < 1.0), "{here:?}");
     }
 
     #[test]

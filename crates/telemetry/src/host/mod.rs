@@ -8,6 +8,8 @@ mod groups;
 mod machine;
 mod processes;
 
+pub use machine::own_memory_share;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
