@@ -105,7 +105,8 @@ table! {
         "on" on: Vec<RetryReason> = ["connect", "reset"], example ["connect", "503", "5xx"];
         /// Retries under way at most, as a share of the requests admitted lately; those that wait count too.
         "budget" budget: Share = "10%";
-        /// Retries of one client at most, as a share of its own requests. `false`: as many as the budget has.
+        /// Retries of one client at most, as a share of its own requests; where it is not written, at least what `budget`
+        /// says. `false`: as many as the budget has.
         "per-client" per_client: Switch<Share> = "20%";
         /// Methods that may be repeated once they were sent; what was never sent is repeated whatever the method.
         "methods" methods: Vec<Method> = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"];
@@ -525,6 +526,7 @@ pub(crate) fn check_names(node: &Node, known: &Known<'_>, reader: &mut Reader<'_
 
 fn resolve_retry(table: RetryTable, merged: &Node, reader: &mut Reader<'_>) -> Option<Retry> {
     let mut on = RetryOn::default();
+    let client_share = client_share(&table, merged);
     for reason in table.on {
         match reason {
             RetryReason::Cause(RetryCause::Connect) => on.connect = true,
@@ -540,11 +542,19 @@ fn resolve_retry(table: RetryTable, merged: &Node, reader: &mut Reader<'_>) -> O
         attempts_max: table.attempts,
         on,
         budget_share: table.budget.0,
-        client_share: table.per_client.on().map(|share| share.0),
+        client_share,
         methods: table.methods.into_iter().map(|method| method.0).collect(),
         backoff_from: backoff.from,
         backoff_to: backoff.to,
     })
+}
+
+/// Whoever gives more to all and says nothing of one client means it for a crowd of one, too.
+fn client_share(table: &RetryTable, merged: &Node) -> Option<f64> {
+    let written = merged.get("retry").and_then(|retry| retry.get("per-client"));
+    let is_written = written.is_some_and(|node| matches!(node.origin, super::source::Origin::Text(_)));
+    let Switch::On(share) = table.per_client else { return None };
+    if is_written { Some(share.0) } else { Some(share.0.max(table.budget.0)) }
 }
 
 /// Reports when the first of two durations is longer than the second.
