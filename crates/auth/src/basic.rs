@@ -224,6 +224,12 @@ mod tests {
                 assert_eq!(statuses[..10], [401; 10], "{name}");
                 assert_eq!(statuses[10..], [429; 2], "{name}: there or not, it looks the same");
             }
+            // The right password of somebody else is a wrong guess like any other.
+            let mut statuses = Vec::new();
+            for _ in 0..11 {
+                statuses.push(status(&ask(&gate, "eve:secret", "192.0.2.2", 1).await));
+            }
+            assert_eq!((&statuses[..10], statuses[10]), (&[401; 10][..], 429));
             let held_up = ask(&gate, "bob:x", "192.0.2.1", 1).await;
             let Decision::Refused(refusal) = &held_up else { panic!("{held_up:?}") };
             assert_eq!(refusal.retry_after_s, Some(10));

@@ -164,6 +164,8 @@ mod tests {
         let (alive, gone) = oneshot::channel::<()>();
         let (begin, begun) = oneshot::channel::<()>();
         let working = tokio::spawn(clerk.run(drain));
+        // Held by the test as well, so that the clerk works on.
+        let held = desk.clone();
         let asked = tokio::spawn(async move {
             let work = async move {
                 let _told = begin.send(());
@@ -175,6 +177,7 @@ mod tests {
         begun.await.expect("it began");
         asked.abort();
         assert!(gone.await.is_err(), "the work was dropped");
+        drop(held);
         working.abort();
     }
 }

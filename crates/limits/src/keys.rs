@@ -107,7 +107,7 @@ mod tests {
     fn a_request_that_another_limit_refused_costs_the_key_nothing() {
         let limits = limits();
         for _ in 0..10 {
-            let (decision, _, hold) = limits.take("a", "1/d", Moment::default()).expect("a limit");
+            let (decision, _, hold) = limits.take("a", "1/d", crate::limit::now()).expect("a limit");
             assert!(decision.allowed);
             drop(hold);
         }

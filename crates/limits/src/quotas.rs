@@ -415,3 +415,33 @@ fn parse(record: &[u8]) -> Option<Record> {
     };
     Some(((LimitId(u64::from_le_bytes(*id)), u128::from_le_bytes(*key)), used))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records() -> Vec<Record> {
+        let used = |in_day| QuotaUse { day: 20_000, month: 657, in_day, in_month: in_day + 7 };
+        (1..5).map(|number| ((LimitId::of("api"), u128::from(number) << 70), used(number))).collect()
+    }
+
+    #[test]
+    fn a_record_with_one_bit_changed_is_none_and_nothing_behind_it_is_believed() {
+        let (records, whole) = (records(), write(&records()));
+        assert_eq!(read(&whole), records);
+        for at in MAGIC.len() + RECORD_BYTES..MAGIC.len() + 2 * RECORD_BYTES {
+            let mut changed = whole.clone();
+            changed[at] ^= 4;
+            assert_eq!(read(&changed), records[..1], "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_file_cut_off_anywhere_gives_the_records_before_the_cut() {
+        let (records, whole) = (records(), write(&records()));
+        for end in 0..whole.len() {
+            let kept = end.saturating_sub(MAGIC.len()) / RECORD_BYTES;
+            assert_eq!(read(&whole[..end]), records[..kept], "{end} bytes");
+        }
+    }
+}

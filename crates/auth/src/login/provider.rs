@@ -151,7 +151,7 @@ impl Provider {
         let text = |name: &str| tokens.get(name).and_then(Value::as_str).map(str::to_owned);
         let id_token = text("id_token");
         let mut claims = match (&id_token, what_for) {
-            (Some(token), _) => self.verified(token, what_for).await?,
+            (Some(token), _) => self.verified(token, what_for, wall).await?,
             // A renewal may come without one (OpenID Connect Core 1.0 section 12.2); then nothing new is known of them.
             (None, For::Renewal { before }) => before.claims.clone(),
             (None, For::Login { .. }) => return Err(AskError::Nonsense("there is no id_token in it")),
@@ -171,8 +171,13 @@ impl Provider {
         })
     }
 
-    /// The claims of an ID token that is good for that.
-    async fn verified(&self, token: &str, what_for: &For<'_>) -> Result<Map<String, Value>, AskError> {
+    /// The claims of an ID token that is good for that. It is held against everything as it came, before anything is added.
+    async fn verified(
+        &self,
+        token: &str,
+        what_for: &For<'_>,
+        wall: Duration,
+    ) -> Result<Map<String, Value>, AskError> {
         let bytes: Arc<[u8]> = token.as_bytes().into();
         let checked = Arc::clone(&self.ring).verify(Arc::clone(&bytes), self.algorithms, self.desk.clone());
         checked.await.map_err(of_token)?;
@@ -190,6 +195,8 @@ impl Provider {
             }
             For::Renewal { before } => text("sub") == Some(before.subject.as_str()),
         };
+        let whole = claims::identify(claims.clone(), &self.expected, wall);
+        whole.map_err(|error| AskError::Nonsense(error.reason()))?;
         match (is_for_us, fits) {
             (true, true) => Ok(claims),
             (false, _) => Err(AskError::Nonsense("the id_token was made for another client")),
@@ -218,7 +225,10 @@ impl Provider {
         if info.get("sub") != claims.get("sub") {
             return Err(AskError::Nonsense("userinfo is of somebody else"));
         }
-        for (name, value) in info {
+        // It knows people; what is about the token is the token's alone.
+        for (name, value) in
+            info.into_iter().filter(|(name, _)| name != "iss" && !OF_TOKENS.contains(&name.as_str()))
+        {
             claims.entry(name).or_insert(value);
         }
         Ok(())

@@ -11,7 +11,9 @@ use ring::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
 };
 use serde_json::{Value, json};
-use terrace_auth::{Decision, Gate, KeySource, Now, Secret};
+use terrace_auth::{
+    Algorithms, BuildError, Decision, Gate, IssuerConfig, IssuerError, KeySource, Now, Secret,
+};
 use terrace_http::RequestHead;
 use terrace_testkit::{Folder, until_true};
 
@@ -151,6 +153,40 @@ fn a_public_key_is_never_taken_for_the_secret_of_an_hmac() {
             target.refuses("algorithm confusion", &hs256(&header, key));
         }
     }
+}
+
+#[test]
+fn a_good_token_without_the_role_is_refused_each_time_and_opens_other_gates() {
+    let (house, folder, signer) = (House::new(), Folder::new(), Signer::new("ed"));
+    let file = KeySource::File(folder.write("keys.json", &set(&[signer.public()])));
+    let config = issuer(ISSUER, file);
+    let (strict, open) = (house.gate_for_role(config.clone(), "admin"), house.gate(config));
+    let token = signer.sign(&claims(ISSUER));
+    for _ in 0..3 {
+        let Decision::Refused(refusal) = ask(&strict, &token) else { panic!("let in without the role") };
+        assert_eq!((refusal.status, refusal.outcome), (403, "forbidden"));
+        assert_eq!(status(&ask(&open, &token)), 200, "what one gate remembers is not another's");
+    }
+    let mut admin = claims(ISSUER);
+    admin["roles"] = json!(["admin"]);
+    assert_eq!(status(&ask(&strict, &signer.sign(&admin))), 200);
+}
+
+#[test]
+fn an_issuer_has_secrets_or_public_keys_and_never_both() {
+    let (house, folder) = (House::new(), Folder::new());
+    let file = KeySource::File(folder.write("keys.json", &set(&[rsa()])));
+    let secret = |bytes: usize| KeySource::Secret(Secret::new(vec![7; bytes]));
+    let with =
+        |source: KeySource, algorithms: Algorithms| IssuerConfig { algorithms, ..issuer(ISSUER, source) };
+    let none = BuildError::Issuer(IssuerError::NoAlgorithm(ISSUER.to_owned()));
+    assert_eq!(house.refuses_to_build(with(file, Algorithms::symmetric())), none);
+    assert_eq!(house.refuses_to_build(with(secret(64), Algorithms::asymmetric())), none);
+    let short = house.refuses_to_build(with(secret(31), Algorithms::symmetric()));
+    assert!(
+        short.to_string().contains("HS256 needs a secret of at least 32 bytes, this one has 31"),
+        "{short}"
+    );
 }
 
 #[test]

@@ -8,8 +8,8 @@ use data_encoding::BASE64URL_NOPAD;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use terrace_auth::{
-    Algorithms, Asked, Auth, CacheBounds, Decision, Gate, GateConfig, IssuerConfig, KeySource, MethodConfig,
-    Moment, Now, Pace, Place, RingConfig, TokenConfig,
+    Algorithms, Asked, Auth, BuildError, CacheBounds, Decision, Gate, GateConfig, IssuerConfig, KeySource,
+    MethodConfig, Moment, Now, Pace, Place, RingConfig, Rule, TokenConfig,
 };
 use terrace_http::RequestHead;
 use terrace_instruments::{Log, Meter};
@@ -36,6 +36,21 @@ impl House {
     /// The gate for tokens of that issuer.
     pub(crate) fn gate(&self, issuer: IssuerConfig) -> Arc<Gate> {
         self.gate_of(vec![issuer], Place::Bearer)
+    }
+
+    /// The gate for tokens of that issuer whose owners have that role.
+    pub(crate) fn gate_for_role(&self, issuer: IssuerConfig, role: &str) -> Arc<Gate> {
+        let methods =
+            vec![MethodConfig::Token(TokenConfig { issuers: vec![issuer], ..TokenConfig::default() })];
+        let require = Some(Rule::Role(role.to_owned()));
+        self.auth.gate(&GateConfig { methods, require, ..GateConfig::default() }).expect("a gate")
+    }
+
+    /// Why there can be no gate for tokens of that issuer.
+    pub(crate) fn refuses_to_build(&self, issuer: IssuerConfig) -> BuildError {
+        let methods =
+            vec![MethodConfig::Token(TokenConfig { issuers: vec![issuer], ..TokenConfig::default() })];
+        self.auth.gate(&GateConfig { methods, ..GateConfig::default() }).expect_err("no gate")
     }
 
     pub(crate) fn gate_of(&self, issuers: Vec<IssuerConfig>, place: Place) -> Arc<Gate> {

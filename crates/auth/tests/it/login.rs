@@ -414,6 +414,7 @@ fn a_session_ends_when_the_issuer_does_not_renew_it() {
     shop.pass(50);
     assert_eq!(browser.fetch(&shop.url("/")).text(), "ann gold", "the issuer's word holds until it is over");
     assert_eq!(browser.fetch(&shop.url("/")).text(), "ann gold");
+    assert_eq!(browser.fetch(&shop.url("/open")).text(), "ann gold", "on routes with another policy, too");
     assert_eq!(shop.provider.counts()["refresh_token"], json!(1), "and it is not asked again at once");
     shop.pass(20);
     assert_eq!(browser.fetch(&shop.url("/")).status, 401);
@@ -570,8 +571,8 @@ fn a_login_that_cannot_be_asked_for_says_so_and_no_page_is_led_off_the_host() {
     let put = browser.submit(&shop.url(PATH), "", "same-origin");
     assert_eq!((put.status, put.field("allow")), (405, Some("GET")));
 
-    let away = Shop::new(json!({}));
-    away.provider.set_down(true);
+    // From the start, or where things are could be known already.
+    let away = Shop::new(json!({"down": true}));
     let refused = Browser::new().open(&away.url(PATH));
     assert_eq!((refused.status, refused.text().as_str()), (503, "the issuer of this login does not answer"));
 }

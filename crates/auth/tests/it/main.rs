@@ -8,4 +8,5 @@ mod foreign;
 mod house;
 mod introspection;
 mod issuers;
+mod liar;
 mod login;

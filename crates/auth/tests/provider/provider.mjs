@@ -2,7 +2,8 @@
 // standard input is open, and says where it is on its first line of output.
 //
 //   node provider.mjs NODE_MODULES '{"redirect_uris": […], "post_logout_redirect_uris": […], "access_s": 60}'
-// Further settings: "refresh": false, "methods" (how clients may say who they are), "port".
+// Further settings: "refresh": false, "methods" (how clients may say who they are), "port", "down" (whether it is from
+// the start).
 //
 // Everybody logs in with any password. Beside the provider are some doors for tests: GET /test/counts tells how often tokens were
 // asked for by which grant, POST /test/forget makes it forget every grant, POST /test/down and /test/up have it answer 503 or not.
@@ -18,7 +19,7 @@ console.warn = console.info = () => {};
 
 const METHODS = ['client_secret_basic', 'client_secret_post', 'none'];
 const counts = {};
-let isDown = false;
+let isDown = given.down === true;
 let isForgetful = false;
 
 const server = http.createServer();

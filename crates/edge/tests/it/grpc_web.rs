@@ -141,6 +141,27 @@ fn text_is_base64_in_both_directions() {
 }
 
 #[test]
+fn decoded_text_is_shorter_than_it_said_and_http_1_is_told_by_chunks() {
+    let rig = Rig::with(|setup| {
+        let guards = Guards { grpc_web: true, ..Guards::default() };
+        let action = forward(setup, &[1]);
+        setup.routes.push(Route { guards: Some(Box::new(guards)), ..route("rpc", "/shop.Orders/*", action) });
+    });
+    let mut client =
+        rig.client_that_sent(call("application/grpc-web-text", "", BASE64.encode(HI).as_bytes()));
+    let mut origin = rig.origin.accept();
+    let seen = origin.request();
+    assert_eq!((seen.field("transfer-encoding"), &*seen.body), (Some("chunked"), HI));
+    origin.send(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n\
+         7\r\n\0\0\0\0\x02hi\r\n0\r\ngrpc-status: 0\r\n\r\n",
+    );
+    let groups = client.response().body;
+    let groups = groups.chunks(4).map(|group| BASE64.decode(group).expect("base64"));
+    assert_eq!(groups.collect::<Vec<_>>().concat(), [HI, b"\x80\0\0\0\x10grpc-status: 0\r\n"].concat());
+}
+
+#[test]
 fn a_stream_of_messages_is_seen_one_by_one() {
     let rig = rig();
     let mut client =

@@ -22,7 +22,7 @@ paths:
 ";
 
 fn validating(setup: &mut Setup, at: &str, validator: Validator) {
-    let schema = Schema { validator, body_bytes_max: 64 << 10 };
+    let schema = Schema { validator, body_bytes_max: 128 << 10 };
     let guards = Guards { validate: Some(Arc::new(schema)), ..Guards::default() };
     let action = forward(setup, &[1]);
     setup.routes.push(Route { guards: Some(Box::new(guards)), ..route("orders", at, action) });
@@ -108,7 +108,7 @@ fn rfc9110_15_5_each_reason_has_its_status() {
 fn the_connection_goes_on_after_a_refusal() {
     let rig = rig();
     let mut client =
-        rig.client_that_sent(post(JSON, "[]") + &post(JSON, &format!("[{}]", " ".repeat(60_000))));
+        rig.client_that_sent(post(JSON, "[]") + &post(JSON, &format!("[{}]", " ".repeat(100_000))));
     assert_eq!(client.response().status(), 422);
     assert_eq!(client.response().status(), 422, "read whole, though it was large");
     client.send(post(JSON, r#"{"item":"x","count":1}"#));
@@ -121,13 +121,13 @@ fn the_connection_goes_on_after_a_refusal() {
 #[test]
 fn what_is_too_large_to_judge_is_not_read_to_its_end() {
     let rig = rig();
-    let head = get("/orders", &format!("{JSON}Content-Length: 100000\r\n")).replacen("GET", "POST", 1);
+    let head = get("/orders", &format!("{JSON}Content-Length: 200000\r\n")).replacen("GET", "POST", 1);
     let answer = refused(&rig, &head, 413);
     assert_eq!(answer.field("connection"), Some("close"));
     let head = get("/orders", &format!("{JSON}Transfer-Encoding: chunked\r\n")).replacen("GET", "POST", 1);
     let mut client = rig.client_that_sent(head);
     let chunk = format!("4000\r\n{}\r\n", " ".repeat(0x4000));
-    client.send(chunk.repeat(4));
+    client.send(chunk.repeat(8));
     client.try_send(&chunk);
     assert_eq!(client.response().status(), 413);
     rig.origin.heard_nothing();

@@ -214,13 +214,43 @@ fn a_redis_that_is_full_or_must_not_be_written_to_is_as_good_as_none() {
             machine.reason("limits.redis.away")
         );
         assert_eq!(hammer(&[&limit], "one", 4, 50), 100);
+        until_true("it was tried again", || {
+            let told = server.ask(&["INFO", "errorstats"]);
+            let count =
+                told.lines().find_map(|line| line.strip_prefix(&format!("errorstat_{reason}:count=")));
+            count.and_then(|count| count.trim().parse::<u32>().ok()).is_some_and(|count| count >= 3)
+        });
         match reason {
             "READONLY" => assert_eq!(server.ask(&["REPLICAOF", "NO", "ONE"]), "OK"),
             _ => assert_eq!(server.ask(&["CONFIG", "SET", "maxmemory", "0"]), "OK"),
         }
         until_sharing(&[&machine]);
+        let told = machine.events().iter().filter(|name| **name == "limits.redis.away").count();
+        assert_eq!(told, 1, "it is told once");
         machine.end();
     }
+}
+
+#[test]
+fn what_each_machine_let_through_of_a_quota_without_redis_is_told_to_it() {
+    // It remembers over being killed, so each machine only has to tell what it does not know.
+    let mut server = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let machines = [Machine::start(patient()), Machine::start(patient())];
+    let specs = [spec(quota(100), redis(&server.url()))];
+    let limits = [machines[0].apply(&specs), machines[1].apply(&specs)];
+    until_sharing(&[&machines[0], &machines[1]]);
+    let known = |machine: &Machine| machine.metric("terrace_limit_engine_machines", &engine(&server));
+    until_true("both have heard of each other", || machines.iter().all(|machine| known(machine) == 2));
+    assert_eq!(hammer(&[&limits[0]], "one", 2, 10), 20);
+    let left = |place: usize| block_on(take(&limits[place], &material("one"), 0)).remaining;
+    assert_eq!(left(1), 80);
+    server.kill();
+    until_true("both have noticed", || machines.iter().all(|machine| !machine.is_sharing()));
+    assert_eq!((hammer(&[&limits[0]], "one", 1, 10), hammer(&[&limits[1]], "one", 1, 10)), (10, 10));
+    server.go_on();
+    until_sharing(&[&machines[0], &machines[1]]);
+    assert_eq!((left(0), left(1), left(0)), (70, 60, 60));
+    machines.into_iter().for_each(Machine::end);
 }
 
 #[test]

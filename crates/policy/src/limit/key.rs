@@ -161,6 +161,8 @@ mod tests {
         assert_ne!(two(b"ab", b"c"), two(b"a", b"bc"));
         assert_ne!(two(b"", b"x"), two(b"x", b""));
         assert_ne!(key(|material| material.text(b"")), key(Material::absent));
+        // A text that holds what stands between two parts.
+        assert_ne!(two(b"a", b"b"), key(|material| material.text(b"a\x02b")));
     }
 
     #[test]
