@@ -80,8 +80,8 @@ struct State {
     config: Config,
     scene: Option<Scene>,
     seen: Seen,
-    /// Issued, and not found in the folder yet.
-    unsaved: BTreeMap<String, Arc<Stored>>,
+    /// Issued, and not seen in the folder yet.
+    fresh: Fresh,
     held: ByHost,
     plan: Plan,
     /// The hosts of orders that are being carried out.
@@ -98,6 +98,9 @@ struct State {
     told: BTreeMap<String, String>,
     metrics: Metrics,
 }
+
+/// Certificates by their names, and whether they are still to be written.
+type Fresh = BTreeMap<String, (Arc<Stored>, bool)>;
 
 /// The authority, and where what it issued is kept.
 #[derive(Debug, Clone)]
@@ -180,7 +183,7 @@ impl Acme {
             config: Config::default(),
             scene: None,
             seen: Seen::new(),
-            unsaved: BTreeMap::new(),
+            fresh: Fresh::new(),
             held: ByHost::new(),
             plan: Plan::default(),
             running: BTreeSet::new(),
@@ -259,13 +262,13 @@ impl Handle {
             return Ok(Prepared { config, scene: None, seen: Seen::new(), issued: Issued::new() });
         };
         Http::new(authority).map_err(BuildError::Roots)?;
-        let (scene, seen, unsaved) = {
+        let (scene, seen, fresh) = {
             let state = self.0.state();
             match &state.scene {
                 Some(scene) if *scene.authority == *authority => {
-                    (scene.clone(), state.seen.clone(), state.unsaved.clone())
+                    (scene.clone(), state.seen.clone(), state.fresh.clone())
                 }
-                _ => (self.0.scene(authority), Seen::new(), BTreeMap::new()),
+                _ => (self.0.scene(authority), Seen::new(), Fresh::new()),
             }
         };
         let disk = scene.disk().clone();
@@ -275,7 +278,7 @@ impl Handle {
             Ok(Ok(found)) => found,
             Ok(Err(_)) | Err(_) => seen,
         };
-        let held = self.0.best(&config, &seen, &unsaved, &BTreeMap::new());
+        let held = self.0.best(&config, &seen, &fresh, &BTreeMap::new());
         let issued = issued(&config.listeners, &held);
         Ok(Prepared { config, scene: Some(scene), seen, issued })
     }
@@ -291,7 +294,7 @@ impl Handle {
             };
             if !is_same {
                 state.plan = Plan::default();
-                state.unsaved.clear();
+                state.fresh.clear();
                 state.suggestions.clear();
                 state.running.clear();
                 state.next_round = clock::now() + FIRST_ROUND.mul_f64(share());
@@ -382,13 +385,13 @@ impl Shared {
 
     /// Looks through the folder, and writes what could not be written before.
     async fn look(&self) {
-        let (scene, before, unsaved) = {
+        let (scene, before, fresh) = {
             let state = self.state();
             state.metrics.tick(since_1970());
             let Some(scene) = state.scene.clone() else { return };
-            (scene, state.seen.clone(), state.unsaved.clone())
+            (scene, state.seen.clone(), state.fresh.clone())
         };
-        for stored in unsaved.into_values() {
+        for (stored, _) in fresh.into_values().filter(|(_, is_unsaved)| *is_unsaved) {
             if let Err(error) = scene.disk().run(move |store| store.save(&stored)).await {
                 self.tell_of_folder(&scene, &error);
                 break;
@@ -405,7 +408,7 @@ impl Shared {
                     return;
                 }
                 state.told.remove("");
-                state.unsaved.retain(|name, stored| {
+                state.fresh.retain(|name, (stored, _)| {
                     let found = seen.get(name).and_then(|(_, found)| found.as_ref().ok());
                     found.is_none_or(|found| found.facts.not_before < stored.facts.not_before)
                 });
@@ -420,7 +423,7 @@ impl Shared {
     /// Works out anew which certificate is each host's best, and hands them out.
     fn fold(&self) {
         let mut state = self.state();
-        state.held = self.best(&state.config, &state.seen, &state.unsaved, &state.suggestions);
+        state.held = self.best(&state.config, &state.seen, &state.fresh, &state.suggestions);
         let shown = shown_until(&state.config, &state.held);
         state.metrics.set_shown(shown);
         state.metrics.tick(since_1970());
@@ -443,7 +446,7 @@ impl Shared {
         &self,
         config: &Config,
         seen: &Seen,
-        unsaved: &BTreeMap<String, Arc<Stored>>,
+        fresh: &Fresh,
         suggestions: &BTreeMap<String, Suggestion>,
     ) -> ByHost {
         let Some(authority) = &config.authority else { return ByHost::new() };
@@ -452,7 +455,7 @@ impl Shared {
         let mut held = ByHost::new();
         let wall = since_1970();
         let found = seen.values().filter_map(|(_, found)| found.as_ref().ok());
-        for stored in found.chain(unsaved.values()) {
+        for stored in found.chain(fresh.values().map(|(stored, _)| stored)) {
             let suggestion =
                 renewal::identifier(&stored.facts).and_then(|name| suggestions.get(&name).copied());
             let due_at =
@@ -605,7 +608,7 @@ impl Shared {
         state.metrics.orders(outcome).inc();
         match result {
             Ok(Done::Issued { stored, unsaved }) => {
-                state.unsaved.insert(stored.name.clone(), Arc::clone(&stored));
+                state.fresh.insert(stored.name.clone(), (Arc::clone(&stored), unsaved.is_some()));
                 drop(state);
                 self.tell_of_issue(job, &stored, unsaved);
                 self.fold();

@@ -13,7 +13,8 @@ use crate::store::Store;
 
 /// Threads that may be at the folder, or hang there.
 const AT_ONCE_MAX: u32 = 4;
-/// Of questions from outside, so many more; further ones find nothing.
+/// Of questions from outside, so many more. Further ones wait for their turn: an authority asks about each host from several
+/// places at once, and one that finds nothing fails the order.
 const QUESTIONS_AT_ONCE_MAX: usize = 4;
 /// How long the folder may take over one thing.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,14 +49,16 @@ impl Disk {
         })
     }
 
-    /// Looks something up that somebody outside asked for; nothing when too many ask at once.
+    /// Looks something up that somebody outside asked for.
     pub(crate) async fn look_up<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> io::Result<Option<T>> + Send + 'static,
     ) -> Option<T> {
-        let place = Arc::clone(&self.question_places).try_acquire_owned().ok()?;
-        let found = tokio::time::timeout(self.patience, self.on_a_thread(place, work)).await;
-        found.ok()?.ok()?
+        let whole = async {
+            let place = Arc::clone(&self.question_places).acquire_owned().await.map_err(io::Error::other)?;
+            self.on_a_thread(place, work).await
+        };
+        tokio::time::timeout(self.patience, whole).await.ok()?.ok()?
     }
 
     /// Does something to the folder that nobody waits for; not at all when too many hang there already.
@@ -107,6 +110,17 @@ mod tests {
     fn disk() -> Disk {
         let store = Store::new(Path::new("/nowhere"), "https://acme.example/dir");
         Disk { patience: Duration::from_millis(20), ..Disk::new(store) }
+    }
+
+    #[tokio::test]
+    async fn however_many_ask_at_once_all_are_answered() {
+        let disk = Disk { patience: PATIENCE, ..disk() };
+        let mut asking = tokio::task::JoinSet::new();
+        for number in 0..100 {
+            let disk = disk.clone();
+            asking.spawn(async move { disk.look_up(move |_| Ok(Some(number))).await });
+        }
+        assert!(asking.join_all().await.iter().all(Option::is_some));
     }
 
     #[tokio::test]
