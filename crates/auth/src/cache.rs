@@ -35,6 +35,11 @@ impl Generation {
         self.0.fetch_add(1, Ordering::Release);
     }
 
+    /// For what was learned from a thing that never changes, but ends: it holds until then, also when it is noted late.
+    pub(crate) fn whole(&self) -> Since {
+        Since { generation: self.clone(), at: 0 }
+    }
+
     /// What is to be noted *before* looking, so that a change meanwhile is noticed.
     pub(crate) fn now(&self) -> Since {
         Since { generation: self.clone(), at: self.0.load(Ordering::Acquire) }

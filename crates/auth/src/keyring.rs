@@ -78,12 +78,17 @@ pub enum KeySource {
 pub(crate) struct Keyring {
     config: RingConfig,
     client: Client,
-    known: ArcSwapOption<KeySet>,
+    known: ArcSwapOption<Known>,
     discovered: ArcSwapOption<Discovered>,
-    generation: Generation,
     line: Arc<Line>,
     log: Log,
     meters: Meters,
+}
+
+/// Keys as they were fetched, and how long what they vouched for holds: until keys take their place that lack one of them.
+struct Known {
+    set: KeySet,
+    generation: Generation,
 }
 
 /// What requests and the task share; it outlives the ring by the moment that the task needs to learn of its end.
@@ -140,7 +145,10 @@ impl Keyring {
             None => Client::new(),
         };
         let known = match &config.source {
-            KeySource::Secret(secret) => Some(Arc::new(KeySet::of(Key::secret(secret.clone())))),
+            KeySource::Secret(secret) => Some(Arc::new(Known {
+                set: KeySet::of(Key::secret(secret.clone())),
+                generation: Generation::default(),
+            })),
             KeySource::Discovery | KeySource::Url(_) | KeySource::File(_) => None,
         };
         let is_fixed = known.is_some();
@@ -148,7 +156,6 @@ impl Keyring {
             client,
             known: ArcSwapOption::new(known),
             discovered: ArcSwapOption::empty(),
-            generation: Generation::default(),
             line: Arc::new(Line::new()),
             log: log.clone(),
             meters: Meters::new(meter, &config.issuer),
@@ -186,10 +193,8 @@ impl Keyring {
                 token.algorithm.name(),
             ));
         }
-        // Before the keys are looked at, so that a change meanwhile is noticed.
-        let since = self.generation.now();
         let known = self.known.load();
-        let Some(set) = known.as_deref() else { return self.unknown(token, now) };
+        let Some(Known { set, generation }) = known.as_deref() else { return self.unknown(token, now) };
         let mut is_any = false;
         for key in set.candidates(token.algorithm, token.kid.as_deref()) {
             is_any = true;
@@ -197,7 +202,7 @@ impl Keyring {
                 return Verdict::Wait;
             }
             if key.verifies(token.algorithm, token.signed, &token.signature) {
-                return Verdict::Good(since);
+                return Verdict::Good(generation.whole());
             }
         }
         // A key without a name may have changed its nature under it.
@@ -226,11 +231,11 @@ impl Keyring {
         if !self.knows(&read) {
             self.wait().await?;
         }
-        let since = self.generation.now();
-        let Some(set) = self.known.load_full() else { return Err(self.silent()) };
+        let Some(known) = self.known.load_full() else { return Err(self.silent()) };
+        let since = known.generation.whole();
         let is_known = self.knows(&read);
         let checked = Arc::clone(&token);
-        let is_good = desk.compute(move || is_signed(&set, &checked)).await;
+        let is_good = desk.compute(move || is_signed(&known.set, &checked)).await;
         match is_good {
             Ok(true) => Ok(since),
             Ok(false) if is_known => Err(bad_signature(&read)),
@@ -247,7 +252,7 @@ impl Keyring {
     /// the right one, which is not known here.
     fn knows(&self, token: &Compact<'_>) -> bool {
         let known = self.known.load();
-        let Some(set) = known.as_deref() else { return false };
+        let Some(Known { set, .. }) = known.as_deref() else { return false };
         let mut found = set.candidates(token.algorithm, token.kid.as_deref());
         match token.kid.is_some() || self.is_fixed() {
             true => found.next().is_some(),
@@ -461,7 +466,7 @@ impl Keyring {
             self.discovered.store(Some(Arc::new(discovered)));
         }
         let before = self.known.load_full();
-        if before.as_deref() == Some(&fetched.set) {
+        if before.as_deref().is_some_and(|before| before.set == fetched.set) {
             // Of a file that is looked at every few seconds nobody wants to know how often it was the same.
             if !matches!(self.config.source, KeySource::File(_)) {
                 self.meters.same.inc();
@@ -470,12 +475,18 @@ impl Keyring {
         }
         self.meters.new.inc();
         self.meters.keys.set(fetched.set.keys().len() as i64);
-        let is_kept = before.as_deref().is_none_or(|before| fetched.set.has_all_of(before));
+        let is_kept = before.as_deref().is_none_or(|before| fetched.set.has_all_of(&before.set));
         self.tell(&fetched.set);
-        self.known.store(Some(Arc::new(fetched.set)));
-        if !is_kept {
-            self.generation.end();
-        }
+        let generation = match before {
+            Some(before) if is_kept => before.generation.clone(),
+            // Ended before others are there, so that nobody who knows the new keys still believes the old.
+            Some(before) => {
+                before.generation.end();
+                Generation::default()
+            }
+            None => Generation::default(),
+        };
+        self.known.store(Some(Arc::new(Known { set: fetched.set, generation })));
         self.recovered();
     }
 
@@ -499,8 +510,9 @@ impl Keyring {
     /// The keys stay what they are, until they are too old.
     fn failed(&self, error: &FetchError, is_over: bool) {
         self.meters.failed.inc();
-        if is_over && self.known.swap(None).is_some() {
-            self.generation.end();
+        if let (true, Some(known)) = (is_over, self.known.load_full()) {
+            known.generation.end();
+            self.known.store(None);
             self.meters.keys.set(0);
         }
         let level = if self.known.load().is_some() { Level::Warn } else { Level::Error };

@@ -240,7 +240,7 @@ fn build_fleet(
     let mut config = terrace_fleet::Config::new(state.folder().to_owned(), shim);
     config.drain = resolved.terrace.drain;
     // A variable that holds a secret is for the one who names it, not for every app.
-    let secret = compile::fleet::secret_variables(resolved);
+    let secret = compile::secrets::variables(resolved);
     config.environment.retain(|(name, _)| !name.to_str().is_some_and(|name| secret.contains(name)));
     Ok(terrace_fleet::build(config, rotation, meter, log.clone())?)
 }

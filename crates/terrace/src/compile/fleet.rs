@@ -1,14 +1,12 @@
 //! `[service.*]` with `run` for the fleet, with the addresses of its neighbours in its environment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use terrace_fleet as fleet;
 use terrace_policy::{Backoff, RestartLaw};
 
-use crate::file::{
-    EnvValue, Program, ReadyProbe, Receiver, Resolved, Secret, SecretSource, Service, Signal, Source, Tls,
-};
+use crate::file::{EnvValue, Program, ReadyProbe, Resolved, Service, Signal, Source};
 
 /// Where an instance finds others.
 pub(crate) struct Neighbours<'a> {
@@ -109,34 +107,6 @@ fn variable(value: &EnvValue) -> fleet::Value {
         EnvValue::Plain(text) => fleet::Value::Plain(text.clone()),
         EnvValue::Secret(secret) => fleet::Value::Secret(fleet::Secret::new(secret.reveal())),
     }
-}
-
-/// Terrace's own variables from which the file takes secrets.
-pub(crate) fn secret_variables(resolved: &Resolved) -> BTreeSet<String> {
-    let of_services = resolved.services.values().filter_map(|service| match &service.source {
-        Source::Run(program) => Some(program.env.values()),
-        Source::Hosts(_) | Source::Dns { .. } => None,
-    });
-    let of_apps = of_services.flatten().filter_map(EnvValue::as_secret);
-    let of_listeners = resolved.listeners.values().filter_map(|listener| match &listener.tls {
-        Tls::Files(certificates) => Some(certificates.iter().map(|certificate| &certificate.key)),
-        Tls::Off | Tls::Dev | Tls::Acme(_) => None,
-    });
-    let of_endpoints = resolved.services.values().filter_map(|service| service.tls.as_ref()?.client.as_ref());
-    let of_endpoints = of_endpoints.map(|client| &client.key);
-    let of_acme = resolved.acme.iter().filter_map(|acme| acme.external_account.as_ref());
-    let of_acme = of_acme.map(|account| &account.key);
-    let of_admin = resolved.admin.api.iter().flat_map(|api| api.token.iter().chain(&api.viewer_token));
-    let of_receivers = resolved.receivers.values().flat_map(Receiver::secrets);
-    let of_export = resolved.otlp.export.iter().flat_map(|export| export.headers.values());
-    let of_export = of_export.filter_map(EnvValue::as_secret);
-    let named = |secret: &Secret| match secret.source() {
-        SecretSource::Env(name) => Some(name.clone()),
-        SecretSource::File(_) => None,
-    };
-    let all = of_apps.chain(of_listeners.flatten()).chain(of_admin).chain(of_receivers).chain(of_export);
-    let all = all.chain(of_endpoints).chain(of_acme);
-    all.filter_map(named).collect()
 }
 
 /// What an instance that is ready may answer, as of a health check's default.

@@ -10,5 +10,6 @@ pub(crate) mod identity;
 pub(crate) mod limit;
 mod resilience;
 mod route;
+pub(crate) mod secrets;
 pub(crate) mod telemetry;
 pub(crate) mod upstream;
