@@ -384,3 +384,48 @@ fn an_unsteady_service_that_has_become_slower_is_not_taken_for_an_overloaded_one
         assert!(after.good_per_s > 0.97 * 400.0, "seed {seed}: {after:?} {:?}", world.gradient);
     }
 }
+
+#[test]
+fn answers_that_are_late_even_at_the_floor_are_what_the_service_takes() {
+    let mut gradient =
+        Gradient { limit: Some(4.0), usual_s: Some(0.05), is_line: true, ..Gradient::default() };
+    let sample = |tick: u64| Sample {
+        now: ms(100_000 + tick * 100),
+        span: ms(100),
+        answers: 1,
+        latency: ms(900),
+        in_flight: 4,
+        waiting: 50,
+    };
+    (0..20).for_each(|tick| gradient.observe(&LAW, &sample(tick)));
+    assert!(gradient.limit.is_some_and(|limit| limit > 8.0), "{gradient:?}");
+    assert!(gradient.usual_s.is_some_and(|usual_s| usual_s > 0.8), "{gradient:?}");
+}
+
+#[test]
+fn workers_lost_during_the_first_cut_are_not_taken_for_its_cost() {
+    let mut world = service(0.5);
+    world.pass(5 * SECOND);
+    // Just too much: the line grows slowly, so that only a cut can tell.
+    world.rate_per_s = 2_100.0;
+    while !matches!(world.gradient.phase, Phase::Settling { .. }) {
+        world.step(ms(1));
+    }
+    assert!(!world.gradient.is_line, "nobody knows yet");
+    world.workers = 20;
+    world.pass(10 * SECOND);
+    let figures = world.pass(10 * SECOND);
+    assert!(figures.good_per_s > 0.9 * world.capacity(), "{figures:?} {:?}", world.gradient);
+    assert!(world.gradient.usual_s.is_some_and(|usual_s| usual_s < 0.03), "{:?}", world.gradient);
+}
+
+#[test]
+fn of_less_at_once_either_the_answers_are_fewer_or_they_come_sooner() {
+    let cut = Cut { from: 100.0, to: 60.0, rate: 200.0, latency_s: 0.5 };
+    let after =
+        |answers, latency_s: f64| Counted { answers, span: SECOND, latencies_s: latency_s * answers as f64 };
+    assert!(cut.cost_answers(after(120, 0.5)), "there was no line");
+    assert!(!cut.cost_answers(after(200, 0.3)), "there was one");
+    assert!(!cut.cost_answers(after(120, 0.3)), "it stood still for a while besides");
+    assert!(cut.has_back(after(190, 0.5)) && !cut.has_back(after(150, 0.5)));
+}
