@@ -1,14 +1,13 @@
 //! Accounts: registers people, logs them in, and vouches for them with tokens that anybody can check.
 //!
-//! Passwords are kept as Argon2id hashes only. Hashing is slow and large on purpose, so it runs on blocking threads
-//! and only a few at a time; whoever cannot get a turn soon is told to come back.
+//! Passwords are kept as Argon2id hashes only. Hashing is slow and large on purpose, so it runs on blocking threads. How
+//! many may log in at once, and how often somebody may guess, is for the gateway to say.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -16,7 +15,6 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::database::Database;
@@ -26,17 +24,8 @@ use crate::serve::{self, StartError, Stop};
 use crate::settings::Settings;
 use crate::token::{self, Signer};
 
-/// Larger requests are refused.
-const BODY_BYTES_MAX: usize = 8 * 1024;
-/// Password hashes computed at once; each takes 7 MiB and a core.
-const HASHES_MAX: usize = 2;
-/// How long a login may wait for its turn.
-const HASH_WAIT: Duration = Duration::from_secs(5);
 /// Argon2id with 7 MiB and 5 passes: the smallest memory OWASP's password storage cheat sheet recommends.
 const HASH_PARAMS: (u32, u32, u32) = (7 * 1024, 5, 1);
-/// After so many wrong passwords in a row an account takes a pause.
-const FAILURES_MAX: u32 = 10;
-const FAILURES_PAUSE_MS: i64 = 60_000;
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS people (
@@ -44,8 +33,6 @@ const SCHEMA: &str = "
         email TEXT NOT NULL UNIQUE,
         name TEXT NOT NULL,
         password_hash TEXT NOT NULL,
-        failures INTEGER NOT NULL DEFAULT 0,
-        failed_at_ms INTEGER NOT NULL DEFAULT 0,
         created_at_ms INTEGER NOT NULL
     ) STRICT;";
 
@@ -54,7 +41,6 @@ struct Auth {
     database: Database,
     signer: Signer,
     issuer: String,
-    turns: Arc<Semaphore>,
     /// Checked against when there is no such account, so that the time taken does not tell.
     decoy_hash: String,
 }
@@ -95,8 +81,6 @@ struct Person {
     name: String,
     email: String,
     password_hash: String,
-    failures: u32,
-    failed_at_ms: i64,
 }
 
 /// Runs the service until it is asked to stop.
@@ -106,7 +90,6 @@ pub(crate) async fn run(settings: Settings, stop: Stop) -> Result<(), StartError
         database: database.clone(),
         signer: Signer::load_or_create(&settings.data)?,
         issuer: settings.issuer.trim_end_matches('/').to_owned(),
-        turns: Arc::new(Semaphore::new(HASHES_MAX)),
         decoy_hash: hash(&Password(random::id())),
     };
     let routes = Router::new()
@@ -114,7 +97,6 @@ pub(crate) async fn run(settings: Settings, stop: Stop) -> Result<(), StartError
         .route("/login", post(login))
         .route("/.well-known/jwks.json", get(key_set))
         .route("/.well-known/openid-configuration", get(discovery))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Arc::new(auth));
     serve::serve(&settings, &stop, database, routes, Problem::into_response).await
 }
@@ -125,15 +107,8 @@ async fn register(
 ) -> Result<Response, Problem> {
     let wanted = wanted.checked()?;
     let password = wanted.password.clone();
-    let password_hash = auth.on_blocking(move || hash(&password)).await?;
-    let person = Person {
-        id: random::id(),
-        name: wanted.name,
-        email: wanted.email,
-        password_hash,
-        failures: 0,
-        failed_at_ms: 0,
-    };
+    let password_hash = on_blocking(move || hash(&password)).await?;
+    let person = Person { id: random::id(), name: wanted.name, email: wanted.email, password_hash };
     let (person, is_new) = auth.database.change(move |db| insert(db, person)).await?;
     if !is_new {
         return Err(Problem::conflict("taken", "There is an account with this address already; sign in."));
@@ -145,24 +120,14 @@ async fn login(State(auth): State<Arc<Auth>>, Input(login): Input<Login>) -> Res
     let email = checked_email(&login.email)?;
     let password = login.password.checked()?;
     let person = auth.database.read(move |db| find(db, &email)).await?;
-    if let Some(person) = &person {
-        person.refuse_in_pause()?;
-    }
     let hash = match &person {
         Some(person) => person.password_hash.clone(),
         None => auth.decoy_hash.clone(),
     };
-    let is_right = auth.on_blocking(move || matches(&password, &hash)).await?;
+    let is_right = on_blocking(move || matches(&password, &hash)).await?;
     match person {
-        Some(person) if is_right => {
-            auth.note(&person, 0).await?;
-            Ok(auth.welcome(&person).into_response())
-        }
-        Some(person) => {
-            auth.note(&person, person.failures + 1).await?;
-            Err(wrong_login())
-        }
-        None => Err(wrong_login()),
+        Some(person) if is_right => Ok(auth.welcome(&person).into_response()),
+        _ => Err(wrong_login()),
     }
 }
 
@@ -186,42 +151,11 @@ impl Auth {
         let welcome = Welcome { token: self.signer.sign(&claims), expires_in_s: token::LIFETIME.as_secs() };
         ([(CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(welcome)).into_response()
     }
-
-    /// Remembers how many wrong passwords came in a row.
-    async fn note(&self, person: &Person, failures: u32) -> Result<(), Problem> {
-        if failures == person.failures {
-            return Ok(());
-        }
-        let (id, now_ms) = (person.id.clone(), clock::wall_ms());
-        let update = "UPDATE people SET failures = ?2, failed_at_ms = ?3 WHERE id = ?1";
-        self.database.change(move |db| db.execute(update, params![id, failures, now_ms])).await?;
-        Ok(())
-    }
-
-    async fn on_blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Problem> {
-        let turn = Arc::clone(&self.turns).acquire_owned();
-        let Ok(turn) = tokio::time::timeout(HASH_WAIT, turn).await else {
-            return Err(Problem::unavailable("Too many people are signing in just now; try again."));
-        };
-        let running = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            work()
-        });
-        running.await.map_err(|panicked| Problem::internal(&panicked))
-    }
 }
 
-impl Person {
-    fn refuse_in_pause(&self) -> Result<(), Problem> {
-        let left_ms = self.failed_at_ms + FAILURES_PAUSE_MS - clock::wall_ms();
-        if self.failures >= FAILURES_MAX && left_ms > 0 {
-            return Err(Problem::slow_down(u32::try_from(left_ms / 1000 + 1).unwrap_or(60)));
-        }
-        Ok(())
-    }
+/// Runs what would hold others up beside them.
+async fn on_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|panicked| Problem::internal(&panicked))
 }
 
 impl Registration {
@@ -285,16 +219,9 @@ fn insert(db: &rusqlite::Connection, person: Person) -> rusqlite::Result<(Person
 }
 
 fn find(db: &rusqlite::Connection, email: &str) -> rusqlite::Result<Option<Person>> {
-    let query = "SELECT id, name, email, password_hash, failures, failed_at_ms FROM people WHERE email = ?1";
+    let query = "SELECT id, name, email, password_hash FROM people WHERE email = ?1";
     db.query_row(query, [email], |row| {
-        Ok(Person {
-            id: row.get(0)?,
-            name: row.get(1)?,
-            email: row.get(2)?,
-            password_hash: row.get(3)?,
-            failures: row.get(4)?,
-            failed_at_ms: row.get(5)?,
-        })
+        Ok(Person { id: row.get(0)?, name: row.get(1)?, email: row.get(2)?, password_hash: row.get(3)? })
     })
     .optional()
 }

@@ -13,6 +13,7 @@ mod log;
 mod metrics;
 mod orders;
 mod payments;
+mod person;
 mod problem;
 mod random;
 mod serve;

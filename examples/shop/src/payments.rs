@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
@@ -28,8 +28,6 @@ use crate::random;
 use crate::serve::{self, StartError, Stop};
 use crate::settings::Settings;
 
-/// Larger requests are refused.
-const BODY_BYTES_MAX: usize = 8 * 1024;
 /// No charge is larger: 100,000 euros.
 const AMOUNT_CENTS_MAX: i64 = 10_000_000;
 /// What the card ending in 0119 costs in patience.
@@ -123,7 +121,6 @@ pub(crate) async fn run(settings: Settings, stop: Stop) -> Result<(), StartError
         .route("/charges", post(charge))
         .route("/charges/by-key/{key}", get(find_by_key))
         .route("/charges/{id}/capture", post(capture))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(database.clone());
     serve::serve(&settings, &stop, database, routes, Problem::into_response).await
 }

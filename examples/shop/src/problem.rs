@@ -83,20 +83,6 @@ impl Problem {
         Self::new(StatusCode::PAYMENT_REQUIRED, "declined", detail)
     }
 
-    /// More bytes than the bound.
-    pub(crate) fn too_large(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
-    }
-
-    /// Too many attempts.
-    pub(crate) fn slow_down(retry_after_s: u32) -> Self {
-        let detail = format!("Too many attempts; try again in {retry_after_s} seconds.");
-        Self {
-            retry_after_s: Some(retry_after_s),
-            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "slow-down", detail)
-        }
-    }
-
     /// Something of ours or behind us is away for the moment; asking again is safe.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self { retry_after_s: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail) }

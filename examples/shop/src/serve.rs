@@ -15,7 +15,7 @@ use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::database::{Database, OpenError};
@@ -31,8 +31,6 @@ use crate::switch::{self, Switch};
 const GRACE: Duration = Duration::from_secs(30);
 /// How long WebSockets may take to say goodbye after that.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// More requests than this at once are refused rather than queued.
-const IN_FLIGHT_MAX: usize = 1024;
 /// A database that takes longer to say hello is not healthy.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -175,7 +173,6 @@ struct Around {
     service: &'static str,
     instance: HeaderValue,
     switch: Switch,
-    in_flight: Semaphore,
     refuse: fn(Problem) -> Response,
 }
 
@@ -236,7 +233,6 @@ fn surround(
         instance: HeaderValue::from_str(&settings.instance())
             .unwrap_or_else(|_| HeaderValue::from_static("unnamed")),
         switch: switch.clone(),
-        in_flight: Semaphore::new(IN_FLIGHT_MAX),
         refuse,
     });
     routes
@@ -280,9 +276,6 @@ async fn answer(around: &Around, path: &str, request: Request, next: Next) -> Re
     if matches!(path, "/health" | "/switch" | "/metrics") {
         return next.run(request).await;
     }
-    let Ok(_permit) = around.in_flight.try_acquire() else {
-        return (around.refuse)(Problem::unavailable("This instance has too much to do; try again."));
-    };
     match around.switch.interfere().await {
         Some(problem) => (around.refuse)(problem),
         None => next.run(request).await,

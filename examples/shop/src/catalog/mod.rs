@@ -9,7 +9,7 @@ mod stock;
 
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -29,8 +29,6 @@ pub(crate) use stock::{
     LINES_MAX, Line, QUANTITY_MAX, Reservation, ReservationRequest, WantedLine, check_lines,
 };
 
-/// Larger requests are refused.
-const BODY_BYTES_MAX: usize = 16 * 1024;
 /// Products on a page at most.
 const PER_PAGE_MAX: u32 = 50;
 const PER_PAGE_DEFAULT: u32 = 12;
@@ -102,7 +100,6 @@ pub(crate) async fn run(settings: Settings, stop: Stop) -> Result<(), StartError
         .route("/pictures/{file}", get(picture))
         .route("/reservations", post(reserve))
         .route("/reservations/{order}", delete(release))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(database.clone());
     tokio::spawn(deliver(database.clone(), stop.clone()));
     serve::serve(&settings, &stop, database, routes, Problem::into_response).await

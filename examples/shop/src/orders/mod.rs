@@ -8,8 +8,7 @@ mod store;
 
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::header::AUTHORIZATION;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -21,17 +20,14 @@ use crate::client::Neighbour;
 use crate::clock;
 use crate::database::Database;
 use crate::payments::{self, Card};
+use crate::person::Person;
 use crate::problem::{Input, Problem};
 use crate::serve::{self, StartError, Stop};
 use crate::settings::Settings;
-use crate::token::{Claims, KeyRing};
 
-/// Larger requests are refused.
-const BODY_BYTES_MAX: usize = 16 * 1024;
 /// Long enough for a slow bank, short enough that a person still waits.
 const PAYMENTS_TIMEOUT: Duration = Duration::from_secs(10);
 const CATALOG_TIMEOUT: Duration = Duration::from_secs(5);
-const AUTH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How far an order is, in the order in which it goes there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -100,58 +96,52 @@ pub(crate) struct Orders {
     database: Database,
     catalog: Neighbour,
     payments: Neighbour,
-    keys: KeyRing,
     pace_ms: i64,
 }
 
 /// Runs the service until it is asked to stop.
 pub(crate) async fn run(settings: Settings, stop: Stop) -> Result<(), StartError> {
     let database = Database::open(&settings.data, "orders", store::SCHEMA, |_| Ok(()))?;
-    let auth = Neighbour::new("auth", settings.auth_url.as_ref(), AUTH_TIMEOUT)?;
     let orders = Orders {
         database: database.clone(),
         catalog: Neighbour::new("catalog", settings.catalog_url.as_ref(), CATALOG_TIMEOUT)?,
         payments: Neighbour::new("payments", settings.payments_url.as_ref(), PAYMENTS_TIMEOUT)?,
-        keys: KeyRing::new(auth, settings.issuer.trim_end_matches('/').to_owned()),
         pace_ms: clock::millis(settings.pace),
     };
     let routes = Router::new()
         .route("/orders", get(list).post(place))
         .route("/orders/{id}", get(show))
         .route("/recent", get(recent))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(orders);
     serve::serve(&settings, &stop, database, routes, Problem::into_response).await
 }
 
 async fn place(
     State(orders): State<Orders>,
+    person: Person,
     headers: HeaderMap,
     Input(wanted): Input<OrderRequest>,
 ) -> Result<Response, Problem> {
-    let person = orders.person(&headers).await?;
     let key = payments::idempotency_key(&headers)?;
-    let order = place::place(&orders, &person.sub, key, wanted).await?;
+    let order = place::place(&orders, &person.id, key, wanted).await?;
     Ok((StatusCode::CREATED, Json(order)).into_response())
 }
 
-async fn list(State(orders): State<Orders>, headers: HeaderMap) -> Result<Json<OrderList>, Problem> {
-    let person = orders.person(&headers).await?;
+async fn list(State(orders): State<Orders>, person: Person) -> Result<Json<OrderList>, Problem> {
     let pace_ms = orders.pace_ms;
-    let list = orders.database.read(move |db| store::list(db, &person.sub, pace_ms)).await?;
+    let list = orders.database.read(move |db| store::list(db, &person.id, pace_ms)).await?;
     Ok(Json(OrderList { orders: list }))
 }
 
 async fn show(
     State(orders): State<Orders>,
-    headers: HeaderMap,
+    person: Person,
     Path(id): Path<String>,
 ) -> Result<Json<Order>, Problem> {
-    let person = orders.person(&headers).await?;
     let found = orders.database.read(move |db| store::find(db, &id)).await?;
     match found {
         // Somebody else's order is answered like none at all.
-        Some(stored) if stored.person == person.sub => {
+        Some(stored) if stored.person == person.id => {
             let stored = place::catch_up(&orders, stored).await?;
             Ok(Json(stored.shown(orders.pace_ms)))
         }
@@ -161,18 +151,4 @@ async fn show(
 
 async fn recent(State(orders): State<Orders>) -> Result<Json<Recent>, Problem> {
     orders.database.read(store::recent).await.map(Json)
-}
-
-impl Orders {
-    /// Whose request this is, by the token they bear.
-    async fn person(&self, headers: &HeaderMap) -> Result<Claims, Problem> {
-        let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let Some(token) = header.and_then(|value| value.strip_prefix("Bearer ")) else {
-            return Err(Problem::unauthorized("Send the token of your login as 'Authorization: Bearer …'."));
-        };
-        match self.keys.check(token).await? {
-            Some(claims) => Ok(claims),
-            None => Err(Problem::unauthorized("This login is over; sign in again.")),
-        }
-    }
 }

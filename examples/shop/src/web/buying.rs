@@ -16,6 +16,7 @@ use super::pages::{self, Attempt, Filled};
 use super::shelves::cart_lines;
 use super::visitor::{Cart, Halt, Visitor, see_other};
 use crate::orders::{Order, OrderList, Status};
+use crate::person::Person;
 use crate::problem::Problem;
 use crate::random;
 
@@ -34,7 +35,7 @@ pub(super) struct Form {
 }
 
 pub(super) async fn checkout_page(State(web): State<Arc<Web>>, visitor: Visitor) -> Result<Response, Halt> {
-    let (person, _) = visitor.signed_in()?;
+    let person = visitor.signed_in()?;
     let attempt =
         Attempt { key: random::id(), name: person.name.clone(), address: String::new(), problem: None };
     show_checkout(&web, &visitor, &attempt).await
@@ -45,11 +46,11 @@ pub(super) async fn checkout(
     visitor: Visitor,
     Filled(form): Filled<Form>,
 ) -> Result<Response, Halt> {
-    let (_, token) = visitor.signed_in()?;
+    let person = visitor.signed_in()?;
     let wanted = json!({
         "lines": visitor.cart.lines(), "name": form.name, "address": form.address, "card": form.card,
     });
-    let call = web.orders.post("/orders").bearer(token).key(&form.key).json(&wanted);
+    let call = web.orders.post("/orders").on_behalf_of(person).key(&form.key).json(&wanted);
     let problem = match call.fetch::<Order>().await {
         Ok(order) => {
             let emptied = visitor.cart_cookie(&Cart::default());
@@ -77,8 +78,8 @@ async fn show_checkout(web: &Web, visitor: &Visitor, attempt: &Attempt) -> Resul
 }
 
 pub(super) async fn orders(State(web): State<Arc<Web>>, visitor: Visitor) -> Result<Response, Halt> {
-    let (_, token) = visitor.signed_in()?;
-    let list = web.orders.get("/orders").bearer(token).fetch::<OrderList>().await?;
+    let person = visitor.signed_in()?;
+    let list = web.orders.get("/orders").on_behalf_of(person).fetch::<OrderList>().await?;
     Ok(pages::orders(&visitor, &list.orders).into_response())
 }
 
@@ -87,8 +88,7 @@ pub(super) async fn order(
     visitor: Visitor,
     Path(id): Path<String>,
 ) -> Result<Response, Halt> {
-    let (_, token) = visitor.signed_in()?;
-    let order = find(&web, token, &id).await?;
+    let order = find(&web, visitor.signed_in()?, &id).await?;
     Ok(pages::order(&visitor, &order).into_response())
 }
 
@@ -98,27 +98,25 @@ pub(super) async fn events(
     visitor: Visitor,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let Ok((_, token)) = visitor.signed_in() else {
-        return Err(Problem::unauthorized("Sign in to follow your order."));
-    };
-    let order = find(&web, token, &id).await?;
+    let Some(person) = visitor.person() else { return Err(Problem::not_found("order")) };
+    let order = find(&web, person, &id).await?;
     let watch =
-        Watch { web, token: token.to_owned(), id, told: None, next: Some(order.status), is_over: false };
+        Watch { web, person: person.clone(), id, told: None, next: Some(order.status), is_over: false };
     Ok(Sse::new(watch.stream()).keep_alive(KeepAlive::default()).into_response())
 }
 
-async fn find(web: &Web, token: &str, id: &str) -> Result<Order, Problem> {
+async fn find(web: &Web, person: &Person, id: &str) -> Result<Order, Problem> {
     let is_id = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric());
     if !is_id {
         return Err(Problem::not_found("order"));
     }
-    web.orders.get(format!("/orders/{id}")).bearer(token).fetch::<Order>().await
+    web.orders.get(format!("/orders/{id}")).on_behalf_of(person).fetch::<Order>().await
 }
 
 /// One browser following one order.
 struct Watch {
     web: Arc<Web>,
-    token: String,
+    person: Person,
     id: String,
     told: Option<Status>,
     next: Option<Status>,
@@ -146,9 +144,9 @@ impl Watch {
                 () = tokio::time::sleep(LOOK_EVERY) => (),
                 () = self.web.stop.requested() => return Some(self.say_goodbye()),
             }
-            match find(&self.web, &self.token, &self.id).await {
+            match find(&self.web, &self.person, &self.id).await {
                 Ok(order) => self.next = Some(order.status),
-                // The login is over, or the order is gone: no use in coming back.
+                // The order is gone: no use in coming back.
                 Err(problem) if problem.status.is_client_error() => return Some(self.end()),
                 // A neighbour in trouble is no news; the next look may succeed.
                 Err(_) => (),

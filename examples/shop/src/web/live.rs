@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use rusqlite::params;
 use serde_json::json;
 use tokio::sync::{Notify, watch};
@@ -26,8 +26,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const CROWD_PAUSE: Duration = Duration::from_millis(100);
 /// A number older than this is of an instance that is gone.
 const STALE_AFTER_MS: i64 = 10_000;
-/// Visitors of one instance at once.
-const PEOPLE_MAX: usize = 10_000;
 /// Nobody has anything long to say to the ticker.
 const MESSAGE_BYTES_MAX: usize = 1024;
 /// A visitor is asked for a sign of life this often, and given up after this long without one.
@@ -55,12 +53,10 @@ impl Default for Live {
 struct Presence(Arc<Web>);
 
 impl Presence {
-    /// `None` when there are too many already.
-    fn new(web: Arc<Web>) -> Option<Self> {
-        let before = web.live.people.fetch_add(1, Ordering::Relaxed);
-        let presence = Self(web);
-        presence.0.live.somebody_came.notify_one();
-        (before < PEOPLE_MAX).then_some(presence)
+    fn new(web: Arc<Web>) -> Self {
+        web.live.people.fetch_add(1, Ordering::Relaxed);
+        web.live.somebody_came.notify_one();
+        Self(web)
     }
 }
 
@@ -71,9 +67,7 @@ impl Drop for Presence {
 }
 
 pub(super) async fn connect(State(web): State<Arc<Web>>, upgrade: WebSocketUpgrade) -> Response {
-    let Some(presence) = Presence::new(web) else {
-        return Problem::unavailable("The ticker has too many watchers.").into_response();
-    };
+    let presence = Presence::new(web);
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     let guard = presence.0.stop.guard();
     upgrade.on_upgrade(move |socket| async move {

@@ -15,9 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{HeaderName, HeaderValue, Method, header};
-use axum::middleware::{self, Next};
+use axum::http::{HeaderValue, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
@@ -25,21 +24,14 @@ use crate::client::Neighbour;
 use crate::database::Database;
 use crate::serve::{self, StartError, Stop};
 use crate::settings::Settings;
-use crate::token::KeyRing;
 
 use live::Live;
 use pages::Oops;
 
-/// Larger forms are refused; uploads have a bound of their own.
-const FORM_BYTES_MAX: usize = 16 * 1024;
 const CATALOG_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than orders gives the bank.
 const ORDERS_TIMEOUT: Duration = Duration::from_secs(20);
 const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Only what comes from here, and nothing inline.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-    form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS presence (
@@ -62,7 +54,6 @@ pub(crate) struct Web {
     catalog: Neighbour,
     orders: Neighbour,
     auth: Neighbour,
-    keys: KeyRing,
     live: Live,
     stop: Stop,
     photos: PathBuf,
@@ -71,13 +62,11 @@ pub(crate) struct Web {
 /// Runs the service until it is asked to stop.
 pub(crate) async fn run(settings: Settings, stop: Stop) -> Result<(), StartError> {
     let database = Database::open(&settings.data, "web", SCHEMA, |_| Ok(()))?;
-    let auth = Neighbour::new("auth", settings.auth_url.as_ref(), AUTH_TIMEOUT)?;
     let web = Arc::new(Web {
         database: database.clone(),
         catalog: Neighbour::new("catalog", settings.catalog_url.as_ref(), CATALOG_TIMEOUT)?,
         orders: Neighbour::new("orders", settings.orders_url.as_ref(), ORDERS_TIMEOUT)?,
-        keys: KeyRing::new(auth.clone(), settings.issuer.trim_end_matches('/').to_owned()),
-        auth,
+        auth: Neighbour::new("auth", settings.auth_url.as_ref(), AUTH_TIMEOUT)?,
         live: Live::default(),
         stop: stop.clone(),
         photos: settings.data.join("photos"),
@@ -90,7 +79,7 @@ pub(crate) async fn run(settings: Settings, stop: Stop) -> Result<(), StartError
 }
 
 fn refuse(problem: crate::problem::Problem) -> Response {
-    dressed(Oops(problem).into_response())
+    Oops(problem).into_response()
 }
 
 fn routes(web: Arc<Web>) -> Router {
@@ -110,30 +99,13 @@ fn routes(web: Arc<Web>) -> Router {
         .route("/upload", post(upload::upload))
         .route("/photos/{sha256}", get(upload::photo))
         .route("/assets/{file}", get(assets::asset))
-        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
-        .layer(middleware::from_fn(guard))
+        .layer(middleware::map_response(kept_fresh))
         .with_state(web)
 }
 
-/// Refuses what another site's page sends on a visitor's behalf, and dresses every answer for browsers.
-async fn guard(request: Request, next: Next) -> Response {
-    let changes = *request.method() == Method::POST || request.headers().contains_key(header::UPGRADE);
-    if changes && let Err(problem) = visitor::check_origin(request.headers()) {
-        return refuse(problem);
-    }
-    dressed(next.run(request).await)
-}
-
-fn dressed(mut response: Response) -> Response {
-    const EACH: [(HeaderName, &str); 4] = [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "same-origin"),
-        (header::CACHE_CONTROL, "private, no-cache"),
-    ];
+/// A page is somebody's own, and looked at again each time, unless it says otherwise.
+async fn kept_fresh(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    for (name, value) in EACH {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
-    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));
     response
 }

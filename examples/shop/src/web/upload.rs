@@ -8,8 +8,8 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use ring::digest::{Context, SHA256};
@@ -22,8 +22,6 @@ use super::visitor::{Visitor, is_product_id};
 use crate::clock;
 use crate::problem::Problem;
 
-/// Larger uploads are refused.
-const UPLOAD_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Larger photos are counted and hashed but not kept.
 const PHOTO_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Photos kept of a product; the oldest make room.
@@ -58,19 +56,15 @@ pub(super) async fn upload(
     State(web): State<Arc<Web>>,
     visitor: Visitor,
     Query(about): Query<About>,
-    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    if content_length(&headers).is_some_and(|length| length > UPLOAD_BYTES_MAX) {
-        return Err(too_large());
-    }
     let received = receive(body).await?;
     let (note, photo) = match (visitor.person(), about.product, received.content) {
         (_, None, _) => ("Counted and hashed.", None),
         (None, _, _) => ("Sign in to have your photo shown.", None),
         (_, _, None) => ("Too large to be shown; 4 MB at most.", None),
         (Some(person), Some(product), Some(content)) => {
-            match keep(&web, &person.sub, &product, &received.sha256, content).await? {
+            match keep(&web, &person.id, &product, &received.sha256, content).await? {
                 true => {
                     ("Thank you! Your photo is shown below.", Some(format!("/photos/{}", received.sha256)))
                 }
@@ -80,14 +74,6 @@ pub(super) async fn upload(
     };
     let receipt = Receipt { bytes: received.bytes, sha256: received.sha256, photo, note };
     Ok((StatusCode::CREATED, Json(receipt)).into_response())
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn too_large() -> Problem {
-    Problem::too_large("An upload may have up to 1 GiB.")
 }
 
 async fn receive(mut body: Body) -> Result<Received, Problem> {
@@ -107,9 +93,6 @@ async fn receive(mut body: Body) -> Result<Received, Problem> {
         };
         let Ok(data) = frame.into_data() else { continue };
         bytes += data.len() as u64;
-        if bytes > UPLOAD_BYTES_MAX {
-            return Err(too_large());
-        }
         hash.update(&data);
         content = content.filter(|held| held.len() + data.len() <= PHOTO_BYTES_MAX);
         if let Some(held) = &mut content {

@@ -1,4 +1,4 @@
-//! Who is visiting, and what they carry: read from cookies, believed only after checking.
+//! Who is visiting, as the gateway tells it, and what they carry in their cookies.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,8 +12,9 @@ use super::Web;
 use super::pages::Oops;
 use crate::catalog::{LINES_MAX, QUANTITY_MAX, WantedLine};
 use crate::client;
+use crate::person::Person;
 use crate::problem::Problem;
-use crate::token::{self, Claims};
+use crate::token;
 
 /// How long a cart is remembered.
 const CART_DAYS: u32 = 30;
@@ -21,22 +22,11 @@ const CART_DAYS: u32 = 30;
 /// The person in front of the shelves.
 pub(super) struct Visitor {
     pub(super) cart: Cart,
-    pub(super) session: Session,
+    person: Option<Person>,
     /// They came by TLS, so their cookies need never travel without.
     is_secure: bool,
     /// Where they are, for coming back after the login.
     path: String,
-}
-
-/// Whether the visitor is signed in.
-pub(super) enum Session {
-    Out,
-    In {
-        claims: Claims,
-        token: String,
-    },
-    /// It cannot be told just now.
-    Unknown(Problem),
 }
 
 /// Why a page cannot be shown to this visitor.
@@ -71,37 +61,26 @@ pub(super) struct Cart(Vec<WantedLine>);
 impl FromRequestParts<Arc<Web>> for Visitor {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, web: &Arc<Web>) -> Result<Self, Infallible> {
-        let session = match cookie(&parts.headers, "session") {
-            None => Session::Out,
-            Some(token) => match web.keys.check(token).await {
-                Ok(Some(claims)) => Session::In { claims, token: token.to_owned() },
-                Ok(None) => Session::Out,
-                Err(problem) => Session::Unknown(problem),
-            },
-        };
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Web>) -> Result<Self, Infallible> {
         let cart = Cart::parse(cookie(&parts.headers, "cart").unwrap_or_default());
         let is_secure = parts.headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
-        Ok(Self { cart, session, is_secure, path: parts.uri.path().to_owned() })
+        let (person, path) = (Person::of(&parts.headers), parts.uri.path().to_owned());
+        Ok(Self { cart, person, is_secure, path })
     }
 }
 
 impl Visitor {
-    /// The signed-in person and their token.
-    pub(super) fn signed_in(&self) -> Result<(&Claims, &str), Halt> {
-        match &self.session {
-            Session::In { claims, token } => Ok((claims, token)),
-            Session::Out => Err(Halt::Login { back_to: self.path.clone() }),
-            Session::Unknown(problem) => Err(Halt::Problem(problem.clone())),
+    /// The signed-in person; whoever is not is led to the login.
+    pub(super) fn signed_in(&self) -> Result<&Person, Halt> {
+        match &self.person {
+            Some(person) => Ok(person),
+            None => Err(Halt::Login { back_to: self.path.clone() }),
         }
     }
 
     /// The signed-in person, if any.
-    pub(super) fn person(&self) -> Option<&Claims> {
-        match &self.session {
-            Session::In { claims, .. } => Some(claims),
-            _ => None,
-        }
+    pub(super) fn person(&self) -> Option<&Person> {
+        self.person.as_ref()
     }
 
     /// The cookie that keeps `cart`.
@@ -159,20 +138,6 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
         }
     }
     None
-}
-
-/// Refuses requests that a page of another site caused. Callers that are no browsers send neither header.
-pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let is_ours = match (text("sec-fetch-site"), text("origin")) {
-        (Some(site), _) => matches!(site, "same-origin" | "none"),
-        (None, None) => true,
-        (None, Some(origin)) => {
-            let authority = origin.split_once("://").map(|(_, authority)| authority);
-            authority.is_some() && (authority == text("host") || authority == text("x-forwarded-host"))
-        }
-    };
-    if is_ours { Ok(()) } else { Err(Problem::forbidden("This request came from another site.")) }
 }
 
 impl Cart {
@@ -261,21 +226,5 @@ mod tests {
         for wrong in ["//evil.example", "https://evil.example", "/\\evil.example", "/a b", "/\r\nx: y", ""] {
             assert_eq!(local_path(Some(wrong)), "/", "{wrong}");
         }
-    }
-
-    #[test]
-    fn another_sites_page_cannot_act_for_a_visitor() {
-        let check = |pairs: &[(&'static str, &'static str)]| {
-            let pairs = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-            check_origin(&pairs.collect()).is_ok()
-        };
-        assert!(check(&[]));
-        assert!(check(&[("sec-fetch-site", "same-origin")]));
-        assert!(!check(&[("sec-fetch-site", "cross-site")]));
-        assert!(!check(&[("sec-fetch-site", "same-site")]));
-        assert!(check(&[("origin", "http://shop.test:80"), ("host", "shop.test:80")]));
-        assert!(check(&[("origin", "http://shop.test"), ("host", "x"), ("x-forwarded-host", "shop.test")]));
-        assert!(!check(&[("origin", "http://evil.test"), ("host", "shop.test")]));
-        assert!(!check(&[("origin", "null"), ("host", "shop.test")]));
     }
 }
