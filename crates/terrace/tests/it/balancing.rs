@@ -199,8 +199,12 @@ fn an_endpoint_that_fails_is_taken_out_and_comes_back() {
     let ejected = terrace.event("upstream.endpoint.ejected");
     assert_eq!(ejected["instance"], hosts.apps[0].address().to_string());
     world.folder.remove("failing-a");
-    until_true("a is back", || shares(hosts.port.address(), 4).contains_key("a"));
-    terrace.event("upstream.endpoint.readmitted");
+    // It proves itself request by request, so some have to come.
+    until_true("a is back", || {
+        shares(hosts.port.address(), 4);
+        terrace.has_event("upstream.endpoint.readmitted")
+    });
+    until_true("a serves", || shares(hosts.port.address(), 4).contains_key("a"));
 }
 
 #[test]
