@@ -17,9 +17,9 @@ def timed(url, protocol, connections, seconds):
     return _wrk(url, connections, seconds)
 
 
-def counted(url, requests, connections):
-    """Exactly so many HTTP/1.1 requests."""
-    answered = _h2load(["--h1", f"-n{requests}", f"-c{connections}"], url)
+def counted(url, requests, connections, headers=()):
+    """Exactly so many HTTP/1.1 requests, each with these headers (`name: value`)."""
+    answered = _h2load(["--h1", f"-n{requests}", f"-c{connections}", *(f"-H{header}" for header in headers)], url)
     if answered != requests:
         raise Failed(f"{answered} of {requests} requests answered by {url}")
     return answered

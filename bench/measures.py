@@ -122,7 +122,7 @@ def _callgrind_total(path):
 def _serve_counted(proxy, requests, prefix):
     """Runs the proxy under a tool for so many requests and ends it gently, so that the tool writes what it saw."""
     with Running(proxy.name, proxy.command("http"), proxy.ports["http"], prefix, seconds_max=60) as running:
-        load.counted(proxy.url("http", "/"), requests, COUNTED_CONNECTIONS)
+        load.counted(proxy.url("http", "/"), requests, COUNTED_CONNECTIONS, proxy.headers)
         # strace is the parent of what it watches; valgrind becomes it.
         running.end_gently(tree(running.process.pid)[1] if prefix[0] == "strace" else running.process.pid)
 

@@ -67,12 +67,13 @@ class Failed(Exception):
 
 
 class Proxy:
-    """One proxy: how it is started, and where it listens for which protocol."""
+    """One proxy: how it is started, where it listens for which protocol, and what requests bring besides (`name: value`)."""
 
-    def __init__(self, name, title, command, ports, tls_command=None):
+    def __init__(self, name, title, command, ports, tls_command=None, headers=()):
         self.name = name
         self.title = title
         self.ports = ports
+        self.headers = headers
         self._command = command
         self._tls_command = tls_command or command
 
