@@ -246,24 +246,24 @@ impl Read for Concurrency {
 }
 
 table! {
-    /// Never first come, first served: the one that waits longest has the
-    /// least use of its answer.
+    /// Who came first is served first, until the line stands: until it does nothing but make every answer late.
     pub(crate) struct QueueTable {
         /// So many wait at most; one more is refused with 503. 0: none waits.
         "size" size: u32 = 1000, within 0 to 100000;
-        /// How long one waits at most. `"auto"`: as long as an answer usually takes.
+        /// How long one waits at most. `"auto"`: twenty times what an answer usually takes, from 1 to 2 s; once the line stands
+        /// a quarter of that and less.
         "wait" wait: OrAuto<Duration> = "auto", within "1ms" to "10m";
-        /// Whose turn is next.
+        /// Whose turn is next once the line stands; who has waited for too long is sent away then.
         "order" order: QueueOrder = "lifo";
     }
 }
 
 choice! {
-    /// Whose turn is next.
+    /// Whose turn is next once a line stands.
     pub enum QueueOrder {
         /// The one that came last, whose client is the most likely to be still there.
         "lifo" Lifo,
-        /// The one that came first, as long as nobody waits for long; else those are dropped (CoDel, RFC 8289).
+        /// The one that came first, of those who are left (CoDel, RFC 8289).
         "codel" Codel,
     }
 }
