@@ -1,6 +1,6 @@
 //! Fields that are between two neighbours only and must not be passed on (RFC 9110 section 7.6.1).
 
-use terrace_http::{Fields, Known, Method, RequestHead, Version, contains_token, tokens};
+use terrace_http::{Fields, Known, KnownSet, Method, RequestHead, Version, contains_token, tokens};
 
 /// More options than that in `Connection` are no request: each is held against every field.
 const OPTIONS_MAX: usize = 64;
@@ -82,24 +82,23 @@ pub(crate) fn take_from_response(status: u16, fields: &mut Fields) {
     }
 }
 
+const BETWEEN_NEIGHBOURS: KnownSet = KnownSet::of(&[
+    Known::Connection,
+    Known::KeepAlive,
+    Known::ProxyConnection,
+    Known::TransferEncoding,
+    Known::Upgrade,
+    Known::ProxyAuthorization,
+    Known::ProxyAuthenticate,
+    Known::Http2Settings,
+]);
+
 fn remove(fields: &mut Fields) {
     let named = named_by_connection(fields);
-    fields.retain(|known, name, _| {
-        let is_between_neighbours = matches!(
-            known,
-            Some(
-                Known::Connection
-                    | Known::KeepAlive
-                    | Known::ProxyConnection
-                    | Known::TransferEncoding
-                    | Known::Upgrade
-                    | Known::ProxyAuthorization
-                    | Known::ProxyAuthenticate
-                    | Known::Http2Settings
-            )
-        );
-        !is_between_neighbours && !named.iter().any(|listed| listed.eq_ignore_ascii_case(name))
-    });
+    fields.remove_all(BETWEEN_NEIGHBOURS);
+    if !named.is_empty() {
+        fields.retain(|_, name, _| !named.iter().any(|listed| listed.eq_ignore_ascii_case(name)));
+    }
 }
 
 /// Fields that `Connection` names. A client must not use it to remove what others need to see, so the fields that say

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use terrace_auth::{Identity, Method};
-use terrace_http::{RequestHead, ResponseHead};
+use terrace_http::{Known as Name, RequestHead, ResponseHead};
 use terrace_limits::{Hold, KEY_LIMIT, KeyHold, KeyLimits, Outcome, Step, Unsaved};
 use terrace_policy::limit::{Decision, Material, Moment, Permit, Policy, Turn};
 use terrace_runtime::clock;
@@ -66,8 +66,9 @@ pub struct LimitRules {
 pub struct Limit {
     limit: Arc<terrace_limits::Limit>,
     rules: LimitRules,
-    /// `RateLimit-Policy`.
+    /// `RateLimit-Policy`, and how `RateLimit` begins.
     policy: Box<str>,
+    standing: Box<str>,
 }
 
 /// The limits of one route.
@@ -89,7 +90,8 @@ impl Limit {
             }
         }
         let policy = policy_text(limit.name(), limit.policy()).into();
-        Self { limit, rules, policy }
+        let standing = standing_text(limit.name()).into();
+        Self { limit, rules, policy, standing }
     }
 
     fn take(&self, asker: &Asker<'_>, cost: u32, now: Moment, wait_max: Duration) -> Step<'_> {
@@ -190,12 +192,13 @@ impl Taken {
         match by {
             By::Limit(place) => {
                 let Some(limit) = limits.limits.get(*place) else { return };
-                head.fields.append(b"ratelimit-policy", limit.policy.as_bytes());
-                append_standing(limit.limit.name(), decision, head);
+                head.fields.append_known(Name::RateLimitPolicy, limit.policy.as_bytes());
+                append_standing(&limit.standing, decision, head);
             }
             By::Key(policy) => {
-                head.fields.append(b"ratelimit-policy", policy_text(KEY_LIMIT, *policy).as_bytes());
-                append_standing(KEY_LIMIT, decision, head);
+                let text = policy_text(KEY_LIMIT, *policy);
+                head.fields.append_known(Name::RateLimitPolicy, text.as_bytes());
+                append_standing(&standing_text(KEY_LIMIT), decision, head);
             }
         }
     }
@@ -214,14 +217,21 @@ impl Taken {
 }
 
 /// `"api";r=12;t=3`: what is left, and in how many seconds all of it is there again.
-fn append_standing(name: &str, decision: &Decision, head: &mut ResponseHead) {
-    let mut value = Vec::with_capacity(name.len() + 48);
+fn append_standing(begins: &str, decision: &Decision, head: &mut ResponseHead) {
+    head.fields.append_with(Name::RateLimit, |value| {
+        value.extend_from_slice(begins.as_bytes());
+        push_number(value, decision.remaining);
+        value.extend_from_slice(b";t=");
+        push_number(value, seconds(decision.reset));
+    });
+}
+
+/// `"api";r=`.
+fn standing_text(name: &str) -> String {
+    let mut value = Vec::new();
     push_name(&mut value, name);
     value.extend_from_slice(b";r=");
-    push_number(&mut value, decision.remaining);
-    value.extend_from_slice(b";t=");
-    push_number(&mut value, seconds(decision.reset));
-    head.fields.append(b"ratelimit", &value);
+    String::from_utf8(value).unwrap_or_default()
 }
 
 /// `"api";q=100;w=60`.
@@ -255,16 +265,7 @@ fn push_name(value: &mut Vec<u8>, name: &str) {
 /// Within what an integer of structured fields may be (RFC 9651 section 3.3.1).
 fn push_number(value: &mut Vec<u8>, number: u64) {
     const NUMBER_MAX: u64 = 999_999_999_999_999;
-    let (mut digits, mut left, mut at) = ([0; 20], number.min(NUMBER_MAX), 20);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
-        }
-    }
-    value.extend_from_slice(&digits[at..]);
+    value.extend_from_slice(itoa::Buffer::new().format(number.min(NUMBER_MAX)).as_bytes());
 }
 
 /// Rounded up, so that who waits so long has waited long enough.
@@ -509,7 +510,7 @@ mod tests {
         let policy = Policy { quota: 10, window: None, is_concurrency: true };
         assert_eq!(policy_text("a\"b\n", policy), r#""a\"b";q=10;qu="concurrent-requests""#);
         let mut head = ResponseHead::new(200);
-        append_standing("api", &decision(12, 100, true), &mut head);
+        append_standing(&standing_text("api"), &decision(12, 100, true), &mut head);
         assert_eq!(head.fields.named(b"ratelimit"), Some(&br#""api";r=12;t=3"#[..]));
         let mut value = Vec::new();
         [0, 7, 1_234_567, u64::MAX].into_iter().for_each(|number| {

@@ -1,20 +1,28 @@
 //! The fields of a message (RFC 9110 section 5): an ordered list over one arena of bytes.
 //!
-//! Names and values live end to end in one buffer, so that a head costs no allocation once the buffer has grown to its
-//! connection's usual size, pins no read buffer, and is written out in order. Names keep the case in which they came.
+//! Fields stand in one buffer as the lines they are on the wire of HTTP/1. So a head that is passed on is copied in one piece
+//! when it comes and, where nothing was taken out, in one piece when it goes; it costs no allocation once the buffer has grown to
+//! its connection's usual size, and pins no read buffer. Names keep the case in which they came.
 
 use std::fmt;
 
-use crate::Known;
+use crate::{Known, KnownSet};
 
 /// The most memory that outlives its message: what nearly all heads fit in, and no more, since a connection keeps it.
 const KEPT_BYTES_MAX: usize = 8 << 10;
 
+/// What stands between a name and its value.
+const COLON: &[u8] = b": ";
+const LINE_END: &[u8] = b"\r\n";
+
 /// An ordered list of fields, with names that compare without regard to case.
 #[derive(Clone, Default)]
 pub struct Fields {
+    /// Lines, each with one space after its colon and none before its end. Those of fields that were removed stay.
     arena: Vec<u8>,
     entries: Vec<Entry>,
+    /// No known name outside of it is among the entries; one in it may have been.
+    may_have: KnownSet,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +31,17 @@ struct Entry {
     at: u32,
     name_bytes: u32,
     value_bytes: u32,
+}
+
+impl Entry {
+    fn value_at(&self) -> usize {
+        self.at as usize + self.name_bytes as usize + COLON.len()
+    }
+
+    /// Where the line ends, and in what was not changed the next begins.
+    fn end(&self) -> usize {
+        self.value_at() + self.value_bytes as usize + LINE_END.len()
+    }
 }
 
 impl Fields {
@@ -51,6 +70,7 @@ impl Fields {
         }
         self.arena.clear();
         self.entries.clear();
+        self.may_have = KnownSet::EMPTY;
     }
 
     /// Adds a field at the end.
@@ -64,20 +84,65 @@ impl Fields {
         self.push(Some(name), name.name().as_bytes(), value);
     }
 
-    /// Adds a field with a known name at the end; `write` appends its value.
+    /// Adds a field with a known name at the end; `write` appends its value, which holds no line end.
     pub fn append_with(&mut self, name: Known, write: impl FnOnce(&mut Vec<u8>)) {
         self.append_known(name, b"");
+        self.arena.truncate(self.arena.len() - LINE_END.len());
         let before = self.arena.len();
         write(&mut self.arena);
         let written = self.arena.len() - before;
+        self.arena.extend_from_slice(LINE_END);
         let entry = self.entries.last_mut().expect("invariant: it was just added");
-        entry.value_bytes = u32::try_from(written).expect("invariant: heads are bounded far below 4 GiB");
+        entry.value_bytes = narrow(written);
+    }
+
+    /// Adds fields at the end, in one piece.
+    pub fn append_all(&mut self, others: &Self) {
+        let base = narrow(self.arena.len());
+        self.arena.extend_from_slice(&others.arena);
+        self.entries.extend(others.entries.iter().map(|entry| Entry { at: base + entry.at, ..*entry }));
+        self.may_have = self.may_have.and(others.may_have);
+    }
+
+    /// Adds the fields that a parser found in `lines`, which end with the last of them. Those whose line is written as ours are
+    /// stay where they stand in the copy; the others are written anew behind it.
+    pub(crate) fn append_lines<'l>(
+        &mut self,
+        lines: &'l [u8],
+        found: impl Iterator<Item = (&'l [u8], &'l [u8])>,
+    ) {
+        let base = self.arena.len();
+        self.arena.extend_from_slice(lines);
+        for (name, value) in found {
+            let known = Known::lookup(name);
+            match place(lines, name, value) {
+                Some(at) => self.note(known, base + at, name, value),
+                None => self.push(known, name, value),
+            }
+        }
+    }
+
+    /// Writes the lines of the fields with unknown names, and of those known ones that are not in `left_out`.
+    pub(crate) fn write_lines(&self, left_out: KnownSet, out: &mut Vec<u8>) {
+        let (mut from, mut to) = (0, 0);
+        for entry in &self.entries {
+            if entry.known.is_some_and(|known| left_out.has(known)) {
+                continue;
+            }
+            let at = entry.at as usize;
+            if at != to {
+                out.extend_from_slice(&self.arena[from..to]);
+                from = at;
+            }
+            to = entry.end();
+        }
+        out.extend_from_slice(&self.arena[from..to]);
     }
 
     /// How many bytes the fields take on the wire of HTTP/1, at most.
     #[must_use]
     pub fn wire_bytes(&self) -> usize {
-        self.arena.len() + 4 * self.entries.len()
+        self.arena.len()
     }
 
     /// Puts `value` in the place of whatever fields of that name there are.
@@ -88,7 +153,22 @@ impl Fields {
 
     /// Removes every field of that name.
     pub fn remove(&mut self, name: Known) {
-        self.entries.retain(|entry| entry.known != Some(name));
+        self.remove_all(KnownSet::of(&[name]));
+    }
+
+    /// Removes every field of those names.
+    pub fn remove_all(&mut self, names: KnownSet) {
+        if self.may_have_any(names) {
+            self.entries.retain(|entry| !entry.known.is_some_and(|known| names.has(known)));
+            self.may_have = self.may_have.without(names);
+        }
+    }
+
+    /// Whether there may be a field of one of those names. `false`: there is none.
+    #[inline]
+    #[must_use]
+    pub fn may_have_any(&self, names: KnownSet) -> bool {
+        self.may_have.meets(names)
     }
 
     /// Removes every field whose name is `name`, in any case.
@@ -106,7 +186,7 @@ impl Fields {
     /// The value of the first field of that name.
     #[must_use]
     pub fn get(&self, name: Known) -> Option<&[u8]> {
-        self.entries.iter().find(|entry| entry.known == Some(name)).map(|entry| value_of(&self.arena, entry))
+        self.all(name).next()
     }
 
     /// The value of the first field of that name, when it is text.
@@ -116,14 +196,17 @@ impl Fields {
     }
 
     /// Whether there is a field of that name.
+    #[inline]
     #[must_use]
     pub fn has(&self, name: Known) -> bool {
-        self.entries.iter().any(|entry| entry.known == Some(name))
+        self.all(name).next().is_some()
     }
 
     /// The values of all fields of that name, in order.
+    #[inline]
     pub fn all(&self, name: Known) -> impl Iterator<Item = &[u8]> {
-        self.entries
+        let entries = if self.may_have.has(name) { self.entries.as_slice() } else { &[] };
+        entries
             .iter()
             .filter(move |entry| entry.known == Some(name))
             .map(|entry| value_of(&self.arena, entry))
@@ -151,13 +234,38 @@ impl Fields {
     }
 
     fn push(&mut self, known: Option<Known>, name: &[u8], value: &[u8]) {
-        let at = u32::try_from(self.arena.len()).expect("invariant: heads are bounded far below 4 GiB");
-        let name_bytes = u32::try_from(name.len()).expect("invariant: heads are bounded far below 4 GiB");
-        let value_bytes = u32::try_from(value.len()).expect("invariant: heads are bounded far below 4 GiB");
+        let at = self.arena.len();
+        self.arena.reserve(name.len() + value.len() + COLON.len() + LINE_END.len());
         self.arena.extend_from_slice(name);
+        self.arena.extend_from_slice(COLON);
         self.arena.extend_from_slice(value);
+        self.arena.extend_from_slice(LINE_END);
+        self.note(known, at, name, value);
+    }
+
+    /// Remembers a field whose line stands in the arena.
+    fn note(&mut self, known: Option<Known>, at: usize, name: &[u8], value: &[u8]) {
+        if let Some(known) = known {
+            self.may_have = self.may_have.with(known);
+        }
+        let (at, name_bytes, value_bytes) = (narrow(at), narrow(name.len()), narrow(value.len()));
         self.entries.push(Entry { known, at, name_bytes, value_bytes });
     }
+}
+
+fn narrow(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("invariant: heads are bounded far below 4 GiB")
+}
+
+/// Where in `lines` the line of a field begins, if name and value are parts of it and it is written as ours are. Only addresses are
+/// compared: what is found there is read from `lines`.
+fn place(lines: &[u8], name: &[u8], value: &[u8]) -> Option<usize> {
+    let at = name.as_ptr().addr().checked_sub(lines.as_ptr().addr())?;
+    let value_at = at + name.len() + COLON.len();
+    let is_ours = value.as_ptr().addr() == lines.as_ptr().addr() + value_at
+        && lines.get(at + name.len()..value_at)? == COLON
+        && lines.get(value_at + value.len()..)?.starts_with(LINE_END);
+    is_ours.then_some(at)
 }
 
 fn name_of<'a>(arena: &'a [u8], entry: &Entry) -> &'a [u8] {
@@ -166,7 +274,7 @@ fn name_of<'a>(arena: &'a [u8], entry: &Entry) -> &'a [u8] {
 }
 
 fn value_of<'a>(arena: &'a [u8], entry: &Entry) -> &'a [u8] {
-    let at = entry.at as usize + entry.name_bytes as usize;
+    let at = entry.value_at();
     &arena[at..at + entry.value_bytes as usize]
 }
 
@@ -218,6 +326,34 @@ mod tests {
         fields.append(b"X", b"y");
         fields.clear();
         assert!(fields.arena.capacity() > 0, "the usual size is kept");
+    }
+
+    fn written(fields: &Fields, left_out: KnownSet) -> String {
+        let mut out = Vec::new();
+        fields.write_lines(left_out, &mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn lines_are_written_as_they_came_without_those_that_were_taken_out() {
+        let mut fields = sample();
+        assert_eq!(
+            written(&fields, KnownSet::EMPTY),
+            "Host: a\r\nX-One: 1\r\nCOOKIE: c=1\r\nCookie: d=2\r\n"
+        );
+        fields.append_with(Known::Via, |out| out.extend_from_slice(b"1.1 a"));
+        fields.remove_named(b"x-one");
+        let mut more = Fields::new();
+        more.append(b"X-Two", b"2");
+        more.append_known(Known::Date, b"");
+        fields.append_all(&more);
+        assert_eq!(fields.get(Known::Date), Some(&b""[..]));
+        fields.append(b"Last", b"3");
+        let some = KnownSet::of(&[Known::Cookie]);
+        assert_eq!(written(&fields, some), "Host: a\r\nvia: 1.1 a\r\nX-Two: 2\r\ndate: \r\nLast: 3\r\n");
+        fields.remove_all(KnownSet::of(&[Known::Host, Known::Via]));
+        assert!(!fields.has(Known::Host) && !fields.may_have_any(KnownSet::of(&[Known::Via])));
+        assert_eq!(fields.named(b"LAST"), Some(&b"3"[..]));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The field names that Terrace itself reads or writes, as numbers.
 //!
 //! A request carries ten to thirty fields; finding one by number is a scan over bytes. A name is looked up once, when
-//! the head is parsed, by its length and then by comparison with the few known names of that length.
+//! the head is parsed: four of its bytes and its length lead to the one known name that it can be, by a table without collisions
+//! that the compiler finds (Fredman, Komlós and Szemerédi, Storing a sparse table with O(1) worst case access time, 1984).
 
 macro_rules! known {
     ($($variant:ident = $name:literal,)+) => {
@@ -55,6 +56,8 @@ known! {
     ProxyAuthorization = "proxy-authorization",
     ProxyConnection = "proxy-connection",
     ProxyStatus = "proxy-status",
+    RateLimit = "ratelimit",
+    RateLimitPolicy = "ratelimit-policy",
     Referer = "referer",
     RetryAfter = "retry-after",
     SecWebSocketKey = "sec-websocket-key",
@@ -82,52 +85,131 @@ known! {
 
 const LONGEST: usize = 24;
 const ABSENT: u8 = u8::MAX;
+const SLOT_BITS: u32 = 10;
+const SEED: u32 = seed();
+/// For each slot the index in `ALL` of the known name whose slot it is.
+const SLOTS: [u8; 1 << SLOT_BITS] = match slots(SEED) {
+    Some(slots) => slots,
+    None => panic!("the seed was found by trying it"),
+};
 
-/// For each length the index of the first known name of that length, in `BY_LENGTH`.
-const FIRST: [u8; LONGEST + 2] = first();
-const BY_LENGTH: [(Known, &str); ALL.len()] = by_length();
+/// A seed with which no two known names share a slot.
+const fn seed() -> u32 {
+    let mut seed = 0x9e37_79b1;
+    while slots(seed).is_none() {
+        seed = seed.wrapping_add(0x3c6e_f372);
+    }
+    seed
+}
 
-const fn by_length() -> [(Known, &'static str); ALL.len()] {
-    let mut sorted = [ALL[0]; ALL.len()];
-    let (mut at, mut length) = (0, 0);
-    while length <= LONGEST {
-        let mut index = 0;
-        while index < ALL.len() {
-            if ALL[index].1.len() == length {
-                sorted[at] = ALL[index];
-                at += 1;
-            }
-            index += 1;
+const fn slots(seed: u32) -> Option<[u8; 1 << SLOT_BITS]> {
+    let mut slots = [ABSENT; 1 << SLOT_BITS];
+    let mut index = 0;
+    while index < ALL.len() {
+        let name = ALL[index].1.as_bytes();
+        assert!(name.len() <= LONGEST, "a known name is longer than LONGEST");
+        let slot = slot(name, seed);
+        if slots[slot] != ABSENT {
+            return None;
         }
-        length += 1;
+        slots[slot] = index as u8;
+        index += 1;
     }
-    assert!(at == ALL.len(), "a known name is longer than LONGEST");
-    sorted
+    Some(slots)
 }
 
-const fn first() -> [u8; LONGEST + 2] {
-    let mut first = [ABSENT; LONGEST + 2];
-    let mut index = ALL.len();
-    while index > 0 {
-        index -= 1;
-        first[BY_LENGTH[index].1.len()] = index as u8;
-    }
-    first
+/// The slot of a name of at least one byte, the same in whatever case it is written.
+#[inline]
+const fn slot(name: &[u8], seed: u32) -> usize {
+    let bytes = name.len();
+    let some = u32::from_le_bytes([name[0], name[bytes / 2], name[bytes.saturating_sub(4)], name[bytes - 1]]);
+    let mixed =
+        (some | 0x2020_2020).wrapping_add((bytes as u32).wrapping_mul(0x0101_4321)).wrapping_mul(seed);
+    (mixed >> (u32::BITS - SLOT_BITS)) as usize
 }
+
+/// Whether a name is the known one of the same length, in whatever case it is written. Known names are lower-case letters, digits
+/// and hyphens; of those only letters have the bit 0x40, and differ from their other case in the bit below it.
+#[inline]
+fn is_same(name: &[u8], known: &[u8]) -> bool {
+    let is_same_word = |at: usize| {
+        let word = |of: &[u8]| of[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+        let (word, known) = (word(name), word(known));
+        word | (known >> 1 & 0x2020_2020_2020_2020) == known
+    };
+    match name.len() {
+        bytes @ 8.. => (0..bytes - 7).step_by(8).all(is_same_word) && is_same_word(bytes - 8),
+        _ => name.iter().zip(known).all(|(byte, known)| byte | (known >> 1 & 0x20) == *known),
+    }
+}
+
+/// A set of known names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KnownSet(u128);
+
+impl KnownSet {
+    /// No name.
+    pub const EMPTY: Self = Self(0);
+
+    /// Those names.
+    #[must_use]
+    pub const fn of(names: &[Known]) -> Self {
+        let (mut set, mut at) = (Self::EMPTY, 0);
+        while at < names.len() {
+            set = set.with(names[at]);
+            at += 1;
+        }
+        set
+    }
+
+    /// Those of the set, and one more.
+    #[inline]
+    #[must_use]
+    pub const fn with(self, name: Known) -> Self {
+        Self(self.0 | 1 << name as u8)
+    }
+
+    /// Those of both sets.
+    #[inline]
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Those of the set that are not in the other.
+    #[inline]
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether the name is among them.
+    #[inline]
+    #[must_use]
+    pub const fn has(self, name: Known) -> bool {
+        self.0 & 1 << name as u8 != 0
+    }
+
+    /// Whether one name is in both.
+    #[inline]
+    #[must_use]
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+const _: () = assert!(ALL.len() <= u128::BITS as usize, "a set has a bit for each known name");
 
 impl Known {
     /// The known name that equals `name`, in whatever case it is written.
     #[must_use]
     pub fn lookup(name: &[u8]) -> Option<Self> {
-        let length = name.len();
-        if length > LONGEST || FIRST[length] == ABSENT {
+        if name.is_empty() || name.len() > LONGEST {
             return None;
         }
-        BY_LENGTH[usize::from(FIRST[length])..]
-            .iter()
-            .take_while(|(_, known)| known.len() == length)
-            .find(|(_, known)| known.as_bytes().eq_ignore_ascii_case(name))
-            .map(|(known, _)| *known)
+        let (known, known_name) = ALL.get(usize::from(SLOTS[slot(name, SEED)]))?;
+        let is_it = name.len() == known_name.len() && is_same(name, known_name.as_bytes());
+        is_it.then_some(*known)
     }
 
     /// The known name that a server may take `name` for: CGI and its descendants (RFC 3875 section 4.1.18) write `-` as
@@ -162,5 +244,31 @@ mod tests {
         assert_eq!(Known::lookup_as_read(b"x-forwarded-for"), Some(Known::XForwardedFor));
         assert_eq!(Known::lookup_as_read(b"x_other"), None);
         assert_eq!(Known::lookup(&[b'a'; 300]), None);
+    }
+
+    #[test]
+    fn a_name_with_one_other_byte_is_another_name() {
+        for (known, name) in ALL {
+            for at in 0..name.len() {
+                for byte in 0..=u8::MAX {
+                    let mut other = name.as_bytes().to_vec();
+                    other[at] = byte;
+                    let expected = ALL.iter().find(|(_, name)| other.eq_ignore_ascii_case(name.as_bytes()));
+                    assert_eq!(
+                        Known::lookup(&other),
+                        expected.map(|(known, _)| *known),
+                        "{known:?} {other:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_set_has_what_was_put_in_and_nothing_else() {
+        let some = KnownSet::of(&[Known::Accept, Known::XTerraceMirror]);
+        assert!(some.has(Known::Accept) && some.has(Known::XTerraceMirror) && !some.has(Known::Allow));
+        assert!(!some.without(KnownSet::of(&[Known::Accept])).has(Known::Accept));
+        assert!(some.meets(some) && !some.meets(KnownSet::of(&[Known::Via])) && !KnownSet::EMPTY.meets(some));
     }
 }

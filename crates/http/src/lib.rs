@@ -22,7 +22,7 @@ pub use chunked::{ChunkedDecoder, ChunkedError, Decoded, chunk_header, end_of_ch
 pub use fields::Fields;
 pub use framing::{BodyLength, FramingError, request_body, response_body};
 pub use head::{Method, RequestHead, ResponseHead, TRACE_PARENT_BYTES, Version, reason};
-pub use known::Known;
+pub use known::{Known, KnownSet};
 pub use list::{contains_token, tokens};
 pub use parse::{Bounds, Head, ParseError, parse_request, parse_response};
 pub use path::{PathError, normalise};

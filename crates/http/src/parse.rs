@@ -8,8 +8,8 @@ use std::mem::MaybeUninit;
 use httparse::{ParserConfig, Status};
 
 use crate::{
-    Authority, AuthorityError, FramingError, Known, Method, PathError, RequestHead, ResponseHead, Version,
-    normalise,
+    Authority, AuthorityError, Fields, FramingError, Known, Method, PathError, RequestHead, ResponseHead,
+    Version, normalise,
 };
 
 /// The most fields a head may be allowed to have; its parser's memory stands on the stack.
@@ -112,9 +112,7 @@ pub fn parse_request(bytes: &[u8], bounds: &Bounds, head: &mut RequestHead) -> R
     head.clear();
     head.version = version(request.version);
     head.method = Method::parse(request.method.unwrap_or_default());
-    for header in request.headers.iter() {
-        head.fields.append(header.name.as_bytes(), header.value);
-    }
+    append_fields(&mut head.fields, request.headers, &bytes[..head_bytes]);
     let target = request.path.unwrap_or_default();
     if target.len() > bounds.target_bytes_max {
         return Err(ParseError::TargetTooLong(bounds.target_bytes_max));
@@ -142,10 +140,16 @@ pub fn parse_response(bytes: &[u8], bounds: &Bounds, head: &mut ResponseHead) ->
     if head.status < 100 {
         return Err(ParseError::Syntax("status"));
     }
-    for header in response.headers.iter() {
-        head.fields.append(header.name.as_bytes(), header.value);
-    }
+    append_fields(&mut head.fields, response.headers, &bytes[..head_bytes]);
     Ok(Head::Complete { bytes: head_bytes })
+}
+
+/// The fields that were found in that head; whole, it ends with an empty line.
+fn append_fields(fields: &mut Fields, found: &[httparse::Header<'_>], head: &[u8]) {
+    let Some(first) = found.first() else { return };
+    let begins = first.name.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
+    let lines = head.get(begins..head.len() - 2).unwrap_or_default();
+    fields.append_lines(lines, found.iter().map(|header| (header.name.as_bytes(), header.value)));
 }
 
 /// The length of the head, or `None` while it is incomplete and still within its bound.

@@ -1,10 +1,13 @@
 //! Heads of HTTP/1 messages written to bytes. What is written was checked when it was read, so that no field can carry
 //! a line end; the body's length is stated once, here, whatever the fields said before.
 
-use crate::{BodyLength, Fields, Known, Method, RequestHead, ResponseHead, Version, reason};
+use crate::{BodyLength, Known, KnownSet, Method, RequestHead, ResponseHead, Version, reason};
 
 /// What a head takes beside its fields and target, generously.
 const FRAME_BYTES: usize = 192;
+
+/// What says how long a body is. We say that ourselves.
+const LENGTHS: KnownSet = KnownSet::of(&[Known::ContentLength, Known::TransferEncoding]);
 
 /// Writes a request's head for a body of that length. An origin server learns of an absent body where the method
 /// would lead it to expect one (RFC 9110 section 8.6).
@@ -14,7 +17,7 @@ pub fn write_request(head: &RequestHead, length: BodyLength, out: &mut Vec<u8>) 
     out.push(b' ');
     out.extend_from_slice(head.target().as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    write_fields(&head.fields, |known| !matches!(known, Known::ContentLength | Known::TransferEncoding), out);
+    head.fields.write_lines(LENGTHS, out);
     if let Some(trace_parent) = &head.trace_parent {
         out.extend_from_slice(b"traceparent: ");
         out.extend_from_slice(trace_parent);
@@ -33,59 +36,27 @@ pub fn write_request(head: &RequestHead, length: BodyLength, out: &mut Vec<u8>) 
 pub fn write_response(head: &ResponseHead, length: BodyLength, client: Version, out: &mut Vec<u8>) {
     out.reserve(head.fields.wire_bytes() + FRAME_BYTES);
     out.extend_from_slice(if client == Version::Http10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
-    write_decimal(u64::from(head.status), out);
+    out.extend_from_slice(itoa::Buffer::new().format(head.status).as_bytes());
     out.push(b' ');
     out.extend_from_slice(reason(head.status).as_bytes());
     out.extend_from_slice(b"\r\n");
-    let keep_length = length == BodyLength::Empty && head.status != 204 && head.status >= 200;
-    write_fields(
-        &head.fields,
-        |known| match known {
-            Known::ContentLength => keep_length,
-            Known::TransferEncoding => false,
-            _ => true,
-        },
-        out,
-    );
+    let keeps_length = length == BodyLength::Empty && head.status != 204 && head.status >= 200;
+    let left_out = if keeps_length { KnownSet::of(&[Known::TransferEncoding]) } else { LENGTHS };
+    head.fields.write_lines(left_out, out);
     write_length(length, out);
     out.extend_from_slice(b"\r\n");
-}
-
-fn write_fields(fields: &Fields, keep: impl Fn(Known) -> bool, out: &mut Vec<u8>) {
-    for (known, name, value) in fields.iter_known() {
-        if known.is_none_or(&keep) {
-            out.extend_from_slice(name);
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value);
-            out.extend_from_slice(b"\r\n");
-        }
-    }
 }
 
 fn write_length(length: BodyLength, out: &mut Vec<u8>) {
     match length {
         BodyLength::Known(bytes) => {
             out.extend_from_slice(b"content-length: ");
-            write_decimal(bytes, out);
+            out.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
             out.extend_from_slice(b"\r\n");
         }
         BodyLength::Framed => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         BodyLength::Empty | BodyLength::UntilClose => {}
     }
-}
-
-fn write_decimal(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 #[cfg(test)]

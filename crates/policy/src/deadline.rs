@@ -65,10 +65,10 @@ pub fn parse_request_deadline(value: &[u8], wall: Duration) -> Option<Duration> 
 
 /// Writes `X-Request-Deadline`: the moment `at` since 1970, in seconds and milliseconds, rounded down.
 pub fn format_request_deadline(at: Duration, out: &mut Vec<u8>) {
-    out.extend_from_slice(at.as_secs().to_string().as_bytes());
-    out.push(b'.');
+    out.extend_from_slice(itoa::Buffer::new().format(at.as_secs()).as_bytes());
     let millis = at.subsec_millis();
-    out.extend([100, 10, 1].map(|place| b'0' + (millis / place % 10) as u8));
+    let digit = |place| b'0' + (millis / place % 10) as u8;
+    out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
 }
 
 /// Whether a request with so much time left can be answered by a service whose fastest answers take `fastest`, after

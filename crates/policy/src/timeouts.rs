@@ -114,15 +114,22 @@ impl Timeouts {
             Phase::FirstByte { since } => deadline(since, self.first_byte, TimeoutKind::FirstByte),
             Phase::Streaming { since } => deadline(since, self.idle, TimeoutKind::Idle),
         };
-        let candidates = [
-            deadline(admitted_at, self.total, TimeoutKind::Total),
-            deadline(attempt_at, of_attempt, TimeoutKind::Attempt),
-            of_phase,
-        ];
-        candidates.into_iter().flatten().min_by_key(|deadline| deadline.at)
+        let of_attempt = deadline(attempt_at, of_attempt, TimeoutKind::Attempt);
+        let of_request = deadline(admitted_at, self.total, TimeoutKind::Total);
+        earlier(of_request, earlier(of_attempt, of_phase))
     }
 }
 
+/// Whichever comes first; of two at the same moment the wider one.
+#[inline]
+fn earlier(wider: Option<Deadline>, narrower: Option<Deadline>) -> Option<Deadline> {
+    match (wider, narrower) {
+        (Some(wider), Some(narrower)) => Some(if narrower.at < wider.at { narrower } else { wider }),
+        (wider, narrower) => wider.or(narrower),
+    }
+}
+
+#[inline]
 fn deadline(since: Duration, timeout: Option<Duration>, kind: TimeoutKind) -> Option<Deadline> {
     Some(Deadline { at: since.saturating_add(timeout?), kind })
 }
