@@ -302,7 +302,10 @@ impl<'a> Holds<'a> {
         if let Some(key) = self.key {
             key.keep();
         }
-        self.first.into_iter().chain(self.further).filter_map(Hold::keep).collect()
+        let mut permits = Vec::new();
+        permits.extend(self.first.and_then(Hold::keep));
+        self.further.into_iter().for_each(|hold| permits.extend(hold.keep()));
+        permits
     }
 }
 

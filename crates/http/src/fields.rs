@@ -278,6 +278,13 @@ fn value_of<'a>(arena: &'a [u8], entry: &Entry) -> &'a [u8] {
     &arena[at..at + entry.value_bytes as usize]
 }
 
+/// The same names, in the same letters, with the same values, in the same order.
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
 /// Names only: values may be credentials.
 impl fmt::Debug for Fields {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -347,6 +354,7 @@ mod tests {
         more.append(b"X-Two", b"2");
         more.append_known(Known::Date, b"");
         fields.append_all(&more);
+        assert!(fields != more && more == more.clone());
         assert_eq!(fields.get(Known::Date), Some(&b""[..]));
         fields.append(b"Last", b"3");
         let some = KnownSet::of(&[Known::Cookie]);

@@ -21,6 +21,8 @@ use crate::rfc3339::Timestamp;
 const ACCESS_BYTES_MAX: usize = 8 << 20;
 /// The writer is hurried when this many bytes wait.
 const ACCESS_BYTES_HURRY: usize = 1 << 20;
+/// Room for the lines that come until the writer is there.
+const ACCESS_BYTES_SPARE: usize = 64 << 10;
 /// Buffers for access lines; further cores share.
 const ACCESS_BUFFERS: usize = 64;
 /// Bytes of other programs' lines that may wait: some seconds of a noisy fleet.
@@ -251,6 +253,10 @@ impl Shared {
 
 impl Lines {
     fn push(&mut self, record: &AccessRecord<'_>, query: QueryValues) {
+        if self.bytes.capacity() < ACCESS_BYTES_HURRY {
+            // All at once: a buffer that grows copies its lines over and over. What is not written to is no memory yet.
+            self.bytes.reserve_exact(ACCESS_BYTES_HURRY + ACCESS_BYTES_SPARE - self.bytes.len());
+        }
         record.encode(&mut self.bytes, &mut self.stamp, query);
     }
 

@@ -42,7 +42,7 @@ pub(super) fn limits(
         limits.push(edge::Limit::new(ready, rules(limit)));
     }
     // A key may have a limit of its own wherever keys are taken.
-    let keys = guards.auth.as_ref().map(|_| Arc::clone(keys));
+    let keys = guards.auth.as_ref().filter(|auth| auth.keys).map(|_| Arc::clone(keys));
     if limits.is_empty() && keys.is_none() {
         return None;
     }
