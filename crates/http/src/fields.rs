@@ -105,21 +105,29 @@ impl Fields {
     }
 
     /// Adds the fields that a parser found in `lines`, which end with the last of them. Those whose line is written as ours are
-    /// stay where they stand in the copy; the others are written anew behind it.
+    /// stay where they stand in the copy; the others are written anew behind it. Whether there is nothing else than lines as ours
+    /// are.
     pub(crate) fn append_lines<'l>(
         &mut self,
         lines: &'l [u8],
         found: impl Iterator<Item = (&'l [u8], &'l [u8])>,
-    ) {
+    ) -> bool {
         let base = self.arena.len();
         self.arena.extend_from_slice(lines);
+        let mut seen = 0;
         for (name, value) in found {
             let known = Known::lookup(name);
             match place(lines, name, value) {
-                Some(at) => self.note(known, base + at, name, value),
+                Some(at) => {
+                    self.note(known, base + at, name, value);
+                    if at == seen {
+                        seen = at + name.len() + COLON.len() + value.len() + LINE_END.len();
+                    }
+                }
                 None => self.push(known, name, value),
             }
         }
+        seen == lines.len()
     }
 
     /// Writes the lines of the fields with unknown names, and of those known ones that are not in `left_out`.

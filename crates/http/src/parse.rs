@@ -112,7 +112,7 @@ pub fn parse_request(bytes: &[u8], bounds: &Bounds, head: &mut RequestHead) -> R
     head.clear();
     head.version = version(request.version);
     head.method = Method::parse(request.method.unwrap_or_default());
-    append_fields(&mut head.fields, request.headers, &bytes[..head_bytes]);
+    take_fields(&mut head.fields, request.headers, &bytes[..head_bytes])?;
     let target = request.path.unwrap_or_default();
     if target.len() > bounds.target_bytes_max {
         return Err(ParseError::TargetTooLong(bounds.target_bytes_max));
@@ -140,16 +140,24 @@ pub fn parse_response(bytes: &[u8], bounds: &Bounds, head: &mut ResponseHead) ->
     if head.status < 100 {
         return Err(ParseError::Syntax("status"));
     }
-    append_fields(&mut head.fields, response.headers, &bytes[..head_bytes]);
+    take_fields(&mut head.fields, response.headers, &bytes[..head_bytes])?;
     Ok(Head::Complete { bytes: head_bytes })
 }
 
-/// The fields that were found in that head; whole, it ends with an empty line.
-fn append_fields(fields: &mut Fields, found: &[httparse::Header<'_>], head: &[u8]) {
-    let Some(first) = found.first() else { return };
-    let begins = first.name.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
-    let lines = head.get(begins..head.len() - 2).unwrap_or_default();
-    fields.append_lines(lines, found.iter().map(|header| (header.name.as_bytes(), header.value)));
+/// Takes over the fields that were found in that head. Where their lines are what nearly all are, one look has seen that each ends
+/// in CR LF; else the head is looked through.
+fn take_fields(
+    fields: &mut Fields,
+    found: &[httparse::Header<'_>],
+    head: &[u8],
+) -> Result<(), ParseError> {
+    let Some(whole) = head.strip_suffix(b"\r\n") else { return only_whole_lines(head) };
+    let offset = |first: &httparse::Header<'_>| first.name.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
+    let lines_at = found.first().map_or(whole.len(), offset);
+    let (first_line, lines) = whole.split_at_checked(lines_at).unwrap_or((whole, b""));
+    let are_whole = fields.append_lines(lines, found.iter().map(|one| (one.name.as_bytes(), one.value)));
+    let is_one = first_line.ends_with(b"\r\n") && memchr::memchr(b'\n', first_line) == Some(first_line.len() - 1);
+    if are_whole && is_one { Ok(()) } else { only_whole_lines(head) }
 }
 
 /// The length of the head, or `None` while it is incomplete and still within its bound.
@@ -162,7 +170,7 @@ fn complete(
         Ok(Status::Complete(length)) if length > bounds.head_bytes_max => {
             Err(ParseError::TooLong(bounds.head_bytes_max))
         }
-        Ok(Status::Complete(length)) => only_whole_lines(&bytes[..length]).map(|()| Some(length)),
+        Ok(Status::Complete(length)) => Ok(Some(length)),
         Ok(Status::Partial) if bytes.len() > bounds.head_bytes_max => {
             Err(ParseError::TooLong(bounds.head_bytes_max))
         }
@@ -409,6 +417,37 @@ mod tests {
             let mut head = RequestHead::new();
             let _refused = parse_request(&bytes, &Bounds::default(), &mut head);
             let _refused = parse_response(&bytes, &Bounds::default(), &mut ResponseHead::default());
+        }
+
+        /// However a line is written, it is read as its name and its value, and passed on in one way; and each of them ends in CR LF.
+        #[test]
+        fn lines_are_read_alike_however_they_are_written(
+            first in prop::sample::select(vec!["", "\r\n", "\n"]),
+            lines in prop::collection::vec(
+                (
+                    "(X|Date|Accept-Encoding|[a-z]{1,4}-[A-Z]{1,20})",
+                    prop::sample::select(vec![": ", ":", ":  ", ":\t", ": \t"]),
+                    "(|[!-~]|[!-~][ -~]{0,9}[!-~])",
+                    prop::sample::select(vec!["\r\n", "\r\n", "\r\n", " \r\n", "\t\r\n", "\n"]),
+                ),
+                0..6,
+            ),
+        ) {
+            let written: String = lines.iter().flat_map(|(name, colon, value, end)| [name, *colon, value, *end]).collect();
+            let text = format!("{first}HTTP/1.1 200 OK\r\n{written}\r\n");
+            let mut head = ResponseHead::default();
+            let parsed = parse_response(text.as_bytes(), &Bounds::default(), &mut head);
+            if text.replace("\r\n", "").contains('\n') {
+                prop_assert_eq!(parsed, Err(ParseError::BareLineFeed));
+                return Ok(());
+            }
+            prop_assert_eq!(parsed, Ok(Head::Complete { bytes: text.len() }));
+            let expected: Vec<_> = lines.iter().map(|(name, _, value, _)| (name.as_bytes(), value.as_bytes())).collect();
+            prop_assert_eq!(head.fields.iter().collect::<Vec<_>>(), expected);
+            let mut out = Vec::new();
+            head.fields.write_lines(crate::KnownSet::EMPTY, &mut out);
+            let ours: String = lines.iter().map(|(name, _, value, _)| format!("{name}: {value}\r\n")).collect();
+            prop_assert_eq!(String::from_utf8(out).expect("text"), ours);
         }
 
         #[test]
