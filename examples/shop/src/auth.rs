@@ -142,7 +142,7 @@ async fn discovery(State(auth): State<Arc<Auth>>) -> Response {
 }
 
 fn wrong_login() -> Problem {
-    Problem::unauthorized("This address and password do not belong together.")
+    Problem::forbidden("This address and password do not belong together.")
 }
 
 impl Auth {

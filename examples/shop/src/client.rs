@@ -1,7 +1,7 @@
-//! Calls to the neighbours: plain HTTP/1.1 with JSON, with a bound on time and on size.
+//! Calls to the neighbours: plain HTTP/1.1 with JSON.
 //!
-//! There are no retries and no balancing here: that is for whatever stands between the services. A call carries on
-//! the request id and the trace of the request that caused it, so that both can be followed through all services.
+//! There are no retries, no balancing and no timeouts here: that is for whatever stands between the services. A call carries
+//! on the request id and the trace of the request that caused it, so that both can be followed through all services.
 
 use std::time::Duration;
 
@@ -20,8 +20,6 @@ use crate::problem::{self, Problem};
 use crate::serve::{REQUEST, StartError, TRACEPARENT};
 use crate::spans::Kind;
 
-/// How long a neighbour may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Idle connections are dropped before a server would close them under our hands.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Larger answers are refused.
@@ -32,7 +30,6 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) struct Neighbour {
     name: &'static str,
     base: String,
-    timeout: Duration,
     client: Client<HttpConnector, Body>,
 }
 
@@ -53,22 +50,17 @@ pub(crate) struct Answer {
 }
 
 impl Neighbour {
-    /// The service `name` at `base` (`http://host:port`), which gets `timeout` for a whole answer.
+    /// The service `name` at `base` (`http://host:port`).
     ///
     /// Fails when the address was not given.
-    pub(crate) fn new(
-        name: &'static str,
-        base: Option<&String>,
-        timeout: Duration,
-    ) -> Result<Self, StartError> {
+    pub(crate) fn new(name: &'static str, base: Option<&String>) -> Result<Self, StartError> {
         let Some(base) = base else {
             return Err(StartError::NoNeighbour { name });
         };
         let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE_TIMEOUT).build(connector);
-        Ok(Self { name, base: base.trim_end_matches('/').to_owned(), timeout, client })
+        Ok(Self { name, base: base.trim_end_matches('/').to_owned(), client })
     }
 
     /// Begins a call; `path` starts with a slash and is percent-encoded where needed.
@@ -90,8 +82,8 @@ impl Neighbour {
         self.call(Method::POST, path)
     }
 
-    fn unreachable(&self, why: &str) -> Problem {
-        Problem::unavailable(format!("The {} service cannot be reached ({why}); try again.", self.name))
+    fn broke(&self, how: &str) -> Problem {
+        Problem::unsure(format!("The {} service gave no whole answer ({how}); try again.", self.name))
     }
 }
 
@@ -137,20 +129,17 @@ impl Call<'_> {
 
     /// Sends it and reads the answer, which is a success.
     pub(crate) async fn send(self) -> Result<Answer, Problem> {
-        let (to, name) = (self.to, self.to.name);
-        let answer = match tokio::time::timeout(to.timeout, self.exchange()).await {
-            Ok(answer) => answer?,
-            Err(_) => return Err(Problem::too_slow(format!("The {name} service took too long; try again."))),
-        };
+        let name = self.to.name;
+        let answer = self.exchange().await?;
         if answer.status.is_success() {
             return Ok(answer);
         }
-        match serde_json::from_slice::<problem::Body>(&answer.body) {
-            Ok(body) if answer.status.is_client_error() => Err(Problem::passed_on(answer.status, body)),
-            _ => Err(Problem::unavailable(format!(
-                "The {name} service is in trouble ({}); try again.",
-                answer.status.as_u16()
-            ))),
+        let trouble = || format!("The {name} service is in trouble ({}); try again.", answer.status.as_u16());
+        match (answer.status, serde_json::from_slice::<problem::Body>(&answer.body)) {
+            (status, Ok(body)) if status.is_client_error() => Err(Problem::passed_on(status, body)),
+            // It was not begun, whoever says so (RFC 9110, section 15.6.4).
+            (StatusCode::SERVICE_UNAVAILABLE, _) => Err(Problem::unavailable(trouble())),
+            _ => Err(Problem::unsure(trouble())),
         }
     }
 
@@ -180,15 +169,20 @@ impl Call<'_> {
         };
         let response = match to.client.request(request).await {
             Ok(response) => response,
-            Err(error) if error.is_connect() => return Err(to.unreachable("no connection")),
-            Err(_) => return Err(to.unreachable("the connection broke")),
+            Err(error) if error.is_connect() => {
+                return Err(Problem::unavailable(format!(
+                    "The {} service cannot be reached; try again.",
+                    to.name
+                )));
+            }
+            Err(_) => return Err(to.broke("the connection ended")),
         };
         let (head, body) = response.into_parts();
         match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
             Ok(body) => {
                 Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes().to_vec() })
             }
-            Err(_) => Err(to.unreachable("the answer broke off or is too large")),
+            Err(_) => Err(to.broke("it ended early or is too large")),
         }
     }
 }

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::database::Database;
+use crate::metrics;
 use crate::problem::{Input, Problem};
 use crate::random;
 use crate::serve::{self, StartError, Stop};
@@ -143,6 +144,8 @@ async fn charge(
     let fresh = Charge { id: random::id(), amount_cents: wanted.amount_cents, last4, state, reason };
     let sent = (fresh.amount_cents, fresh.last4.clone());
     let (charge, is_new) = database.change(move |db| insert(db, &key, &fresh)).await?;
+    let counter = if is_new { &metrics::CHARGES_MADE } else { &metrics::CHARGES_REPEATED };
+    counter.add(1);
     if sent != (charge.amount_cents, charge.last4.clone()) {
         return Err(Problem::conflict("key-reused", "This key was used for another charge; take a new one."));
     }

@@ -63,11 +63,6 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", format!("There is no such {what}."))
     }
 
-    /// The caller did not say who they are, or wrongly.
-    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
-    }
-
     /// The caller may not do this.
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
@@ -88,9 +83,9 @@ impl Problem {
         Self { retry_after_s: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail) }
     }
 
-    /// A neighbour did not answer in time; asking again is safe where the request carries a key.
-    pub(crate) fn too_slow(detail: impl Into<String>) -> Self {
-        Self { retry_after_s: Some(1), ..Self::new(StatusCode::GATEWAY_TIMEOUT, "too-slow", detail) }
+    /// A neighbour gave no answer, so nobody knows how far it got; asking again is safe where the request carries a key.
+    pub(crate) fn unsure(detail: impl Into<String>) -> Self {
+        Self { retry_after_s: Some(1), ..Self::new(StatusCode::BAD_GATEWAY, "no-answer", detail) }
     }
 
     /// A neighbour answered something that makes no sense.
@@ -126,9 +121,6 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, seconds.into());
-        }
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert("www-authenticate", HeaderValue::from_static("Bearer"));
         }
         response
     }

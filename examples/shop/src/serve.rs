@@ -228,8 +228,9 @@ fn surround(
     refuse: fn(Problem) -> Response,
 ) -> Router {
     let switch = Switch::new(settings.delay, settings.fail);
+    let service = settings.role.name();
     let around = Arc::new(Around {
-        service: settings.role.name(),
+        service,
         instance: HeaderValue::from_str(&settings.instance())
             .unwrap_or_else(|_| HeaderValue::from_static("unnamed")),
         switch: switch.clone(),
@@ -238,7 +239,7 @@ fn surround(
     routes
         .fallback(async move || refuse(Problem::not_found("page")))
         .method_not_allowed_fallback(async move || refuse(Problem::wrong_method()))
-        .route("/metrics", get(metrics::show))
+        .route("/metrics", get(async move || metrics::show(service).await))
         .route("/health", get(health).with_state((switch.clone(), database)))
         .merge(switch::routes(switch))
         .layer(middleware::from_fn_with_state(around, around_answer))
@@ -276,10 +277,12 @@ async fn answer(around: &Around, path: &str, request: Request, next: Next) -> Re
     if matches!(path, "/health" | "/switch" | "/metrics") {
         return next.run(request).await;
     }
-    match around.switch.interfere().await {
-        Some(problem) => (around.refuse)(problem),
-        None => next.run(request).await,
+    if let Some(problem) = around.switch.interfere().await {
+        return (around.refuse)(problem);
     }
+    let response = next.run(request).await;
+    around.switch.keep_silent().await;
+    response
 }
 
 fn log_request(

@@ -18,6 +18,8 @@ use crate::random;
 
 /// A delay longer than this would only be a hole.
 const DELAY_MAX: Duration = Duration::from_secs(60);
+/// How often who keeps silent looks whether that is over.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The longest lease.
 const LEASE_MAX: Duration = Duration::from_secs(600);
 const LEASE_DEFAULT: Duration = Duration::from_secs(60);
@@ -27,6 +29,8 @@ const LEASE_DEFAULT: Duration = Duration::from_secs(60);
 struct Setting {
     delay: Duration,
     fail_share: f64,
+    /// Of what is done, this share is told to nobody.
+    mute_share: f64,
     unhealthy: bool,
 }
 
@@ -42,6 +46,7 @@ pub(crate) struct Switch {
 struct Wanted {
     delay: Option<String>,
     fail: Option<String>,
+    mute: Option<String>,
     health: Option<String>,
     r#for: Option<String>,
 }
@@ -50,6 +55,7 @@ struct Wanted {
 struct Shown {
     delay_ms: i64,
     fail: String,
+    mute: String,
     health: &'static str,
     /// Until the lease ends; absent when what holds is what the instance was started with.
     left_ms: Option<i64>,
@@ -59,7 +65,7 @@ impl Switch {
     /// A switch that falls back to `delay` and `fail_share`.
     pub(crate) fn new(delay: Option<Duration>, fail_share: Option<f64>) -> Self {
         let delay = delay.unwrap_or_default().min(DELAY_MAX);
-        let base = Setting { delay, fail_share: fail_share.unwrap_or_default(), unhealthy: false };
+        let base = Setting { delay, fail_share: fail_share.unwrap_or_default(), ..Setting::default() };
         Self { base, lease: Arc::new(Mutex::new(None)) }
     }
 
@@ -73,6 +79,18 @@ impl Switch {
             return Some(Problem::unavailable("This instance was told to fail; try again."));
         }
         None
+    }
+
+    /// Where the work is done and it is to be told to nobody, waits until the setting is over: the worst that can happen to
+    /// whoever must not do a thing twice.
+    pub(crate) async fn keep_silent(&self) {
+        if random::chance() >= self.current().0.mute_share {
+            return;
+        }
+        let begun = clock::now();
+        while self.current().0.mute_share > 0.0 && begun.elapsed() < DELAY_MAX {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Whether the instance was told to call itself unhealthy.
@@ -102,13 +120,14 @@ impl Switch {
         Json(Shown {
             delay_ms: clock::millis(setting.delay),
             fail: format!("{}%", setting.fail_share * 100.0),
+            mute: format!("{}%", setting.mute_share * 100.0),
             health: if setting.unhealthy { "down" } else { "up" },
             left_ms: left.map(clock::millis),
         })
     }
 }
 
-/// `GET /switch` shows, `POST /switch?delay=300ms&fail=30%&health=down&for=60s` sets.
+/// `GET /switch` shows, `POST /switch?delay=300ms&fail=30%&mute=5%&health=down&for=60s` sets.
 pub(crate) fn routes(switch: Switch) -> Router {
     Router::new().route("/switch", get(show).post(set)).with_state(switch)
 }
@@ -133,7 +152,8 @@ async fn set(
 
 impl Wanted {
     fn lease(&self) -> Result<Option<(Setting, Instant)>, String> {
-        if self.delay.is_none() && self.fail.is_none() && self.health.is_none() {
+        let is_empty = [&self.delay, &self.fail, &self.mute, &self.health].iter().all(|wish| wish.is_none());
+        if is_empty {
             return Ok(None);
         }
         let mut setting = Setting::default();
@@ -142,6 +162,9 @@ impl Wanted {
         }
         if let Some(text) = &self.fail {
             setting.fail_share = parse_share(text)?;
+        }
+        if let Some(text) = &self.mute {
+            setting.mute_share = parse_share(text)?;
         }
         setting.unhealthy = match self.health.as_deref() {
             None | Some("up") => false,

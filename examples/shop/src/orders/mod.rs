@@ -6,8 +6,6 @@
 mod place;
 mod store;
 
-use std::time::Duration;
-
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -25,15 +23,11 @@ use crate::problem::{Input, Problem};
 use crate::serve::{self, StartError, Stop};
 use crate::settings::Settings;
 
-/// Long enough for a slow bank, short enough that a person still waits.
-const PAYMENTS_TIMEOUT: Duration = Duration::from_secs(10);
-const CATALOG_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// How far an order is, in the order in which it goes there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Status {
-    /// Being paid for; or what asked for it went away meanwhile.
+    /// Being paid for; or kept until the bank can be reached, as `reason` says; or what asked for it went away meanwhile.
     Placing,
     /// The bank said no, or a product was sold out; `reason` says which.
     Declined,
@@ -104,8 +98,8 @@ pub(crate) async fn run(settings: Settings, stop: Stop) -> Result<(), StartError
     let database = Database::open(&settings.data, "orders", store::SCHEMA, |_| Ok(()))?;
     let orders = Orders {
         database: database.clone(),
-        catalog: Neighbour::new("catalog", settings.catalog_url.as_ref(), CATALOG_TIMEOUT)?,
-        payments: Neighbour::new("payments", settings.payments_url.as_ref(), PAYMENTS_TIMEOUT)?,
+        catalog: Neighbour::new("catalog", settings.catalog_url.as_ref())?,
+        payments: Neighbour::new("payments", settings.payments_url.as_ref())?,
         pace_ms: clock::millis(settings.pace),
     };
     let routes = Router::new()
@@ -124,7 +118,8 @@ async fn place(
 ) -> Result<Response, Problem> {
     let key = payments::idempotency_key(&headers)?;
     let order = place::place(&orders, &person.id, key, wanted).await?;
-    Ok((StatusCode::CREATED, Json(order)).into_response())
+    let status = if order.status == Status::Placing { StatusCode::ACCEPTED } else { StatusCode::CREATED };
+    Ok((status, Json(order)).into_response())
 }
 
 async fn list(State(orders): State<Orders>, person: Person) -> Result<Json<OrderList>, Problem> {

@@ -1,8 +1,10 @@
 //! Placing an order: note it, reserve the stock, charge the card, note the outcome.
 //!
 //! The order's own id is the key of both the reservation and the charge. So whoever repeats a step, the
-//! neighbours do it once; and an order whose placing broke off is settled later by asking the bank.
+//! neighbours do it once; and an order whose placing broke off is settled later by asking the bank. An order that the bank
+//! does not answer about is kept as it is, and paid when it is sent again under its key.
 
+use axum::http::StatusCode;
 use ring::digest::{SHA256, digest};
 
 use super::store::{self, Draft, State, Stored};
@@ -15,8 +17,14 @@ use crate::payments::{Charge, ChargeRequest, ChargeState};
 use crate::problem::Problem;
 use crate::random;
 
-/// An order nobody has been at for this long is not being placed any more: longer than all timeouts of `place`.
+/// An order nobody has been at for this long is not being placed any more: longer than anybody waits for `place`.
 const ABANDONED_AFTER_MS: i64 = 60_000;
+
+/// What is told of an order that the bank was not even asked about.
+const BANK_AWAY: &str = "The bank cannot be reached just now, and nothing was charged. Your order is kept.";
+/// What is told of one about which it did not answer: perhaps the money is ours, perhaps not.
+const BANK_SILENT: &str =
+    "The bank does not answer just now. Your order is kept, and you will not be charged twice.";
 
 /// Places the order of this person and key, or tells what became of it when it was sent before.
 pub(super) async fn place(
@@ -32,15 +40,20 @@ pub(super) async fn place(
     if stored.fingerprint != fingerprint {
         return Err(Problem::conflict("key-reused", "This key was used for another order; take a new one."));
     }
-    if stored.state == State::Placing {
-        reserve_and_charge(orders, &stored.id, wanted).await?;
-    }
+    let waits_because = match stored.state {
+        State::Placing => reserve_and_charge(orders, &stored.id, wanted).await?,
+        State::Paid { .. } | State::Declined => None,
+    };
     let id = stored.id;
     match orders.database.read(move |db| store::find(db, &id)).await? {
         Some(Stored { state: State::Declined, reason, .. }) => {
             Err(Problem::declined(reason.unwrap_or_else(|| "The order was declined.".to_owned())))
         }
-        Some(stored) => Ok(stored.shown(orders.pace_ms)),
+        Some(stored) => {
+            let order = stored.shown(orders.pace_ms);
+            let reason = waits_because.filter(|_| order.status == Status::Placing).map(str::to_owned);
+            Ok(Order { reason: reason.or(order.reason), ..order })
+        }
         None => Err(Problem::not_found("order")),
     }
 }
@@ -78,7 +91,12 @@ fn draft(person: &str, key: String, wanted: &OrderRequest) -> Draft {
     }
 }
 
-async fn reserve_and_charge(orders: &Orders, id: &str, wanted: OrderRequest) -> Result<(), Problem> {
+/// Why it is not paid yet, when that is the bank's fault.
+async fn reserve_and_charge(
+    orders: &Orders,
+    id: &str,
+    wanted: OrderRequest,
+) -> Result<Option<&'static str>, Problem> {
     let request = ReservationRequest { order: id.to_owned(), lines: wanted.lines };
     let reservation = orders.catalog.post("/reservations").json(&request).fetch::<Reservation>().await;
     let reservation = match reservation {
@@ -93,8 +111,19 @@ async fn reserve_and_charge(orders: &Orders, id: &str, wanted: OrderRequest) -> 
     let lines = reservation.lines;
     orders.database.change(move |db| store::note_lines(db, &order, &lines, amount_cents)).await?;
     let request = ChargeRequest { amount_cents, card: wanted.card };
-    let charge = orders.payments.post("/charges").key(id).json(&request).fetch::<Charge>().await?;
-    note(orders, id, charge).await
+    match orders.payments.post("/charges").key(id).json(&request).fetch::<Charge>().await {
+        Ok(charge) => {
+            note(orders, id, charge).await?;
+            Ok(None)
+        }
+        Err(problem) if problem.status.is_client_error() => Err(problem),
+        Err(problem) => {
+            metrics::ORDERS_KEPT.add(1);
+            log::warn("bank.away", serde_json::json!({ "order": id, "why": problem.detail }));
+            let is_refused = problem.status == StatusCode::SERVICE_UNAVAILABLE;
+            Ok(Some(if is_refused { BANK_AWAY } else { BANK_SILENT }))
+        }
+    }
 }
 
 /// Notes what the bank said; what was reserved for a declined order goes back on the shelf.
@@ -158,7 +187,7 @@ pub(super) async fn catch_up(orders: &Orders, stored: Stored) -> Result<Stored, 
 async fn settle(orders: &Orders, id: &str, before_ms: i64) -> Result<(), Problem> {
     match orders.payments.get(format!("/charges/by-key/{id}")).fetch::<Charge>().await {
         Ok(charge) => note(orders, id, charge).await,
-        Err(problem) if problem.status == axum::http::StatusCode::NOT_FOUND => {
+        Err(problem) if problem.status == StatusCode::NOT_FOUND => {
             let order = id.to_owned();
             if orders.database.change(move |db| store::abandon(db, &order, before_ms)).await? {
                 release(orders, id).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
@@ -12,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Web;
-use super::pages::{self, Attempt, Filled};
+use super::pages::{self, Attempt, Filled, Trouble};
 use super::shelves::cart_lines;
 use super::visitor::{Cart, Halt, Visitor, see_other};
 use crate::orders::{Order, OrderList, Status};
@@ -37,7 +38,7 @@ pub(super) struct Form {
 pub(super) async fn checkout_page(State(web): State<Arc<Web>>, visitor: Visitor) -> Result<Response, Halt> {
     let person = visitor.signed_in()?;
     let attempt =
-        Attempt { key: random::id(), name: person.name.clone(), address: String::new(), problem: None };
+        Attempt { key: random::id(), name: person.name.clone(), address: String::new(), trouble: None };
     show_checkout(&web, &visitor, &attempt).await
 }
 
@@ -51,17 +52,19 @@ pub(super) async fn checkout(
         "lines": visitor.cart.lines(), "name": form.name, "address": form.address, "card": form.card,
     });
     let call = web.orders.post("/orders").on_behalf_of(person).key(&form.key).json(&wanted);
-    let problem = match call.fetch::<Order>().await {
+    let (key, trouble) = match call.fetch::<Order>().await {
+        // The order is kept, and is the same one when the form is sent again.
+        Ok(order) if order.status == Status::Placing => (form.key, Trouble::Waits(order.reason)),
         Ok(order) => {
             let emptied = visitor.cart_cookie(&Cart::default());
             return Ok(see_other(&format!("/orders/{}", order.id), vec![emptied]));
         }
-        Err(problem) => problem,
+        // Nobody knows how far it got, so the next attempt carries the same key and is the same order.
+        Err(problem) if problem.status.is_server_error() => (form.key, Trouble::Problem(problem)),
+        // A plain no ends this order; the next attempt is a new one.
+        Err(problem) => (random::id(), Trouble::Problem(problem)),
     };
-    // Nobody knows how far it got, so the next attempt carries the same key and is the same order. A plain no
-    // ends this order; the next attempt is a new one.
-    let key = if problem.status.is_server_error() { form.key } else { random::id() };
-    let attempt = Attempt { key, name: form.name, address: form.address, problem: Some(problem) };
+    let attempt = Attempt { key, name: form.name, address: form.address, trouble: Some(trouble) };
     show_checkout(&web, &visitor, &attempt).await
 }
 
@@ -71,8 +74,9 @@ async fn show_checkout(web: &Web, visitor: &Visitor, attempt: &Attempt) -> Resul
         return Ok(see_other("/cart", Vec::new()));
     }
     let page = pages::checkout(visitor, &lines, attempt);
-    Ok(match &attempt.problem {
-        Some(problem) => (problem.status, page).into_response(),
+    Ok(match &attempt.trouble {
+        Some(Trouble::Problem(problem)) => (problem.status, page).into_response(),
+        Some(Trouble::Waits(_)) => (StatusCode::ACCEPTED, page).into_response(),
         None => page.into_response(),
     })
 }

@@ -12,7 +12,6 @@ mod visitor;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderValue, header};
@@ -27,11 +26,6 @@ use crate::settings::Settings;
 
 use live::Live;
 use pages::Oops;
-
-const CATALOG_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longer than orders gives the bank.
-const ORDERS_TIMEOUT: Duration = Duration::from_secs(20);
-const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS presence (
@@ -64,9 +58,9 @@ pub(crate) async fn run(settings: Settings, stop: Stop) -> Result<(), StartError
     let database = Database::open(&settings.data, "web", SCHEMA, |_| Ok(()))?;
     let web = Arc::new(Web {
         database: database.clone(),
-        catalog: Neighbour::new("catalog", settings.catalog_url.as_ref(), CATALOG_TIMEOUT)?,
-        orders: Neighbour::new("orders", settings.orders_url.as_ref(), ORDERS_TIMEOUT)?,
-        auth: Neighbour::new("auth", settings.auth_url.as_ref(), AUTH_TIMEOUT)?,
+        catalog: Neighbour::new("catalog", settings.catalog_url.as_ref())?,
+        orders: Neighbour::new("orders", settings.orders_url.as_ref())?,
+        auth: Neighbour::new("auth", settings.auth_url.as_ref())?,
         live: Live::default(),
         stop: stop.clone(),
         photos: settings.data.join("photos"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use axum::response::{IntoResponse, Response};
 use maud::Markup;
 use serde::Deserialize;
@@ -95,7 +95,7 @@ pub(super) async fn picture(State(web): State<Arc<Web>>, Path(file): Path<String
     }
     let answer = web.catalog.get(format!("/pictures/{file}")).send().await?;
     let mut headers = HeaderMap::new();
-    for name in [CONTENT_TYPE, CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG] {
+    for name in [CONTENT_TYPE, CACHE_CONTROL, ETAG] {
         if let Some(value) = answer.headers.get(&name) {
             headers.insert(name, value.clone());
         }

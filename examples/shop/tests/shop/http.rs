@@ -86,13 +86,24 @@ fn read_reply(stream: &mut BufReader<TcpStream>) -> Reply {
 
 /// One request on a connection of its own.
 pub(crate) fn send(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+    read_reply(&mut begin(port, method, path, headers, body))
+}
+
+/// A request whose answer nobody waits for yet.
+pub(crate) fn begin(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> BufReader<TcpStream> {
     let mut stream = connect(port);
     let length = body.len().to_string();
     let mut all = vec![("connection", "close"), ("content-length", length.as_str())];
     all.extend(headers);
     write_head(&mut stream, &format!("{method} {path}"), &all);
     stream.get_mut().write_all(body).expect("the service reads");
-    read_reply(&mut stream)
+    stream
 }
 
 /// Keeps cookies, as browsers do.

@@ -5,7 +5,7 @@ mod processes;
 
 use serde_json::{Value, json};
 
-use http::{Browser, Events, Upload, WebSocket, send, told};
+use http::{Browser, Events, Upload, WebSocket, begin, send, told};
 use processes::{Service, Shop};
 
 /// Long enough that no order moves on during a test that does not want it to.
@@ -108,6 +108,53 @@ fn a_declined_card_is_told_and_another_one_works() {
     let fresh = declined.between("name=\"key\" value=\"", "\"");
     assert_ne!(fresh, key, "a new attempt is a new order");
     assert_eq!(browser.post("/checkout", &pay(&fresh, "4242424242424242")).status, 303);
+}
+
+#[test]
+fn while_the_bank_is_away_cart_and_order_are_kept_and_then_paid_once() {
+    let shop = Shop::start(&[STANDSTILL]);
+    let bank = |query: &str| send(shop.payments.port, "POST", &format!("/switch{query}"), &[], b"").status;
+    let mut browser = Browser::new(shop.web.port);
+    browser.post("/register", "name=Ada&email=ada@example.com&password=correct+horse");
+    browser.post("/cart", "product=lavender&quantity=2");
+    let key = browser.get("/checkout").between("name=\"key\" value=\"", "\"");
+    let form = format!("key={key}&name=Ada&address=12+Terrace+Road&card=4242+4242+4242+4242");
+
+    assert_eq!(bank("?fail=100%&for=10m"), 200);
+    for _ in 0..2 {
+        let kept = browser.post("/checkout", &form);
+        assert_eq!(kept.status, 202);
+        assert_eq!(kept.between("name=\"key\" value=\"", "\""), key, "the next attempt is the same order");
+        assert!(kept.text().contains("nothing was charged") && kept.text().contains("12 Terrace Road"));
+    }
+    assert!(browser.get("/cart").text().contains("Lavender"));
+    assert!(browser.get("/orders").text().contains("placing"));
+
+    assert_eq!(bank(""), 200);
+    let paid = browser.post("/checkout", &form);
+    assert_eq!(paid.status, 303, "{}", paid.text());
+    assert!(browser.get("/orders").text().contains("paid"));
+    let counted = send(shop.payments.port, "GET", "/metrics", &[], b"").text();
+    assert!(counted.lines().any(|line| line == "shop_charges_made_total 1"), "{counted}");
+}
+
+#[test]
+fn a_bank_that_charges_and_does_not_say_so_is_asked_again_and_charges_once() {
+    let shop = Shop::start(&[STANDSTILL]);
+    let port = shop.payments.port;
+    let headers = [("idempotency-key", "order-of-mine"), ("content-type", "application/json")];
+    let charge = br#"{"amount_cents": 500, "card": "4242424242424242"}"#;
+    let counted = |name: &str| {
+        let text = send(port, "GET", "/metrics", &[], b"").text();
+        text.lines().any(|line| line == format!("{name} 1"))
+    };
+    assert_eq!(send(port, "POST", "/switch?mute=100%&for=10m", &[], b"").status, 200);
+    let waiting = begin(port, "POST", "/charges", &headers, charge);
+    while !counted("shop_charges_made_total") {}
+    drop(waiting);
+    assert_eq!(send(port, "POST", "/switch", &[], b"").status, 200);
+    assert_eq!(send(port, "POST", "/charges", &headers, charge).status, 200, "it was made before: not 201");
+    assert!(counted("shop_charges_repeated_total"));
 }
 
 #[test]

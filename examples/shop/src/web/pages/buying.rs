@@ -16,8 +16,16 @@ pub(in crate::web) struct Attempt {
     pub(in crate::web) key: String,
     pub(in crate::web) name: String,
     pub(in crate::web) address: String,
-    /// Why the last attempt failed.
-    pub(in crate::web) problem: Option<Problem>,
+    /// Why the last attempt led to no paid order.
+    pub(in crate::web) trouble: Option<Trouble>,
+}
+
+/// What came of an attempt that led to no paid order.
+pub(in crate::web) enum Trouble {
+    /// It failed.
+    Problem(Problem),
+    /// The order is kept until the bank can be reached; why, in words of the orders service.
+    Waits(Option<String>),
 }
 
 pub(in crate::web) fn checkout(visitor: &Visitor, lines: &[CartLine], attempt: &Attempt) -> Markup {
@@ -28,7 +36,11 @@ pub(in crate::web) fn checkout(visitor: &Visitor, lines: &[CartLine], attempt: &
             h1 { "Checkout" }
             div.columns {
                 form.panel method="post" action="/checkout" data-submit-once {
-                    (alert(attempt.problem.as_ref().map(advice).as_deref()))
+                    @match &attempt.trouble {
+                        Some(Trouble::Problem(problem)) => (alert(Some(&advice(problem)))),
+                        Some(Trouble::Waits(why)) => (patience(why.as_deref())),
+                        None => {}
+                    }
                     input type="hidden" name="key" value=(attempt.key);
                     label for="name" { "Name" }
                     input #name name="name" required maxlength="80" autocomplete="name" value=(attempt.name);
@@ -39,7 +51,10 @@ pub(in crate::web) fn checkout(visitor: &Visitor, lines: &[CartLine], attempt: &
                     input #card name="card" required inputmode="numeric" maxlength="23" autocomplete="off"
                         value="4242 4242 4242 4242" aria-describedby="card-hint";
                     (card_hint())
-                    button.wide { "Pay " (euros(total_cents(lines))) }
+                    button.wide {
+                        @if matches!(attempt.trouble, Some(Trouble::Waits(_))) { "Try again: pay " } @else { "Pay " }
+                        (euros(total_cents(lines)))
+                    }
                 }
                 aside.panel aria-labelledby="summary" {
                     h2 #summary { "Your order" }
@@ -53,6 +68,16 @@ pub(in crate::web) fn checkout(visitor: &Visitor, lines: &[CartLine], attempt: &
             }
         },
     )
+}
+
+/// The bank's trouble is nobody's fault here, and nothing is lost by it.
+fn patience(why: Option<&str>) -> Markup {
+    html! {
+        div.patience role="alert" {
+            strong { "Your bank takes a break" }
+            p { (why.unwrap_or("Your order is kept.")) " So is your cart. Press the button again in a moment." }
+        }
+    }
 }
 
 /// Whose fault it was and what to do now.
@@ -176,7 +201,7 @@ fn status_name(status: Status) -> &'static str {
 /// The status in a sentence.
 pub(in crate::web) fn status_text(status: Status) -> &'static str {
     match status {
-        Status::Placing => "We are talking to your bank.",
+        Status::Placing => "Not paid yet: the order is kept, and we are waiting for your bank.",
         Status::Declined => "The order was declined.",
         Status::Paid => "Paid. We are looking for a box that fits.",
         Status::Packed => "Packed, with plenty of straw.",

@@ -19,7 +19,7 @@ use crate::problem::Problem;
 use crate::serve::REQUEST;
 
 pub(super) use account::{login, register};
-pub(super) use buying::{Attempt, checkout, order, orders, status_text};
+pub(super) use buying::{Attempt, Trouble, checkout, order, orders, status_text};
 pub(super) use shelves::{cart, catalogue, product};
 
 /// A problem told to a person, as a page.
@@ -59,9 +59,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Filled<T> {
 fn oops(problem: &Problem) -> Markup {
     let title = match problem.status {
         StatusCode::NOT_FOUND => "Nothing grows here",
-        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => "This gate is closed",
+        StatusCode::FORBIDDEN => "This gate is closed",
         status if status.is_client_error() => "That did not work",
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => "One moment, please",
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY => "One moment, please",
         _ => "A pot fell over",
     };
     let request = REQUEST.try_with(|request| request.id().to_owned()).unwrap_or_default();
