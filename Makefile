@@ -34,7 +34,7 @@ help: ## This list
 	@printf 'usage: make TARGET\n\n'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: prepare-demo ## Build, start the example shop and show it through a purchase, a scale-up, a reload and a kill
+demo: prepare-demo ## Build, start the example shop and show it through a purchase, a scale-up, a reload, a kill and an outage
 	$(call step,build the demo (release))
 	$(CARGO) build $(LOCKED) --release -p terrace -p shop
 	$(call step,demo)
@@ -61,12 +61,13 @@ soak: prepare ## 1,000 mixed changes under load (SOAK_CHANGES=n for another numb
 	TERRACE_SOAK_CHANGES=$(SOAK_CHANGES) NEXTEST_PROFILE=soak \
 	 scripts/run-tests.sh -p terrace $(LOCKED) changes_under_load
 
-bench: prepare ## Measure against nginx and HAProxy, and telemetry off and on; figures go to docs/performance.md (about 30 minutes)
+bench: prepare ## Measure against nginx and HAProxy, telemetry off and on, and a gateway's policies; figures go to docs/performance.md (about 30 minutes)
 	$(call step,build (release))
 	$(CARGO) build $(LOCKED) --release -p terrace
 	$(call step,bench)
 	python3 bench/proxy_cost.py --mine $(TERRACE) --write docs/performance.md
 	python3 bench/telemetry_cost.py --mine $(TERRACE) --write docs/performance.md
+	python3 bench/gateway_cost.py --mine $(TERRACE) --write docs/performance.md
 
 bench-quick: prepare ## The same with few rounds: a look, not a proof; writes nothing that is kept
 	$(call step,build (release))
