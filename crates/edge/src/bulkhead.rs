@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use terrace_instruments::{Event, Level, Log, Meter};
 use terrace_policy::{
-    Admission, Breaker, BreakerCause, BreakerState, Gradient, Line, LineLaw, Place, Priority, ProbeEnd,
-    Sample, Turned,
+    Admission, Breaker, BreakerCause, BreakerState, Gradient, Line, LineLaw, Place, Priority, Probe,
+    ProbeEnd, Sample, Turned,
 };
 use terrace_runtime::clock;
 use terrace_upstream::Upstream;
@@ -92,7 +92,8 @@ pub(crate) struct Slot<'a> {
     gate: &'a Gate,
     resilience: &'a Resilience,
     hold: Cell<Hold>,
-    is_probe: Cell<bool>,
+    /// It is to find out whether the service answers again.
+    probe: Cell<Option<Probe>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,11 +155,11 @@ impl Gate {
         journal: &mut Journal<'_>,
     ) -> Result<Slot<'a>, Problem> {
         let resilience = &to.service.resilience;
-        let slot = Slot { gate: self, resilience, hold: Cell::new(Hold::None), is_probe: Cell::new(false) };
-        if resilience.breaker.is_some() {
-            match self.breaker.admit(journal.began()) {
+        let slot = Slot { gate: self, resilience, hold: Cell::new(Hold::None), probe: Cell::new(None) };
+        if let Some(law) = &resilience.breaker {
+            match self.breaker.admit(law, journal.began()) {
                 Admission::Pass => {}
-                Admission::Probe => slot.is_probe.set(true),
+                Admission::Probe(probe) => slot.probe.set(Some(probe)),
                 Admission::Refused { retry_after } => {
                     return Err(self.refused(request.passed.priority, retry_after, journal));
                 }
@@ -476,15 +477,13 @@ impl Slot<'_> {
         if let Some(cause) = self.gate.breaker.success(law, (latency, usual), now) {
             self.gate.tell_opened(cause);
         }
-        if self.is_probe.get() {
-            self.end_probe(ProbeEnd::Well, now);
-        }
+        self.end_probe(ProbeEnd::Well, now);
     }
 
     /// No endpoint answered.
     pub(crate) fn unanswered(&self, now: Duration) {
         let Some(law) = &self.resilience.breaker else { return };
-        if self.is_probe.get() {
+        if self.probe.get().is_some() {
             return self.end_probe(ProbeEnd::Ill, now);
         }
         if let Some(cause) = self.gate.breaker.failure(law, now) {
@@ -518,10 +517,17 @@ impl Slot<'_> {
         }
     }
 
+    #[inline]
     fn end_probe(&self, end: ProbeEnd, now: Duration) {
-        self.is_probe.set(false);
+        if let Some(probe) = self.probe.take() {
+            self.tell_probe((probe, end), now);
+        }
+    }
+
+    #[cold]
+    fn tell_probe(&self, ended: (Probe, ProbeEnd), now: Duration) {
         let law = self.resilience.breaker.unwrap_or_default();
-        if let Some(state) = self.gate.breaker.end_probe(&law, end, now) {
+        if let Some(state) = self.gate.breaker.end_probe(&law, ended, now) {
             self.gate.tell_state(state);
         }
     }
@@ -531,8 +537,6 @@ impl Drop for Slot<'_> {
     #[inline]
     fn drop(&mut self) {
         self.release();
-        if self.is_probe.get() {
-            self.end_probe(ProbeEnd::Nothing, Duration::ZERO);
-        }
+        self.end_probe(ProbeEnd::Nothing, Duration::ZERO);
     }
 }

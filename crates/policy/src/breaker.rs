@@ -6,7 +6,9 @@
 //! with an error of its own is better off answering the other half. The breaker opens after failures in a row, or when a
 //! share of requests fails for more than a moment, or, where a limit is set, when a share of them is slow. It stays open
 //! for a short pause that doubles up to a bound of seconds, so that neither a blip becomes an outage nor the end of an
-//! outage is missed; then probes, one at a time, must go well a few times in a row.
+//! outage is missed; then probes, one at a time, must go well a few times in a row. A probe that says nothing for as long as
+//! the longest pause is not waited for any further, or the one who sends it, by being slow, or the service, by having lost
+//! it, would keep everybody else out: the next one goes, and what the lost one says in the end counts if it is good.
 //!
 //! While all is well a request pays for one look at a word that nobody writes: successes are counted only once something
 //! has failed. So the share is one of the time since trouble began, and says nothing until trouble has lasted
@@ -104,13 +106,17 @@ pub enum Admission {
     /// It may pass.
     Pass,
     /// It may pass as the one that finds out: [`Breaker::end_probe`] must be told how it ended.
-    Probe,
+    Probe(Probe),
     /// It must not.
     Refused {
         /// When it may be worth another try.
         retry_after: Duration,
     },
 }
+
+/// Which probe it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe(u32);
 
 /// The states, as metrics and events name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +152,12 @@ pub struct Breaker {
     failures: Window,
     slow: Window,
     machine: Mutex<Machine>,
+    /// Probes begun, so that one from before it last closed is not taken for another.
+    probes: AtomicU32,
 }
+
+/// A probe is waited for as long as the longest pause, and not for longer than this.
+const PROBE_WAITED_FOR_MAX: Duration = Duration::from_secs(10);
 
 const CLOSED: u8 = 0;
 const NOT_CLOSED: u8 = 1;
@@ -161,32 +172,34 @@ enum Machine {
         until: Duration,
         /// Probes in a row that went well.
         well: u32,
-        is_probing: bool,
+        /// The probe that is waited for, and since when.
+        probing: Option<(Probe, Duration)>,
     },
 }
 
 impl Breaker {
     /// Whether a request may pass.
     #[inline]
-    pub fn admit(&self, now: Duration) -> Admission {
-        if self.gate.load(Ordering::Relaxed) == CLOSED { Admission::Pass } else { self.admit_one(now) }
+    pub fn admit(&self, law: &BreakerLaw, now: Duration) -> Admission {
+        if self.gate.load(Ordering::Relaxed) == CLOSED { Admission::Pass } else { self.admit_one(law, now) }
     }
 
     #[cold]
-    fn admit_one(&self, now: Duration) -> Admission {
+    fn admit_one(&self, law: &BreakerLaw, now: Duration) -> Admission {
         /// While a probe is under way nobody knows for how long.
         const PROBE_TAKES: Duration = Duration::from_secs(1);
-        match &mut *self.machine() {
-            Machine::Closed => Admission::Pass,
-            Machine::NotClosed { until, .. } if now < *until => {
-                Admission::Refused { retry_after: *until - now }
-            }
-            Machine::NotClosed { is_probing: true, .. } => Admission::Refused { retry_after: PROBE_TAKES },
-            Machine::NotClosed { is_probing, .. } => {
-                *is_probing = true;
-                Admission::Probe
-            }
+        let mut machine = self.machine();
+        let Machine::NotClosed { until, probing, .. } = &mut *machine else { return Admission::Pass };
+        if now < *until {
+            return Admission::Refused { retry_after: *until - now };
         }
+        let waited_for = law.open.to.min(PROBE_WAITED_FOR_MAX);
+        if probing.is_some_and(|(_, since)| now < since + waited_for) {
+            return Admission::Refused { retry_after: PROBE_TAKES };
+        }
+        let probe = Probe(self.probes.fetch_add(1, Ordering::Relaxed));
+        *probing = Some((probe, now));
+        Admission::Probe(probe)
     }
 
     /// What it is now.
@@ -237,15 +250,17 @@ impl Breaker {
         None
     }
 
-    /// The probe has ended; tells what the breaker is now, if that is another state than before.
-    pub fn end_probe(&self, law: &BreakerLaw, end: ProbeEnd, now: Duration) -> Option<BreakerState> {
+    /// A probe has ended; tells what the breaker is now, if that is another state than before.
+    pub fn end_probe(
+        &self,
+        law: &BreakerLaw,
+        (probe, end): (Probe, ProbeEnd),
+        now: Duration,
+    ) -> Option<BreakerState> {
         let mut machine = self.machine();
-        let Machine::NotClosed { level, until, well, is_probing } = &mut *machine else { return None };
-        if !std::mem::take(is_probing) {
-            return None;
-        }
+        let Machine::NotClosed { level, until, well, probing } = &mut *machine else { return None };
+        let is_waited_for = probing.take_if(|(waited_for, _)| *waited_for == probe).is_some();
         match end {
-            ProbeEnd::Nothing => None,
             ProbeEnd::Well => {
                 *well += 1;
                 if *well < law.probes {
@@ -256,12 +271,14 @@ impl Breaker {
                 self.gate.store(CLOSED, Ordering::Relaxed);
                 Some(BreakerState::Closed)
             }
-            ProbeEnd::Ill => {
+            ProbeEnd::Ill if is_waited_for => {
                 *level = level.saturating_add(1);
                 *until = now + law.open.bound(*level);
                 *well = 0;
                 Some(BreakerState::Open)
             }
+            // One that was lost long ago says nothing of the present.
+            ProbeEnd::Ill | ProbeEnd::Nothing => None,
         }
     }
 
@@ -270,7 +287,7 @@ impl Breaker {
         // Those who passed before it opened do not open it further.
         let Machine::Closed = *machine else { return None };
         let until = now + law.open.bound(1);
-        *machine = Machine::NotClosed { level: 1, until, well: 0, is_probing: false };
+        *machine = Machine::NotClosed { level: 1, until, well: 0, probing: None };
         self.gate.store(NOT_CLOSED, Ordering::Relaxed);
         Some(cause)
     }
@@ -360,15 +377,23 @@ mod tests {
         breaker
     }
 
+    #[track_caller]
+    fn probe(breaker: &Breaker, millis: u64) -> Probe {
+        match breaker.admit(&LAW, at(millis)) {
+            Admission::Probe(probe) => probe,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn failures_in_a_row_open_it_and_requests_are_refused_at_once() {
         let breaker = Breaker::default();
         (0..4).for_each(|_| assert_eq!(breaker.failure(&LAW, at(100)), None));
         assert_eq!(breaker.success(&LAW, FAST, at(100)), None);
         (0..4).for_each(|_| assert_eq!(breaker.failure(&LAW, at(100)), None));
-        assert_eq!(breaker.admit(at(100)), Admission::Pass);
+        assert_eq!(breaker.admit(&LAW, at(100)), Admission::Pass);
         assert_eq!(breaker.failure(&LAW, at(100)), Some(BreakerCause::Consecutive(5)));
-        assert_eq!(breaker.admit(at(150)), Admission::Refused { retry_after: at(200) });
+        assert_eq!(breaker.admit(&LAW, at(150)), Admission::Refused { retry_after: at(200) });
         assert_eq!(breaker.state(at(150)), BreakerState::Open);
     }
 
@@ -376,11 +401,14 @@ mod tests {
     fn three_probes_one_after_the_other_close_it() {
         let breaker = opened(100);
         for state in [None, None, Some(BreakerState::Closed)] {
-            assert_eq!(breaker.admit(at(350)), Admission::Probe);
-            assert!(matches!(breaker.admit(at(350)), Admission::Refused { .. }), "one at a time");
-            assert_eq!(breaker.end_probe(&LAW, ProbeEnd::Well, at(360)), state);
+            let probe = probe(&breaker, 350);
+            assert!(matches!(breaker.admit(&LAW, at(350)), Admission::Refused { .. }), "one at a time");
+            assert_eq!(breaker.end_probe(&LAW, (probe, ProbeEnd::Well), at(360)), state);
         }
-        assert_eq!((breaker.admit(at(360)), breaker.state(at(360))), (Admission::Pass, BreakerState::Closed));
+        assert_eq!(
+            (breaker.admit(&LAW, at(360)), breaker.state(at(360))),
+            (Admission::Pass, BreakerState::Closed)
+        );
         (0..4).for_each(|_| assert_eq!(breaker.failure(&LAW, at(370)), None, "the count began anew"));
     }
 
@@ -388,9 +416,9 @@ mod tests {
     fn each_probe_that_fails_doubles_the_pause_up_to_the_longest() {
         let (breaker, mut now, mut pauses) = (opened(100), at(350), Vec::new());
         for _ in 0..5 {
-            assert_eq!(breaker.admit(now), Admission::Probe);
-            assert_eq!(breaker.end_probe(&LAW, ProbeEnd::Ill, now), Some(BreakerState::Open));
-            let Admission::Refused { retry_after } = breaker.admit(now) else { panic!("it is open") };
+            let Admission::Probe(probe) = breaker.admit(&LAW, now) else { panic!("it is time") };
+            assert_eq!(breaker.end_probe(&LAW, (probe, ProbeEnd::Ill), now), Some(BreakerState::Open));
+            let Admission::Refused { retry_after } = breaker.admit(&LAW, now) else { panic!("it is open") };
             pauses.push(retry_after.as_millis());
             now += retry_after;
         }
@@ -400,9 +428,44 @@ mod tests {
     #[test]
     fn a_probe_whose_client_left_leaves_its_place() {
         let breaker = opened(100);
-        assert_eq!(breaker.admit(at(350)), Admission::Probe);
-        assert_eq!(breaker.end_probe(&LAW, ProbeEnd::Nothing, at(350)), None);
-        assert_eq!(breaker.admit(at(350)), Admission::Probe);
+        let left = probe(&breaker, 350);
+        assert_eq!(breaker.end_probe(&LAW, (left, ProbeEnd::Nothing), at(350)), None);
+        probe(&breaker, 350);
+    }
+
+    #[test]
+    fn a_probe_that_says_nothing_keeps_the_others_out_for_the_longest_pause_and_no_longer() {
+        let breaker = opened(100);
+        let lost = probe(&breaker, 350);
+        assert!(matches!(breaker.admit(&LAW, at(2_349)), Admission::Refused { .. }));
+        let next = probe(&breaker, 2_350);
+        assert_eq!(breaker.end_probe(&LAW, (lost, ProbeEnd::Ill), at(2_360)), None, "that was long ago");
+        assert_eq!(breaker.end_probe(&LAW, (next, ProbeEnd::Well), at(2_370)), None);
+        let third = probe(&breaker, 2_380);
+        assert_eq!(breaker.end_probe(&LAW, (third, ProbeEnd::Well), at(2_390)), None);
+        probe(&breaker, 2_400);
+        // A service whose every answer takes longer than that closes it all the same.
+        assert_eq!(breaker.end_probe(&LAW, (lost, ProbeEnd::Well), at(2_410)), Some(BreakerState::Closed));
+    }
+
+    #[test]
+    fn a_probe_from_before_it_closed_is_none_of_those_after_it_opened_again() {
+        let breaker = opened(100);
+        let lost = probe(&breaker, 350);
+        for _ in 0..3 {
+            let next = probe(&breaker, 2_350);
+            breaker.end_probe(&LAW, (next, ProbeEnd::Well), at(2_350));
+        }
+        (0..5).for_each(|_| assert_eq!(breaker.admit(&LAW, at(2_360)), Admission::Pass));
+        (0..5).for_each(|_| {
+            breaker.failure(&LAW, at(2_370));
+        });
+        let _present = probe(&breaker, 2_620);
+        assert_eq!(breaker.end_probe(&LAW, (lost, ProbeEnd::Ill), at(2_630)), None);
+        assert!(
+            matches!(breaker.admit(&LAW, at(2_640)), Admission::Refused { .. }),
+            "it is still waited for"
+        );
     }
 
     #[test]
@@ -469,8 +532,8 @@ mod tests {
         let breaker = opened(100);
         assert_eq!(breaker.failure(&LAW, at(120)), None);
         breaker.success(&LAW, FAST, at(130));
-        assert!(matches!(breaker.admit(at(130)), Admission::Refused { .. }));
-        assert_eq!(breaker.end_probe(&LAW, ProbeEnd::Well, at(130)), None, "none was begun");
+        assert!(matches!(breaker.admit(&LAW, at(130)), Admission::Refused { .. }));
+        assert_eq!(breaker.state(at(130)), BreakerState::Open);
     }
 
     #[test]
@@ -480,7 +543,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let is_probe = breaker.admit(at(400)) == Admission::Probe;
+                    let is_probe = matches!(breaker.admit(&LAW, at(400)), Admission::Probe(_));
                     probes.fetch_add(u32::from(is_probe), Ordering::Relaxed);
                 });
             }
@@ -493,7 +556,8 @@ mod tests {
         Admit,
         Success(Duration),
         Failure,
-        End(ProbeEnd),
+        /// One of the probes under way ends.
+        End(prop::sample::Index, ProbeEnd),
     }
 
     fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
@@ -502,9 +566,9 @@ mod tests {
             3 => Just(Event::Success(FAST.0)),
             1 => Just(Event::Success(Duration::from_secs(1))),
             4 => Just(Event::Failure),
-            2 => Just(Event::End(ProbeEnd::Well)),
-            1 => Just(Event::End(ProbeEnd::Ill)),
-            1 => Just(Event::End(ProbeEnd::Nothing)),
+            2 => any::<prop::sample::Index>().prop_map(|which| Event::End(which, ProbeEnd::Well)),
+            1 => any::<prop::sample::Index>().prop_map(|which| Event::End(which, ProbeEnd::Ill)),
+            1 => any::<prop::sample::Index>().prop_map(|which| Event::End(which, ProbeEnd::Nothing)),
         ];
         prop::collection::vec((0_u64..700, event), 1..300)
     }
@@ -516,7 +580,8 @@ mod tests {
         requests: Vec<(Duration, bool)>,
         slow: Vec<(Duration, bool)>,
         row: u32,
-        open: Option<(u32, Duration, u32, bool)>,
+        /// Openings in a row, the pause's end, probes that went well, and the one that is waited for.
+        open: Option<(u32, Duration, u32, Option<(Probe, Duration)>)>,
     }
 
     impl Naive {
@@ -543,7 +608,7 @@ mod tests {
         fn open_if(&mut self, is_over: bool, now: Duration) -> bool {
             let opens = is_over && self.open.is_none();
             if opens {
-                self.open = Some((1, now + at(250), 0, false));
+                self.open = Some((1, now + at(250), 0, None));
             }
             opens
         }
@@ -575,6 +640,7 @@ mod tests {
         #[test]
         fn it_opens_probes_and_closes_as_the_naive_one(events in events()) {
             let (breaker, mut naive, mut now) = (Breaker::default(), Naive::default(), at(20_000));
+            let (mut begun, mut probes) = (0, Vec::new());
             for (gap, event) in events {
                 now += at(gap);
                 match event {
@@ -590,21 +656,34 @@ mod tests {
                         let expected = match &mut naive.open {
                             None => Admission::Pass,
                             Some((_, until, ..)) if now < *until => Admission::Refused { retry_after: *until - now },
-                            Some((.., true)) => Admission::Refused { retry_after: at(1_000) },
-                            Some((.., is_probing)) => { *is_probing = true; Admission::Probe }
+                            Some((.., Some((_, since)))) if now - *since < at(2_000) => {
+                                Admission::Refused { retry_after: at(1_000) }
+                            }
+                            Some((.., probing)) => {
+                                let probe = Probe(begun);
+                                begun += 1;
+                                *probing = Some((probe, now));
+                                probes.push(probe);
+                                Admission::Probe(probe)
+                            }
                         };
-                        prop_assert_eq!(breaker.admit(now), expected);
+                        prop_assert_eq!(breaker.admit(&LAW, now), expected);
                     }
-                    Event::End(end) => {
-                        let state = breaker.end_probe(&LAW, end, now);
-                        let Some((level, until, well, is_probing)) = &mut naive.open else {
+                    Event::End(_, _) if probes.is_empty() => {}
+                    Event::End(which, end) => {
+                        let probe = probes.remove(which.index(probes.len()));
+                        let state = breaker.end_probe(&LAW, (probe, end), now);
+                        let Some((level, until, well, probing)) = &mut naive.open else {
                             prop_assert_eq!(state, None);
                             continue;
                         };
-                        let was_probing = std::mem::take(is_probing);
+                        let was_waited_for = probing.is_some_and(|(waited_for, _)| waited_for == probe);
+                        if was_waited_for {
+                            *probing = None;
+                        }
                         match end {
-                            ProbeEnd::Well if was_probing => *well += 1,
-                            ProbeEnd::Ill if was_probing => {
+                            ProbeEnd::Well => *well += 1,
+                            ProbeEnd::Ill if was_waited_for => {
                                 *level += 1;
                                 *until = now + at((250 << (*level - 1).min(10)).min(2_000));
                                 *well = 0;

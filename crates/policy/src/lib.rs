@@ -28,7 +28,7 @@ mod window;
 
 // The public interface is:
 pub use backoff::Backoff;
-pub use breaker::{Admission, Breaker, BreakerCause, BreakerLaw, BreakerState, SlowCalls};
+pub use breaker::{Admission, Breaker, BreakerCause, BreakerLaw, BreakerState, Probe, SlowCalls};
 pub use budget::{BudgetLaw, RetryBudget, RetryPermit};
 pub use concurrency::{Gradient, GradientLaw, Sample};
 pub use deadline::{

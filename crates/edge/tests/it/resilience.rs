@@ -10,8 +10,8 @@ use terrace_edge::{
 };
 use terrace_instruments::SeriesValue;
 use terrace_policy::{
-    BreakerLaw, EjectionLaw, HedgeAfter, HedgeLaw, OverloadLaw, Priority as Rank, RetryPolicy, Share,
-    Statuses,
+    Backoff, BreakerLaw, EjectionLaw, HedgeAfter, HedgeLaw, OverloadLaw, Priority as Rank, RetryPolicy,
+    Share, Statuses,
 };
 use terrace_runtime::{clock, drain};
 
@@ -405,15 +405,21 @@ fn a_service_that_answers_nobody_is_not_asked_for_a_while() {
     assert!(refused.text().contains("its breaker is open"), "{refused:?}");
     rig.origin.heard_nothing();
     assert_eq!((rig.shed("breaker_open"), rig.gauge("terrace_breaker_state")), (1, 2));
-    let (mut client, mut origin) = until("a probe is let through", || {
-        let refused = rig.shed("breaker_open");
-        let client = rig.client_that_sent(get("/", ""));
-        let told = until("it was decided", || match rig.origin.try_accept() {
-            Some(origin) => Some(Some(origin)),
-            None if rig.shed("breaker_open") > refused => Some(None),
-            None => None,
-        });
-        told.map(|origin| (client, origin))
+    let (mut client, mut origin) = until("a probe is let through", || rig.passes_the_breaker(&get("/", "")));
+    answers(&mut origin, OK);
+    assert_eq!(client.response().status(), 200);
+    until("it is closed", || (rig.gauge("terrace_breaker_state") == 0).then_some(()));
+}
+
+#[test]
+fn a_slow_client_whose_request_is_to_find_out_keeps_nobody_else_out() {
+    let rig = Rig::with(|setup| {
+        let open = Backoff { from: Duration::from_millis(1), to: Duration::from_millis(50) };
+        let law = BreakerLaw { consecutive: 2, probes: 1, open, ..BreakerLaw::default() };
+        setup.resilience.breaker = Some(law);
+        setup.policy.retry = RetryPolicy::off();
+        // Nobody is cut off for being slow.
+        setup.listener.bounds.body_rate_min = 0;
     });
     answers(&mut origin, OK);
     assert_eq!(client.response().status(), 200);
@@ -577,9 +583,38 @@ fn another_service_stands_in_for_one_that_cannot() {
     let mut origin = rig.origin.accept();
     origin.request();
     let mut second = rig.client_that_sent(get("/2", ""));
+    for _ in 0..2 {
+        let mut client = rig.client_that_sent(get("/", ""));
+        let mut origin = rig.origin.accept();
+        origin.request();
+        origin.reset();
+        assert_eq!(client.response().status(), 502);
+    }
+    let put = "PUT /slow HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 4\r\n\r\n";
+    let (mut slow, mut held) = until("it is let through", || rig.passes_the_breaker(put));
+    held.head();
+    let (mut client, mut origin) = until("the next one is", || rig.passes_the_breaker(&get("/", "")));
     let mut spare = rig.beside[0].accept();
     assert!(answers(&mut spare, OK).line.contains("/2"));
     assert_eq!(second.response().text(), "ok");
+    slow.send("body");
+    assert_eq!(held.exactly(4), b"body");
+    held.send(OK);
+    assert_eq!(slow.response().status(), 200);
+}
+
+impl Rig {
+    /// Both ends of a request that the breaker lets through; nothing when it does not.
+    fn passes_the_breaker(&self, bytes: &str) -> Option<(Peer, Peer)> {
+        let refused = self.shed("breaker_open");
+        let client = self.client_that_sent(bytes);
+        until("it was decided", || match self.origin.try_accept() {
+            Some(origin) => Some(Some(origin)),
+            None if self.shed("breaker_open") > refused => Some(None),
+            None => None,
+        })
+        .map(|origin| (client, origin))
+    }
 }
 
 // The machine.
