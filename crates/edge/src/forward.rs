@@ -80,6 +80,8 @@ pub(crate) struct Tries {
     permit: RefCell<Option<RetryPermit>>,
     /// The permit was had, and the attempt that it is for not begun.
     is_charged: Cell<bool>,
+    /// The budget had none for it at some time.
+    is_refused: Cell<bool>,
 }
 
 /// A request on its way to a service.
@@ -106,6 +108,7 @@ impl Tries {
             client: request.client,
             permit: RefCell::default(),
             is_charged: Cell::new(false),
+            is_refused: Cell::new(false),
         }
     }
 
@@ -128,8 +131,11 @@ impl Tries {
             return true;
         }
         let permit = to.budget.try_begin_retry_from(client_key(self.client), now);
-        to.service.upstream.count_retry(permit.is_some());
         let is_had = permit.is_some();
+        // A request that waits asks again and again; that it was refused is counted once.
+        if is_had || !self.is_refused.replace(true) {
+            to.service.upstream.count_retry(is_had);
+        }
         *self.permit.borrow_mut() = permit;
         is_had
     }
@@ -154,11 +160,11 @@ impl Tries {
         self.number.set(self.number.get() + 1);
     }
 
-    /// The endpoints asked so far, and that one.
-    pub(crate) fn tried_with(&self, endpoint: EndpointId) -> Vec<EndpointId> {
-        let mut tried = self.tried.borrow().clone();
-        tried.push(endpoint);
-        tried
+    /// The endpoints asked so far: all that were picked.
+    pub(crate) fn tried_so_far(&self) -> Vec<EndpointId> {
+        // Before the first nothing is allocated.
+        let before = self.tried.borrow();
+        before.iter().copied().chain(self.present.get()).collect()
     }
 
     /// Says in an attempt's fields which one it is, where it is not the first: whoever gets it shall not try it again.
@@ -453,17 +459,6 @@ fn pick_one(course: Course<'_, '_>, ask: &Ask<'_>, now: Duration) -> Result<Leas
     let service = course.to.service;
     let picked = service.upstream.pick(ask, now, &mut terrace_runtime::random::u64);
     picked.map_err(|why| nobody(&service.name, why))
-}
-
-impl Tries {
-    /// The endpoints asked so far: all that were picked.
-    fn tried_so_far(&self) -> Vec<EndpointId> {
-        match self.present.get() {
-            // Nothing was asked yet, and nothing is allocated.
-            None => Vec::new(),
-            Some(present) => self.tried_with(present),
-        }
-    }
 }
 
 /// No endpoint: the answer is given at once, since waiting in a line would only make the line longer.

@@ -178,13 +178,15 @@ impl<'a> Conversation<'a, '_> {
 
     /// The request sent to another endpoint, where there is one and the budget allows.
     fn rival(&self, head: &RequestHead, journal: &mut Journal<'a>, now: Duration) -> Option<Attempt<'a>> {
-        if !self.tries.charge(self.to, now) {
+        // One may have failed before: whoever waits on is looked after ten times a second, and has its attempts all the same.
+        if !self.tries.may_hedge(self.to.policy) {
             return None;
         }
-        let tried = self.tries.tried_with(self.lease.endpoint().id());
+        let tried = self.tries.tried_so_far();
         let ask = Ask { tried: &tried, is_whole: true, ..Ask::default() };
         let lease = self.to.service.upstream.pick(&ask, now, &mut terrace_runtime::random::u64).ok()?;
-        if tried.contains(&lease.endpoint().id()) {
+        // Charged last: where there is nobody else to ask, the others' retries are not used up for it.
+        if tried.contains(&lease.endpoint().id()) || !self.tries.charge(self.to, now) {
             return None;
         }
         self.tries.begin(lease.endpoint().id());

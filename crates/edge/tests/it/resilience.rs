@@ -16,7 +16,7 @@ use terrace_policy::{
 use terrace_runtime::{clock, drain};
 
 use crate::message::Message;
-use crate::rig::{PATIENCE, Peer, Rig, Setup, route};
+use crate::rig::{Origin, PATIENCE, Peer, Rig, Setup, route};
 use crate::traffic::{forward, get};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -225,6 +225,68 @@ fn when_both_attempts_break_the_client_is_told() {
 }
 
 // Retries in chains.
+impl Rig {
+    fn origin_number(&self, number: usize) -> &Origin {
+        if number == 0 { &self.origin } else { &self.others[number - 1] }
+    }
+
+    /// The next request to whichever origin, with the number of that.
+    fn asked_next(&self) -> (usize, Peer) {
+        until("somebody was asked", || self.asked())
+    }
+
+    fn asked(&self) -> Option<(usize, Peer)> {
+        (0..=self.others.len()).find_map(|number| Some((number, self.origin_number(number).try_accept()?)))
+    }
+}
+
+#[test]
+fn a_request_that_waits_has_its_attempts_and_no_more_whatever_becomes_of_them() {
+    let rig = Rig::with(|setup| {
+        two(setup);
+        setup.origins = 3;
+    });
+    let mut client = rig.client_that_sent(get("/waits", ""));
+    let (out, mut silent) = rig.asked_next();
+    silent.request();
+    let (_, mut second) = rig.asked_next();
+    assert!(second.request().line.contains("/waits"));
+    second.reset();
+    // Until the silent one is probed requests are looked after ten times and more.
+    until("it is probed", || {
+        let mut other = rig.client_that_sent(get("/other", ""));
+        let (number, mut peer) = rig.asked_next();
+        assert!(peer.request().line.contains("/other"), "two attempts are all that it has");
+        peer.send(OK.replacen("\r\n", "\r\nConnection: close\r\n", 1));
+        assert_eq!(other.response().status(), 200);
+        (number == out).then_some(())
+    });
+    silent.send(OK);
+    assert_eq!(client.response().text(), "ok");
+}
+
+#[test]
+fn where_nobody_else_can_be_asked_the_retries_of_others_are_not_used_up_for_that() {
+    let rig = Rig::with(|setup| {
+        two(setup);
+        setup.policy.retry.attempts_max = 5;
+        setup.policy.timeouts.first_byte = Some(Duration::from_secs(2));
+    });
+    let mut client = rig.client_that_sent(get("/", ""));
+    let (mut silent, other) = rig.either_origin();
+    silent.request();
+    let mut second = other.accept();
+    second.request();
+    second.reset();
+    assert_eq!(client.response().status(), 504);
+    other.heard_nothing();
+    assert_eq!(
+        rig.gauge("terrace_upstream_retries_total"),
+        1,
+        "one retry was made, and so many were charged"
+    );
+}
+
 
 #[test]
 fn what_a_caller_tries_again_is_not_tried_again_here() {
