@@ -25,6 +25,15 @@ impl Priority {
         }
     }
 
+    /// The next higher one; of the highest it is that.
+    #[must_use]
+    pub const fn raised(self) -> Self {
+        match self {
+            Self::Low => Self::Normal,
+            Self::Normal | Self::High => Self::High,
+        }
+    }
+
     /// The priority of that name; case does not matter.
     pub fn parse(text: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|priority| text.eq_ignore_ascii_case(priority.as_str().as_bytes()))

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use terrace_edge::{
-    Concurrency, Fallback, FallbackOn, FallbackTo, Guards, Network, Priority, Queue, Resilience, Route,
-    Target,
+    Concurrency, Fallback, FallbackOn, FallbackTo, Guards, Network, Priority, Purpose, Queue, Resilience,
+    Route, Target,
 };
 use terrace_instruments::SeriesValue;
 use terrace_policy::{
@@ -716,3 +716,28 @@ fn nobody_is_sent_away_while_all_is_well() {
         assert_eq!(answer.status(), 200);
     }
 }
+#[test]
+fn what_was_let_in_at_the_door_is_not_sent_away_between_services() {
+    let rig = Rig::with(|setup| {
+        setup.overload = Some(OverloadLaw { lag: None, ..OverloadLaw::default() });
+        setup.listener.purpose = Purpose::Internal { route: 0 };
+    });
+    let (drainer, drain) = drain::channel();
+    let edge = rig.edge.clone();
+    let watching = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        runtime.block_on(edge.watch_overload(|| Some(Share::percent(90)), drain));
+    });
+    until("of those at the door half are sent away", || {
+        (rig.gauge("terrace_overload_pressure") >= 150).then_some(())
+    });
+    drainer.request();
+    watching.join().expect("it was asked to end");
+    assert!(rig.gauge("terrace_overload_pressure") <= 200, "looked too late");
+    for _ in 0..50 {
+        let (_, answer) = rig.exchanges(get("/", ""), OK);
+        assert_eq!(answer.status(), 200);
+    }
+    assert_eq!(rig.shed("overload"), 0);
+}
+
