@@ -12,7 +12,8 @@
 //! client notices nothing; such a probe is made early, after [`EjectionLaw::probe`]. Any other request would be lost with
 //! it, and is risked only after [`EjectionLaw::duration`]. Both pauses double with each ejection in a row; time spent in
 //! rotation takes the doublings back, so an endpoint that relapses at once is trusted less than one that relapses after an
-//! hour, and trust returns step by step.
+//! hour, and trust returns step by step. A probe that has said nothing for ten seconds, because its client sends its body
+//! slowly or the endpoint has lost it, is not waited for any further: the next one goes beside it.
 //!
 //! [`Evidence`] is what several cores write on every answer: atomics, no lock. [`Ejection`] is the verdict over time,
 //! changed rarely and by one at a time. How many endpoints of a set may be out at once is a question about the set and is
@@ -245,8 +246,12 @@ struct Out {
     any_at: Duration,
     /// Probes in a row that went well.
     well: u32,
-    probing: Option<Probing>,
+    /// The probe that is waited for, and since when.
+    probing: Option<(Probing, Duration)>,
 }
+
+/// For so long the next probe waits for one that says nothing.
+const PROBE_WAITED_FOR: Duration = Duration::from_secs(10);
 
 /// What a probe that is under way risks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,10 +294,9 @@ impl Ejection {
         self.out.map(|out| out.any_at)
     }
 
-    /// When the next probe may begin, if it is a request that may be sent twice; none, when the endpoint is not out or is
-    /// being probed.
+    /// When the next probe may begin, if it is a request that may be sent twice; none, when the endpoint is not out.
     pub fn probe_at(&self) -> Option<Duration> {
-        self.out.filter(|out| out.probing.is_none()).map(|out| out.probe_at)
+        self.out.map(|out| out.probing.map_or(out.probe_at, |(_, since)| since + PROBE_WAITED_FOR))
     }
 
     /// When the endpoint last came back.
@@ -306,17 +310,19 @@ impl Ejection {
         let Some(out) = &mut self.out else { return false };
         // Once a probe went well, the next is hardly a risk.
         let is_due = now >= out.probe_at && (is_safe || out.well > 0 || now >= out.any_at);
-        if out.probing.is_some() || !is_due {
+        let is_probed = out.probing.is_some_and(|(_, since)| now < since + PROBE_WAITED_FOR);
+        if is_probed || !is_due {
             return false;
         }
-        out.probing = Some(if is_safe { Probing::Safely } else { Probing::AtRisk });
+        out.probing = Some((if is_safe { Probing::Safely } else { Probing::AtRisk }, now));
         true
     }
 
-    /// The probe that was begun has ended; true when that readmits the endpoint.
+    /// A probe that was begun has ended; true when that readmits the endpoint. One that was not waited for any more says as much
+    /// as the one after it.
     pub fn end_probe(&mut self, law: &EjectionLaw, now: Duration, end: ProbeEnd) -> bool {
         let Some(out) = &mut self.out else { return false };
-        let Some(probing) = out.probing.take() else { return false };
+        let Some((probing, _)) = out.probing.take() else { return false };
         match end {
             ProbeEnd::Nothing => {}
             ProbeEnd::Well => {

@@ -164,6 +164,19 @@ fn a_probe_whose_client_left_says_nothing_and_leaves_its_place() {
 }
 
 #[test]
+fn a_probe_that_says_nothing_holds_the_next_up_for_ten_seconds_and_no_longer() {
+    let mut ejection = Ejection::default();
+    ejection.eject(&LAW, at(100));
+    assert!(ejection.try_begin_probe(at(110), false));
+    assert_eq!(ejection.probe_at(), Some(at(120)));
+    assert!(!ejection.try_begin_probe(ms(119_999), true));
+    for readmits in [false, false, true] {
+        assert!(ejection.try_begin_probe(at(120), true));
+        assert_eq!(ejection.end_probe(&LAW, at(120), ProbeEnd::Well), readmits);
+    }
+}
+
+#[test]
 fn a_request_that_cannot_be_sent_twice_is_risked_late_or_when_another_went_well() {
     let mut ejection = Ejection::default();
     ejection.eject(&LAW, at(100));
@@ -261,7 +274,7 @@ fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
 enum Paper {
     In,
     Out { safe_from: Duration, any_from: Duration, well: u32 },
-    Probed { safe_from: Duration, any_from: Duration, well: u32, at_risk: bool },
+    Probed { safe_from: Duration, any_from: Duration, well: u32, at_risk: bool, since: Duration },
 }
 
 proptest! {
@@ -296,11 +309,19 @@ proptest! {
                     let may = now >= *safe_from && (is_safe || *well > 0 || now >= *any_from);
                     prop_assert_eq!(ejection.try_begin_probe(now, is_safe), may);
                     if may {
-                        paper = Paper::Probed { safe_from: *safe_from, any_from: *any_from, well: *well, at_risk: !is_safe };
+                        let (safe_from, any_from, well) = (*safe_from, *any_from, *well);
+                        paper = Paper::Probed { safe_from, any_from, well, at_risk: !is_safe, since: now };
+                    }
+                }
+                (Event::Begin { is_safe }, Paper::Probed { any_from, well, at_risk, since, .. }) => {
+                    let may = now >= *since + at(10) && (is_safe || *well > 0 || now >= *any_from);
+                    prop_assert_eq!(ejection.try_begin_probe(now, is_safe), may);
+                    if may {
+                        (*at_risk, *since) = (!is_safe, now);
                     }
                 }
                 (Event::Begin { is_safe }, _) => prop_assert!(!ejection.try_begin_probe(now, is_safe)),
-                (Event::End(end), Paper::Probed { safe_from, any_from, well, at_risk }) => {
+                (Event::End(end), Paper::Probed { safe_from, any_from, well, at_risk, .. }) => {
                     let (mut safe_from, mut any_from, mut well) = (*safe_from, *any_from, *well);
                     match end {
                         ProbeEnd::Well => well += 1,
