@@ -15,6 +15,7 @@ use terrace_policy::{
 };
 use terrace_runtime::{clock, drain};
 
+use crate::frames::{self, Client, DATA, END_STREAM, Said};
 use crate::message::Message;
 use crate::rig::{Origin, PATIENCE, Peer, Rig, Setup, route};
 use crate::traffic::{forward, get};
@@ -448,6 +449,91 @@ fn an_upgraded_connection_holds_no_place() {
     answers(&mut other, OK);
     assert_eq!(second.response().status(), 200);
 }
+#[test]
+fn a_client_of_http_2_that_does_not_read_holds_nobody_up() {
+    let rig = Rig::with(|setup| at_once(setup, 1, 10));
+    // Its streams have room for a kilobyte, and it gives them no more.
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    let mut slow = Client::with_settings(&rig, &[(INITIAL_WINDOW_SIZE, 1_024)]);
+    slow.ask(1, &frames::get("/large"), false);
+    let mut origin = rig.origin.accept();
+    origin.request();
+    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
+    origin.send_until_full(&[b'x'; 64 << 10], 1 << 30);
+    let mut second = rig.client_that_sent(get("/2", ""));
+    let mut other = rig.origin.accept();
+    answers(&mut other, OK);
+    assert_eq!(second.response().status(), 200, "the place is free while the first client does not read");
+    // Another stream of the same connection is none of the slow one's.
+    slow.ask(3, &frames::get("/3"), false);
+    answers(&mut other, OK);
+    assert_eq!(slow.said(3), Said::Status(200));
+}
+
+#[test]
+fn a_client_of_http_2_that_does_not_send_its_body_holds_nobody_up() {
+    let rig = Rig::with(|setup| at_once(setup, 1, 10));
+    let mut slow = Client::connect(&rig);
+    let mut fields = frames::get("/slow");
+    fields[0] = (":method", "PUT");
+    slow.ask(1, &fields, true);
+    let mut origin = rig.origin.accept();
+    origin.head();
+    let mut second = rig.client_that_sent(get("/2", ""));
+    let mut other = rig.origin.accept();
+    answers(&mut other, OK);
+    assert_eq!(second.response().status(), 200);
+    slow.send(DATA, END_STREAM, 1, b"body");
+    assert_eq!(origin.until("body\r\n0\r\n\r\n"), "4\r\nbody\r\n0\r\n\r\n");
+    origin.send(OK);
+    assert_eq!(slow.said(1), Said::Status(200));
+}
+
+#[test]
+fn a_hundred_slow_clients_at_one_place_hold_nobody_up_and_none_of_the_place_is_lost() {
+    let rig = Rig::with(|setup| at_once(setup, 1, 200));
+    let put = "PUT /slow HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 4\r\n\r\n";
+    let mut slow: Vec<(Peer, Peer)> = Vec::new();
+    for _ in 0..100 {
+        let client = rig.client_that_sent(put);
+        let mut origin = rig.origin.accept();
+        origin.head();
+        slow.push((client, origin));
+    }
+    for (number, (mut client, mut origin)) in slow.into_iter().enumerate() {
+        match number % 3 {
+            // A third of them break off, a third go on, and of the rest the service loses patience.
+            0 => client.reset(),
+            1 => {
+                client.send("body");
+                assert_eq!(origin.exactly(4), b"body");
+                origin.send(OK.replacen("\r\n", "\r\nConnection: close\r\n", 1));
+                assert_eq!(client.response().status(), 200);
+            }
+            _ => origin.reset(),
+        }
+    }
+    // As many places as before: one.
+    until("nothing is under way", || {
+        let mut client = rig.client_that_sent(get("/settles", ""));
+        let mut origin = rig.origin.accept();
+        origin.request();
+        origin.send(OK.replacen("\r\n", "\r\nConnection: close\r\n", 1));
+        assert_eq!(client.response().status(), 200);
+        (rig.gauge("terrace_concurrency") == 0).then_some(())
+    });
+    let mut first = rig.client_that_sent(get("/1", ""));
+    let mut origin = rig.origin.accept();
+    origin.request();
+    let mut second = rig.client_that_sent(get("/2", ""));
+    rig.waiting_are(1);
+    rig.origin.heard_nothing();
+    origin.send(OK);
+    assert_eq!(first.response().status(), 200);
+    answers(&mut origin, OK);
+    assert_eq!(second.response().status(), 200);
+}
+
 
 #[test]
 fn a_service_that_answers_nobody_is_not_asked_for_a_while() {
