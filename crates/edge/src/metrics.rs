@@ -490,9 +490,9 @@ impl MirrorMetrics {
 
 static SHED: Family = Family {
     name: "terrace_shed",
-    help: "Requests that were sent away to protect others, by why (overload, breaker_open, queue_full, queue_wait, deadline, client_left) and by priority.",
+    help: "Requests that were sent away to protect others, by why (overload, breaker_open, queue_full, queue_wait, deadline, client_left), by priority, and by the service they were for (none: by the overload of the machine).",
     unit: "",
-    labels: &["reason", "priority"],
+    labels: &["reason", "priority", "service"],
     kind: Kind::Counter,
 };
 static PRESSURE: Family = Family {
@@ -565,9 +565,12 @@ impl Shed {
 pub(crate) struct ShedMetrics([[Counter; Priority::ALL.len()]; Shed::ALL.len()]);
 
 impl ShedMetrics {
-    pub(crate) fn new(meter: &Meter) -> Self {
-        let counter =
-            |shed: Shed, priority: Priority| meter.counter(&SHED, &[shed.as_str(), priority.as_str()]);
+    /// Those on their way to a service, or of the whole machine.
+    pub(crate) fn new(meter: &Meter, service: Option<&str>) -> Self {
+        let service = service.unwrap_or("none");
+        let counter = |shed: Shed, priority: Priority| {
+            meter.counter(&SHED, &[shed.as_str(), priority.as_str(), service])
+        };
         Self(Shed::ALL.map(|shed| Priority::ALL.map(|priority| counter(shed, priority))))
     }
 
@@ -596,7 +599,7 @@ impl GateMetrics {
             in_flight: gauge(&WORKED_ON),
             length: gauge(&QUEUE),
             waited: meter.histogram(&QUEUE_WAIT, &[service]),
-            shed: ShedMetrics::new(meter),
+            shed: ShedMetrics::new(meter, Some(service)),
         }
     }
 }

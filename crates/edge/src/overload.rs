@@ -72,7 +72,7 @@ impl Overload {
         Arc::new(Self {
             level: AtomicU32::new(0),
             lags_ns: (0..cores).map(|_| AtomicU64::new(0)).collect(),
-            shed: ShedMetrics::new(meter),
+            shed: ShedMetrics::new(meter, None),
             pressure: metrics::pressure(meter),
         })
     }
