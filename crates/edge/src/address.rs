@@ -13,7 +13,7 @@ use crate::journal::Journal;
 use crate::problem::Problem;
 
 /// Addresses that may come in, and those that may not.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Addresses {
     /// Empty: all may.
     allow: NetworkSet,

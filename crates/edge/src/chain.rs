@@ -328,7 +328,8 @@ fn find_route<'a>(
     }
     let seen = Seen(head);
     if let Some(method) = cors::asked_method(head)
-        && let Some((route, found)) = snapshot.find(way.listener.table, &Meant { seen: &seen, method })
+        && let Some((route, found)) =
+            snapshot.find(way.listener.table, &Meant { method, path: head.path(), seen: &seen })
         && route.guards.as_ref().is_some_and(|guards| guards.cors.is_some())
     {
         journal.routed(route);
@@ -341,6 +342,7 @@ fn find_route<'a>(
     journal.not_routed();
     let allowed = snapshot.allowed(way.listener.table, &seen);
     if allowed.is_empty() {
+        hold_against_other_readings(way, &seen, route)?;
         return Err(Problem::client(404, "http_request_denied", "no route matches the request"));
     }
     let detail = format!("the route does not take the method {}", head.method);
@@ -354,6 +356,26 @@ fn hold_against_bound(policy: &Policy, length: BodyLength) -> Result<(), Problem
         (BodyLength::Known(bytes), Some(bytes_max)) if bytes > bytes_max => Err(body_too_large(bytes_max)),
         _ => Ok(()),
     }
+/// Refuses a path that the server behind may take for one of another route, where that route would have asked what this one does
+/// not: a slash in code or too many, a backslash or a parameter must not be the way around it.
+fn hold_against_other_readings(way: Way<'_>, seen: &Seen<'_>, route: &Route) -> Result<(), Problem> {
+    if !matches!(route.action, Action::Forward { .. }) {
+        return Ok(());
+    }
+    for path in terrace_http::other_readings(seen.0.path()) {
+        let meant = Meant { method: seen.0.method.as_str(), path: &path, seen };
+        let other = way.snapshot.find(way.listener.table, &meant).map(|(other, _)| other);
+        let is_around = other.is_some_and(|other| {
+            other.number != route.number && guards::ask_more(route.guards.as_deref(), other.guards.as_deref())
+        });
+        if is_around {
+            let detail = "the path may be read as another one, which is not served alike; send its slashes plain, and none at its end";
+            return Err(Problem::client(400, "http_request_error", detail));
+        }
+    }
+    Ok(())
+}
+
 }
 
 pub(crate) fn body_too_large(bytes_max: u64) -> Problem {
@@ -473,15 +495,17 @@ impl terrace_route::Request for Seen<'_> {
     }
 }
 
-/// A browser's question beforehand, as the request that it is about.
+/// A request as another one than it seems: a browser's question beforehand as the request that it is about, or a path as it may
+/// be read otherwise.
 struct Meant<'a> {
-    seen: &'a Seen<'a>,
     method: &'a str,
 }
 
 impl terrace_route::Request for Meant<'_> {
     fn method(&self) -> &str {
         self.method
+    path: &'a str,
+    seen: &'a Seen<'a>,
     }
 
     fn host(&self) -> &str {
@@ -489,7 +513,7 @@ impl terrace_route::Request for Meant<'_> {
     }
 
     fn path(&self) -> &str {
-        self.seen.path()
+        self.path
     }
 
     fn query(&self) -> Option<&str> {

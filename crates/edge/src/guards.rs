@@ -127,6 +127,20 @@ pub(crate) async fn pass(
     Ok(())
 }
 
+/// Whether `theirs` may refuse what `ours` lets through, apart from what shape it has: who asks, from where, how often.
+pub(crate) fn ask_more(ours: Option<&Guards>, theirs: Option<&Guards>) -> bool {
+    let Some(theirs) = theirs else { return false };
+    let of_ours = |same: fn(&Guards, &Guards) -> bool| ours.is_some_and(|ours| same(ours, theirs));
+    let is_same_gate = of_ours(|ours, theirs| match (&ours.identity, &theirs.identity) {
+        (Some(ours), Some(theirs)) => ours.is_same(theirs),
+        _ => false,
+    });
+    theirs.identity.is_some() && !is_same_gate
+        || theirs.addresses.is_some() && !of_ours(|ours, theirs| ours.addresses == theirs.addresses)
+        || theirs.limits.is_some() && !of_ours(|ours, _| ours.limits.is_some())
+        || theirs.validate.is_some() && !of_ours(|ours, _| ours.validate.is_some())
+}
+
 /// Makes the head of a service's answer what the route's guards want it to be, before [`dress`].
 pub(crate) fn dress_service(guards: &Guards, head: &mut ResponseHead) {
     if let Some(changes) = &guards.fields {

@@ -42,6 +42,11 @@ impl Required {
         Self { gate }
     }
 
+    /// Whether both ask the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.gate, &other.gate)
+    }
+
     /// The ways in which somebody may prove who they are.
     pub(crate) fn methods(&self) -> impl Iterator<Item = Method> {
         self.gate.methods()

@@ -25,5 +25,5 @@ pub use head::{Method, RequestHead, ResponseHead, TRACE_PARENT_BYTES, Version, r
 pub use known::{Known, KnownSet};
 pub use list::{contains_token, tokens};
 pub use parse::{Bounds, Head, ParseError, parse_request, parse_response};
-pub use path::{PathError, normalise};
+pub use path::{PathError, normalise, other_readings};
 pub use write::{write_request, write_response};

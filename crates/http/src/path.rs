@@ -4,7 +4,8 @@
 //! `/a/%2e%2e/admin` differently, the rule protects nothing. So the path is brought to one normal form, that form is
 //! matched and that form is sent on: unreserved characters decoded, `.` and `..` resolved, repeated slashes merged, bytes
 //! outside ASCII encoded, hexadecimal digits in upper case. An encoded slash stays data (`group%2Fproject`), but
-//! where decoding it would make a dot segment the two readings differ, and the path is refused.
+//! where decoding it would make a dot segment the two readings differ, and the path is refused. Where it would lead to
+//! another rule is for whoever has the rules to say: [`other_readings`] tells what else a server may make of a path.
 
 use std::borrow::Cow;
 
@@ -119,6 +120,56 @@ fn resolve(path: &str) -> String {
     resolved
 }
 
+/// What servers may read in the place of this path, which is in normal form: those that decode every character before they look
+/// at the path (CGI and WSGI, RFC 3875 section 4.1.5), those that take a backslash for a slash, those that cut the parameters
+/// off its segments first (servlets; RFC 3986 section 3.3), and those to which a slash at its end is nothing. Empty for nearly every
+/// path, at the price of a scan.
+#[must_use]
+pub fn other_readings(path: &str) -> Vec<String> {
+    let ends_in_folder = path.len() > 1 && path.ends_with('/');
+    if !ends_in_folder && memchr::memchr3(b'%', b';', b'\\', path.as_bytes()).is_none() {
+        return Vec::new();
+    }
+    let read = |path: &str| resolve(&decode_visible(path).replace('\\', "/"));
+    let mut readings = Vec::new();
+    for reading in [read(path), read(&without_parameters(path))] {
+        let file = reading.strip_suffix('/').filter(|file| !file.is_empty()).map(str::to_owned);
+        for reading in std::iter::once(reading).chain(file) {
+            if reading != path && !readings.contains(&reading) {
+                readings.push(reading);
+            }
+        }
+    }
+    readings
+}
+
+/// With every character plain that can be seen, but for `%` itself: none is decoded twice.
+fn decode_visible(path: &str) -> String {
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('%') {
+        decoded.push_str(before);
+        let code = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        rest = match code {
+            Some(byte @ (b'!'..=b'$' | b'&'..=b'~')) => {
+                decoded.push(char::from(byte));
+                &after[2..]
+            }
+            _ => {
+                decoded.push('%');
+                after
+            }
+        };
+    }
+    decoded.push_str(rest);
+    decoded
+}
+
+fn without_parameters(path: &str) -> String {
+    let plain = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+    plain.collect::<Vec<_>>().join("/")
+}
+
 /// Whether a reader that takes `%2F`, `%5C` or `\` for a slash would see a dot segment that we did not.
 fn is_ambiguous(path: &str) -> bool {
     let with_slashes = path.replace("%2F", "/").replace("%5C", "/").replace('\\', "/");
@@ -176,7 +227,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_path_that_servers_read_otherwise_is_known_with_what_they_read() {
+        let readings = |path: &str| other_readings(&normalise(path).expect("a path"));
+        assert_eq!(readings("/admin/"), ["/admin"]);
+        for path in ["/", "/admin/users", "/caf%C3%A9/%20x", "/a:b@c,d+e", "/100%25"] {
+            assert!(readings(path).is_empty(), "{path}");
+        }
+        for path in
+            ["/admin%2fusers", "/%2fadmin/users", "/admin\\users", "/admin%5Cusers", "/%2F%2Fadmin%2Fusers"]
+        {
+            assert_eq!(readings(path), ["/admin/users"], "{path}");
+        }
+        for path in ["/admin;x/users", "/admin;x=1;y/users", "/;x/admin/users;z"] {
+            assert!(readings(path).contains(&"/admin/users".to_owned()), "{path}");
+        }
+        assert_eq!(readings("/admin;a%2Fb/users"), ["/admin;a/b/users", "/admin/users"]);
+        assert_eq!(readings("/%40me"), ["/@me"]);
+        assert_eq!(readings("/a%252Fb"), [""; 0], "nobody decodes twice");
+    }
+
     proptest! {
+        #[test]
+        fn other_readings_are_paths_too(path in "/[a-z0-9./%;\\\\\u{e9}F2-]{0,24}") {
+            if let Ok(normal) = normalise(&path) {
+                for reading in other_readings(&normal) {
+                    prop_assert!(reading.starts_with('/') && !reading.contains("//") && reading.is_ascii(), "{reading}");
+                }
+            }
+        }
+
         #[test]
         fn normalising_twice_is_normalising_once(path in "/[a-zA-Z0-9./%;\\\\\u{e9}~-]{0,24}") {
             if let Ok(once) = normalise(&path) {

@@ -289,6 +289,50 @@ fn a_browser_that_asks_beforehand_needs_no_proof() {
 
 #[test]
 fn a_route_that_answers_by_itself_asks_as_well() {
+fn no_way_of_writing_a_path_leads_around_the_route_that_asks() {
+    let control = Control::new();
+    let gate = control.gate(|_| {});
+    let exact = Arc::clone(&gate);
+    let rig = Rig::with(|setup| {
+        behind(setup, gate);
+        let guards = Guards { identity: Some(Arc::new(Required::new(exact))), ..Guards::default() };
+        let action = forward(setup, &[1]);
+        setup.routes.push(Route { guards: Some(Box::new(guards)), ..route("exact", "/account", action) });
+    });
+    // Beside it there is a route for all other paths, to the same service, which may read any of these as `/guarded/x`.
+    for path in [
+        "/guarded/x",
+        "//guarded//x",
+        "/a/../guarded/x",
+        "/%67uarded/x",
+        "/guarded%2Fx",
+        "/guarded%2fx",
+        "/%2Fguarded/x",
+        "/guarded%5Cx",
+        "/guarded\\x",
+        "/guarded;a/x",
+        "/;a/guarded;b/x",
+        "/guarded;%2F/x",
+        "/account",
+        "/account/",
+        "/account;a",
+        "/account%2F",
+        "http://shop.example/guarded%2Fx",
+    ] {
+        let status = rig.answers_itself(get(path, "")).status();
+        assert!(matches!(status, 400 | 401), "{path} {status}");
+    }
+    // What is served alike, or leads nowhere else, goes on as it came.
+    let proof = format!("Authorization: Bearer {}\r\n", token(&json!({})));
+    for path in ["/open%2Fx", "/open;v=1/x", "/open/", "/a%40b;c", "/guarde%2Fd"] {
+        assert_eq!(rig.exchanges(get(path, ""), OK).0.line, format!("GET {path} HTTP/1.1"));
+    }
+    for path in ["/guarded/a%2Fb", "/guarded/;v=1/", "/guarded/%2Fx"] {
+        assert_eq!(rig.exchanges(get(path, &proof), OK).0.line, format!("GET {path} HTTP/1.1"));
+    }
+}
+
+#[test]
     let control = Control::new();
     let gate = control.gate(|_| {});
     let rig = Rig::with(|setup| {
