@@ -1,5 +1,5 @@
 #!/bin/sh
-# `make demo`: starts the example shop under Terrace and shows it through a purchase, a scale-up, a reload and a kill.
+# `make demo`: starts the example shop under Terrace and shows it through a purchase, a scale-up, a reload, a kill and an outage.
 # See scripts/demo.py, which needs Python's standard library alone.
 set -eu
 cd "$(dirname "$0")/.."

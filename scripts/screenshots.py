@@ -1,12 +1,14 @@
 """The pictures of the dashboard in the documentation, taken anew: `make screenshots`.
 
 Runs the example shop under Terrace as the demo does, with a few people who shop in it. When the charts have something to
-show it takes the calm pictures; then a service fails for a while, so that an objective calls, and it takes the others.
+show it takes the calm pictures; then the bank is silent for a while, and another service fails so that an objective calls, and it
+takes the others.
 Chromium takes them (crates/terrace/tests/browser/screenshots.mjs). Whatever else it writes is under target/screenshots.
 """
 
 import argparse
 import asyncio
+import os
 import sys
 
 import demo
@@ -18,6 +20,8 @@ CALM_S = 280
 # Long enough that its budget shows it, short enough that the charts show its end.
 TROUBLE_S = 40
 AFTERMATH_S = 15
+# Figures on the map are of ten seconds.
+OUTAGE_S = 12
 
 
 async def watched(screen, what, seconds):
@@ -29,7 +33,8 @@ async def watched(screen, what, seconds):
 
 
 async def photograph(screen, shop, *names):
-    process = await asyncio.create_subprocess_exec("node", SCRIPT, await shop.dashboard(), IMAGES, *names)
+    env = {**os.environ, "SHOP": shop.url}
+    process = await asyncio.create_subprocess_exec("node", SCRIPT, await shop.dashboard(), IMAGES, *names, env=env)
     screen.clear_progress()
     if await process.wait() != 0:
         raise demo.Failed("the pictures were not taken; what the browser said is above")
@@ -41,6 +46,13 @@ async def take(screen, shop, calm_s):
     try:
         await watched(screen, "people shop, and all is well", calm_s)
         await photograph(screen, shop, "overview", "phone", "trace")
+        async with demo.Crowd(shop.port) as crowd:
+            await shop.switch("payments", "?mute=100%25&for=120s")
+            await demo.until(lambda: shop.is_cut_off("payments"), "the breaker to open", screen)
+            await watched(screen, "the bank is silent", OUTAGE_S)
+            await photograph(screen, shop, "outage", "service", "shop-kept")
+            await shop.switch("payments", "")
+            await demo.until(lambda: crowd.waiting == 0, "the kept orders to be paid", screen)
         await shop.switch("catalog", f"?fail=40%25&for={TROUBLE_S}s")
         await watched(screen, "the catalog fails now and then", TROUBLE_S)
         await photograph(screen, shop, "overview-dark")

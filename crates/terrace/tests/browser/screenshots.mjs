@@ -1,6 +1,6 @@
 // Takes the pictures of the documentation, from the dashboard of the example shop. See scripts/screenshots.py.
 //
-//   node screenshots.mjs LOGIN-URL FOLDER NAME…
+//   SHOP=http://… node screenshots.mjs LOGIN-URL FOLDER NAME…
 //
 // The names are those of `PICTURES`; each is a file FOLDER/NAME.png.
 
@@ -48,9 +48,25 @@ async function tellingTrace() {
   return found.filter((each) => each.spans >= whole).sort((a, b) => a.most - b.most)[0].place;
 }
 
+/** A checkout whose order is kept, because the bank is away. */
+async function keptOrder() {
+  const shop = process.env.SHOP;
+  const { request } = page.context();
+  await request.post(`${shop}/register`, { form: { name: "Ada", email: `ada-${Date.now()}@example.com`, password: "correct horse" } });
+  for (const product of ["olive-tree", "string-lights"]) await request.post(`${shop}/cart`, { form: { product } });
+  await page.setViewportSize({ width: 1000, height: 800 });
+  await page.goto(`${shop}/checkout`);
+  await page.getByLabel("Where is your terrace?").fill("12 Terrace Road, Sunnyville");
+  await page.getByRole("button", { name: /^Pay/ }).click();
+  await page.locator(".patience").waitFor();
+}
+
 const PICTURES = {
   overview: () => open("/"),
   "overview-dark": () => open("/", { colorScheme: "dark" }),
+  outage: () => open("/"),
+  service: () => openWithCharts("/services/payments?last=5m"),
+  "shop-kept": keptOrder,
   phone: () => open("/", { viewport: { width: 390, height: 780 } }),
   route: () => openWithCharts("/routes/pages?last=5m"),
   objective: () => openWithCharts("/objectives/shopping?last=5m"),
