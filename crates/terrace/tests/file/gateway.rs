@@ -1,5 +1,7 @@
 //! Identity, limits and traffic: which layer wins, what is understood when it is not said, and what is not shown.
 
+use std::time::Duration;
+
 use terrace::file::{
     Action, Guards, LimitKey, LimitLaw, LimitUse, Period, Policies, Priority, PriorityLevel, Rate, Resolved,
     TrustedIssuer, diff, summary,
@@ -170,4 +172,63 @@ fn a_reload_tells_what_changed_of_it() {
         change("audience = \"shop\"", "audience = \"other\""),
         "issuer main: audience \"shop\" → \"other\""
     );
+}
+
+/// What the first design writes of a gateway, letter by letter.
+const DESIGN: &str = r#"
+[listen.public]
+address = "0.0.0.0:8443"
+tls     = "files"                       # or "acme", "dev", "off"
+certificate = "web.pem"
+key     = { file = "web.key" }
+
+[service.orders]                        # a program that Terrace runs …
+run       = "node orders.js"            # it gets PORT, and PAYMENTS_URL, CATALOG_URL … for its neighbours
+instances = 3
+health    = { path = "/health", every = "2s" }
+balance   = "least-requests"
+
+[service.legacy]                        # … or endpoints that already run
+hosts = ["10.0.0.5:8080", "10.0.0.6:8080"]
+
+[policy.public]                         # a named set of policies
+timeout = { total = "5s", try = "1s" }
+retry   = { attempts = 2, on = ["connect", "503"], budget = "10%" }   # of admitted requests
+limit   = { rate = "100/s", burst = 200, key = "client-ip", algorithm = "token-bucket" }
+
+[route.orders]
+at     = "shop.example.com/orders/*"
+to     = "orders"
+policy = "public"
+auth   = { issuer = "https://id.example.com", roles = ["customer"] }
+"#;
+
+#[test]
+fn the_public_policy_of_the_design_holds_as_it_is_written() {
+    let resolved = good(DESIGN).resolved;
+    let Policies { timeout, retry, .. } = policies(&resolved, "orders");
+    assert_eq!(
+        (timeout.total, timeout.attempt),
+        (Some(Duration::from_secs(5)), Some(Duration::from_secs(1)))
+    );
+    let retry = retry.as_ref().expect("it is tried again");
+    assert_eq!((retry.attempts_max, retry.budget_share), (2, 0.1));
+    assert!(retry.on.connect && !retry.on.reset && !retry.on.timeout);
+    assert_eq!(
+        retry.on.statuses.iter().map(|range| (range.from, range.to)).collect::<Vec<_>>(),
+        [(503, 503)]
+    );
+
+    let guards = &resolved.routes["orders"].guards;
+    let [LimitUse::Own(limit)] = &guards.limits[..] else {
+        panic!("one limit of its own: {:?}", guards.limits)
+    };
+    let rate = Rate { count: 100, per: Period::Second };
+    assert_eq!(
+        (limit.law, &limit.key[..]),
+        (LimitLaw::TokenBucket { rate, burst: 200 }, &[LimitKey::ClientAddress][..])
+    );
+    let auth = guards.auth.as_ref().expect("it is asked");
+    assert!(matches!(&auth.issuers[..], [TrustedIssuer::Url { url, .. }] if url == "https://id.example.com"));
+    assert_eq!(auth.roles, ["customer"]);
 }

@@ -7,6 +7,7 @@
 mod cases;
 mod changes;
 mod chaos;
+mod docs;
 mod gateway;
 mod merging;
 mod reference;
