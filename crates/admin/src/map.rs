@@ -76,6 +76,12 @@ pub struct Route {
     pub action: Option<String>,
     /// Services it leads to, with weights.
     pub to: Vec<(String, u32)>,
+    /// Whether it asks who sends a request.
+    #[serde(default)]
+    pub asks_who: bool,
+    /// How often and how many at once: the names of its limits, as their metrics have them.
+    #[serde(default)]
+    pub limits: Vec<String>,
     /// How it is doing.
     pub figures: Figures,
 }
@@ -118,8 +124,26 @@ pub struct Service {
     pub is_managed: bool,
     /// How it is doing: attempts as the instances see them.
     pub figures: Figures,
+    /// What stands in front of it.
+    #[serde(default)]
+    pub gate: Gate,
     /// Its instances or hosts.
     pub instances: Vec<Instance>,
+}
+
+/// What stands in front of a service: its breaker, its limit, and the line.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Gate {
+    /// The breaker is open: whoever asks is told so at once, but for one at a time who finds out whether it is well again.
+    pub is_open: bool,
+    /// Requests that it is given at once; nothing without a limit.
+    pub limit: Option<f64>,
+    /// Requests that wait for a place.
+    pub waiting: f64,
+    /// Requests a second of those who ask, whether they got as far as an instance or not.
+    pub asked_rate: f64,
+    /// Share of them that were answered with an error (5xx), by whomever; `None` without requests.
+    pub asked_errors: Option<f64>,
 }
 
 /// An instance, or a host.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-use terrace_admin::map::{Figures, Instance, Listener, Map, Route, Service};
+use terrace_admin::map::{Figures, Gate, Instance, Listener, Map, Route, Service};
 use terrace_fleet::{FleetStatus, InstanceStatus, ServiceStatus};
 use terrace_runtime::clock;
 use terrace_signals::alerts::{AlertState, Severity};
@@ -13,6 +13,7 @@ use terrace_signals::series::{Measure, Quantile, Query, Selector};
 use terrace_telemetry::Handle as Telemetry;
 use terrace_upstream::EndpointReport;
 
+use crate::compile;
 use crate::control::kind;
 use crate::file::{self, Action, Resolved, Source};
 use crate::running::{InForce, Running};
@@ -21,6 +22,10 @@ use crate::running::{InForce, Running};
 const FRESH: Duration = Duration::from_millis(900);
 /// Figures are of so long.
 const RECENT: Duration = Duration::from_secs(10);
+/// A state is what it was for so long, for the rings have a point a second.
+const NOW: Duration = Duration::from_secs(2);
+/// The mean of a breaker's state from which on it counts as open: it was so at one of the two last looks.
+const OPEN_FROM: f64 = 1.0;
 /// Sparklines are of so long, a point each five seconds.
 const SPARK: Duration = Duration::from_secs(300);
 const SPARK_STEP_POINTS: usize = 5;
@@ -146,6 +151,8 @@ fn route(found: &file::Route, numbers: &Numbers) -> Route {
         at: found.at.iter().map(ToString::to_string).collect(),
         action,
         to,
+        asks_who: found.guards.auth.is_some(),
+        limits: compile::limit::names(&found.name, &found.guards),
         figures: numbers.of_route(&found.name),
     }
 }
@@ -211,6 +218,7 @@ fn service(found: &file::Service, numbers: &Numbers) -> Service {
         kind: kind(&found.source).to_owned(),
         is_managed,
         figures: numbers.of_service(&found.name),
+        gate: numbers.of_gate(&found.name),
         ..Service::default()
     }
 }
@@ -219,6 +227,7 @@ fn service(found: &file::Service, numbers: &Numbers) -> Service {
 struct Numbers {
     routes: BTreeMap<String, Figures>,
     services: BTreeMap<String, Figures>,
+    gates: BTreeMap<String, Gate>,
     endpoints: BTreeMap<(String, String), Figures>,
     cpu: BTreeMap<(String, String), f64>,
     memory: BTreeMap<(String, String), f64>,
@@ -241,6 +250,7 @@ impl Numbers {
         Self {
             routes: ask.routes(),
             services: with_sparks_of(&endpoints, ask.services()),
+            gates: ask.gates(),
             endpoints,
             cpu: of_instances("terrace_instance_cpu_seconds_total", Measure::Rate),
             memory: of_instances("terrace_instance_memory_bytes", Measure::Value),
@@ -263,6 +273,10 @@ impl Numbers {
 
     fn of_service(&self, service: &str) -> Figures {
         self.services.get(service).cloned().unwrap_or_default()
+    }
+
+    fn of_gate(&self, service: &str) -> Gate {
+        self.gates.get(service).cloned().unwrap_or_default()
     }
 
     /// What the endpoint's report and the numbers say; the rest is the caller's.
@@ -297,6 +311,8 @@ fn with_sparks_of(
     services
 }
 
+/// What may become of a request to a service without anybody having failed: classes of status, and clients that left.
+const FINE: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "client_left"];
 /// All requests from outside as one distribution.
 const OUTSIDE: &str = "terrace_outside_request_duration_seconds";
 /// Attempts by service, endpoint and outcome.
@@ -358,6 +374,33 @@ impl Ask<'_> {
             figures.entry(service).or_default().in_flight = in_flight;
         }
         figures
+    }
+
+    fn gates(&self) -> BTreeMap<String, Gate> {
+        let mut classes = self.by("terrace_service_requests_total", Measure::Rate, ["service", "class"]);
+        // Who was sent away in front of a service did not go there, and was told 503.
+        classes.extend(self.by("terrace_shed_total", Measure::Rate, ["service", "reason"]));
+        let asked = self.counted(&classes, |class| !FINE.contains(&class));
+        let gate = |(service, asked): (String, Figures)| {
+            (service, Gate { asked_rate: asked.rate, asked_errors: asked.errors, ..Gate::default() })
+        };
+        let mut gates: BTreeMap<String, Gate> = asked.into_iter().map(gate).collect();
+        for (service, state) in self.newest("terrace_breaker_state", "service") {
+            gates.entry(service).or_default().is_open = state >= OPEN_FROM;
+        }
+        for (service, limit) in self.newest("terrace_concurrency_limit", "service") {
+            gates.entry(service).or_default().limit = (limit > 0.0).then_some(limit);
+        }
+        for (service, waiting) in self.newest("terrace_queue_length", "service") {
+            gates.entry(service).or_default().waiting = waiting;
+        }
+        gates
+    }
+
+    /// What is so now, and not on the average of the last seconds.
+    fn newest(&self, name: &str, by: &str) -> Vec<(String, f64)> {
+        let means = self.0.latest(&question(name, Measure::Value, &[by], NOW));
+        means.into_iter().map(|(labels, value)| (values(&labels, &[by]).concat(), value)).collect()
     }
 
     fn endpoints(&self) -> BTreeMap<(String, String), Figures> {

@@ -146,6 +146,7 @@ impl State {
             is_managed: kind != "hosts",
             figures: self.figures(&format!("service {name}"), rate, p99, errors),
             instances,
+            ..Service::default()
         }
     }
 
@@ -193,6 +194,7 @@ impl State {
                 action: None,
                 to: vec![((*to).to_owned(), 1)],
                 figures: self.figures(&format!("route {name}"), *rate, *p99, *errors),
+                ..Route::default()
             })
             .collect();
         routes.push(Route {
@@ -201,6 +203,7 @@ impl State {
             action: Some("redirect".to_owned()),
             to: Vec::new(),
             figures: self.figures("route to-https", 5.0, 0.001, 0.0),
+            ..Route::default()
         });
         routes
     }

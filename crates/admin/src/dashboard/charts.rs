@@ -278,7 +278,7 @@ fn of_route(name: &str, route: Option<&Route>) -> Vec<ChartSpec> {
         ways = ways.sum(&format!("first byte of {service}"), first_byte, p99);
     }
     ways.may_be_log = true;
-    vec![
+    let mut charts = vec![
         ChartSpec::new("requests", "Requests", "by class of status", Unit::Rate).stacked().by(
             "class",
             requests.clone(),
@@ -298,7 +298,35 @@ fn of_route(name: &str, route: Option<&Route>) -> Vec<ChartSpec> {
         ChartSpec::new("own-answers", "Terrace's own answers", "by whose fault it was", Unit::Rate)
             .stacked()
             .by("fault", of("terrace_own_answers_total", &route_is), rate),
-    ]
+    ];
+    charts.extend(route.into_iter().flat_map(of_rules));
+    charts
+}
+
+/// Who is let through, where a route asks.
+fn of_rules(route: &Route) -> Vec<ChartSpec> {
+    /// Limits whose decisions are shown.
+    const LIMITS_MAX: usize = 4;
+    let rate = Measure::Rate;
+    let mut charts = Vec::new();
+    if route.asks_who {
+        let asked = of("terrace_auth_total", &[("route", &route.name)]);
+        let chart = ChartSpec::new("who", "Who asks", "by what came of their proof", Unit::Rate).stacked();
+        charts.push(chart.by("outcome", asked, rate));
+    }
+    let mut decisions = ChartSpec::new("limits", "Limits", "by what was decided", Unit::Rate).stacked();
+    for limit in route.limits.iter().take(LIMITS_MAX) {
+        for outcome in ["allowed", "waited", "refused", "would_refuse"] {
+            let name =
+                if route.limits.len() == 1 { outcome.to_owned() } else { format!("{limit}: {outcome}") };
+            let decided = of("terrace_limit_total", &[("limit", limit), ("outcome", outcome)]);
+            decisions = decisions.sum(&name, decided, rate);
+        }
+    }
+    if !decisions.sources.is_empty() {
+        charts.push(decisions);
+    }
+    charts
 }
 
 fn of_service(name: &str, map: &Map) -> Vec<ChartSpec> {
@@ -339,8 +367,34 @@ fn of_service(name: &str, map: &Map) -> Vec<ChartSpec> {
             Measure::Value,
         ),
     ];
+    charts.extend(of_gate(&service_is));
     charts.extend(of_processes(&service_is));
     charts
+}
+
+/// What stands in front of a service, and what those get who ask.
+fn of_gate(service_is: &[(&str, &str)]) -> Vec<ChartSpec> {
+    let gauge = |name: &str| of(name, service_is);
+    let (rate, value) = (Measure::Rate, Measure::Value);
+    vec![
+        ChartSpec::new("answers", "Answers", "to those who ask, by class of status", Unit::Rate)
+            .stacked()
+            .by("class", of("terrace_service_requests_total", service_is), rate),
+        ChartSpec::new("sent-away", "Sent away", "to protect others, by why", Unit::Rate).stacked().by(
+            "reason",
+            of("terrace_shed_total", service_is),
+            rate,
+        ),
+        ChartSpec::new("breaker", "Breaker", "0 closed, 2 open", Unit::Number).sum(
+            "state",
+            gauge("terrace_breaker_state"),
+            value,
+        ),
+        ChartSpec::new("at-once", "At once", "worked on, in line, and the limit (0: none)", Unit::Number)
+            .sum("worked on", gauge("terrace_concurrency"), value)
+            .sum("in line", gauge("terrace_queue_length"), value)
+            .sum("limit", gauge("terrace_concurrency_limit"), value),
+    ]
 }
 
 fn of_processes(labels: &[(&str, &str)]) -> Vec<ChartSpec> {
@@ -487,6 +541,19 @@ mod tests {
             assert!(charts.len() > 2 && ids.len() == charts.len(), "{page:?}");
             assert!(charts.iter().all(|chart| !chart.sources.is_empty()), "{page:?}");
         }
+    }
+
+    #[test]
+    fn a_route_shows_whom_it_lets_through_where_it_asks() {
+        let ids = |route: &Route| -> Vec<&str> { of_rules(route).iter().map(|chart| chart.id).collect() };
+        let mut route = Route::default();
+        assert!(ids(&route).is_empty());
+        (route.asks_who, route.limits) = (true, vec!["logins".to_owned(), "route:api".to_owned()]);
+        assert_eq!(ids(&route), ["who", "limits"]);
+        let limits = of_rules(&route).pop().expect("a chart of limits");
+        let has =
+            |name: &str| limits.sources.iter().any(|source| source.name == Name::Fixed(name.to_owned()));
+        assert!(has("logins: refused") && has("route:api: allowed"));
     }
 
     #[test]

@@ -157,10 +157,10 @@ fn joined(points: &[f64], is_worst: bool) -> f64 {
 fn tint(lines: &mut [DrawnLine]) {
     for (index, line) in lines.iter_mut().enumerate() {
         line.tone = match line.name.as_str() {
-            "2xx" | "success" => "0".to_owned(),
+            "2xx" | "success" | "allowed" => "0".to_owned(),
             "3xx" => "1".to_owned(),
             "4xx" | "client" => "2".to_owned(),
-            "5xx" | "upstream" | "failure" => "bad".to_owned(),
+            "5xx" | "upstream" | "failure" | "refused" => "bad".to_owned(),
             "1xx" | "none" => "6".to_owned(),
             _ => (index % TONES).to_string(),
         };

@@ -201,6 +201,14 @@ fn trouble_of_machine(map: &Map) -> Option<Trouble> {
 
 fn troubles_of_service(service: &Service) -> Vec<Trouble> {
     let link = format!("/services/{}", segment(&service.name));
+    if service.gate.is_open {
+        let rate = rate(service.gate.asked_rate);
+        let text = format!(
+            "Service {} answers nobody: its breaker is open, and whoever asks ({rate}) is told so at once",
+            service.name
+        );
+        return vec![Trouble { health: Health::Bad, text, link }];
+    }
     let health = Health::of_state(&service.state);
     if health > Health::Ok {
         let reason = service.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
@@ -382,6 +390,7 @@ mod tests {
     use super::super::past::Past;
     use super::super::testing::{FakePast, hostile_map, shop_map};
     use super::*;
+    use crate::map::Gate;
 
     fn shown(map: &Map, past: &FakePast) -> String {
         content(&View { map, past, now: SystemTime::UNIX_EPOCH, range: Range::FiveMinutes }).into_string()
@@ -405,6 +414,16 @@ mod tests {
         assert_eq!(verdict(&map, &problems(&map, &[])), "One thing is broken");
         map.not_ready.push("no instance of orders is ready".to_owned());
         assert_eq!(verdict(&map, &problems(&map, &[])), "2 things are broken");
+    }
+
+    #[test]
+    fn a_breaker_that_is_open_is_told_with_whose_it_is() {
+        let mut map = shop_map();
+        map.services[3].gate = Gate { is_open: true, asked_rate: 3.0, ..Gate::default() };
+        let told = problems(&map, &[]);
+        let of_breaker = told.iter().find(|trouble| trouble.text.contains("breaker")).expect("it is told");
+        assert_eq!((of_breaker.health, of_breaker.link.as_str()), (Health::Bad, "/services/payments"));
+        assert!(of_breaker.text.starts_with("Service payments answers nobody"), "{}", of_breaker.text);
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl<'a> Columns<'a> {
     /// Whether requests come to a service although no route from outside leads there.
     fn is_inner(&self, service: &Service) -> bool {
         let is_reached = self.routes.iter().any(|route| route.to.iter().any(|(to, _)| *to == service.name));
-        !is_reached && service.figures.rate > 0.0
+        !is_reached && (service.figures.rate > 0.0 || service.gate.asked_rate > 0.0)
     }
 }
 
@@ -373,15 +373,30 @@ fn rest(service: &Service, shown: &[&Instance]) -> String {
     }
 }
 
-/// How well a service is: its state, then whether its requests fail.
+/// How well a service is: its state, then whether its requests fail, and those of whoever asks for it.
 pub(super) fn service_health(service: &Service) -> Health {
-    service_stands(service).max(Health::of_figures(&service.figures))
+    service_stands(service).max(Health::of_figures(&service.figures)).max(Health::of_figures(&asked(service)))
 }
 
-/// Whether a service runs, with as many instances as it shall have.
+/// How those fare who ask for a service, whether they got as far as an instance or not.
+fn asked(service: &Service) -> Figures {
+    Figures { rate: service.gate.asked_rate, errors: service.gate.asked_errors, ..Figures::default() }
+}
+
+/// How a service does: its instances, or where those who ask fare worse (its breaker is open, the line is full), those.
+pub(super) fn told(service: &Service) -> Figures {
+    let asked = asked(service);
+    match Health::of_figures(&asked) > Health::of_figures(&service.figures) {
+        true => Figures { rate: asked.rate, errors: asked.errors, ..service.figures.clone() },
+        false => service.figures.clone(),
+    }
+}
+
+/// Whether a service runs, with as many instances as it shall have, and is let do so.
 pub(super) fn service_stands(service: &Service) -> Health {
     let is_short = service.desired > 0 && service.ready < service.desired;
-    Health::of_state(&service.state).max(if is_short { Health::Warn } else { Health::Idle })
+    let by_state = Health::of_state(&service.state).max(if is_short { Health::Warn } else { Health::Idle });
+    if service.gate.is_open { Health::Bad } else { by_state }
 }
 
 /// How well an instance is: its state, whether it gets requests, and whether they fail.
@@ -408,24 +423,27 @@ pub(super) fn instance_state(instance: &Instance) -> String {
     }
 }
 
-/// A service's state and instances in words.
+/// A service's breaker, state and instances in words.
 pub(super) fn service_state(service: &Service) -> String {
+    let breaker = if service.gate.is_open { "breaker open, " } else { "" };
     match service.desired {
-        0 => format!("{} of {} in use", service.ready, plural(service.instances.len() as u64, "host")),
-        desired if service.state == "running" => format!("{} of {desired} ready", service.ready),
-        desired => format!("{}, {} of {desired} ready", service.state, service.ready),
+        0 => {
+            format!("{breaker}{} of {} in use", service.ready, plural(service.instances.len() as u64, "host"))
+        }
+        desired if service.state == "running" => format!("{breaker}{} of {desired} ready", service.ready),
+        desired => format!("{breaker}{}, {} of {desired} ready", service.state, service.ready),
     }
 }
 
 fn service_card(service: &Service, is_inner: bool) -> Markup {
-    let health = service_health(service);
+    let (health, told) = (service_health(service), told(service));
     html! {
         article class=(node_class("service", health, &service.figures)) data-node={ "service:" (service.name) }
             data-find=(service.name) {
             header {
                 (mark(health))
                 h4 { a href={ "/services/" (segment(&service.name)) } { (service.name) } }
-                span class="rate" { (rate(service.figures.rate)) }
+                span class="rate" { (rate(told.rate)) }
             }
             div class="line" {
                 span title=[service.reason.as_deref()] {
@@ -435,7 +453,7 @@ fn service_card(service: &Service, is_inner: bool) -> Markup {
                 }
                 (sparkline(&service.figures))
             }
-            (vitals(&service.figures))
+            (vitals(&told))
         }
     }
 }
@@ -504,6 +522,7 @@ fn errors(figures: &Figures) -> Markup {
 mod tests {
     use super::super::testing::{hostile_map, shop_map};
     use super::*;
+    use crate::map::Gate;
 
     #[test]
     fn every_card_has_its_middle_within_the_map() {
@@ -568,6 +587,20 @@ mod tests {
         let page = living_map(&hostile_map()).into_string();
         assert!(page.len() < 600_000, "{} bytes", page.len());
         assert!(!page.contains("<script>"), "names are escaped");
+    }
+
+    #[test]
+    fn a_service_that_nobody_is_let_through_to_is_in_trouble_although_its_instances_are_asked_nothing() {
+        let mut service = Service { state: "running".to_owned(), desired: 1, ready: 1, ..Service::default() };
+        assert_eq!(service_health(&service), Health::Ok);
+        service.gate = Gate { is_open: true, asked_rate: 12.0, asked_errors: Some(1.0), ..Gate::default() };
+        assert_eq!(service_health(&service), Health::Bad);
+        let card = service_card(&service, true).into_string().replace('\u{202f}', " ");
+        assert!(card.contains("breaker open, 1 of 1 ready, asked by other services"), "{card}");
+        assert!(card.contains("failing bad") && card.contains("100 %") && card.contains("12/s"), "{card}");
+        service.gate.is_open = false;
+        service.gate.asked_errors = Some(0.02);
+        assert_eq!(service_health(&service), Health::Bad, "a line that is full is trouble too");
     }
 
     #[test]

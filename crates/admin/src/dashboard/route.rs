@@ -15,7 +15,7 @@ use super::charts_drawn::charts;
 use super::figures::{UNKNOWN, number, rate, seconds, share};
 use super::layout::{Nav, page};
 use super::overview::Reach;
-use super::overview_map::{service_stands, service_state};
+use super::overview_map::{service_stands, service_state, told};
 use super::pages::{self, chart_files, crumbs, fact, related_objectives, related_traces};
 use super::past::View;
 use super::service::failing;
@@ -84,6 +84,7 @@ fn head(map: &Map, route: &Route) -> Markup {
                 (fact("Median", &time(figures.p50)))
                 (fact("p99", &time(figures.p99)))
                 (fact("In flight", &number(figures.in_flight)))
+                @if !route.limits.is_empty() { (fact("Limited by", &route.limits.join(", "))) }
                 @if let Some(action) = &route.action { (fact("Answers itself", action)) }
                 @for (name, weight) in &route.to {
                     div {
@@ -99,7 +100,7 @@ fn head(map: &Map, route: &Route) -> Markup {
 fn target(map: &Map, name: &str) -> Markup {
     html! {
         @if let Some(service) = map.services.iter().find(|service| service.name == name) {
-            (badge(service_stands(service), &service_state(service))) " " (failing(&service.figures))
+            (badge(service_stands(service), &service_state(service))) " " (failing(&told(service)))
         }
     }
 }

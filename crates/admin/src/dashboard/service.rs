@@ -16,7 +16,7 @@ use super::charts_drawn::charts;
 use super::figures::{UNKNOWN, bytes, number, rate, seconds, share, span};
 use super::layout::{Nav, page};
 use super::overview::Reach;
-use super::overview_map::{instance_state, service_stands, service_state, stands};
+use super::overview_map::{instance_state, service_stands, service_state, stands, told};
 use super::pages::{self, chart_files, crumbs, fact, related_objectives, related_traces};
 use super::past::View;
 use super::shapes::{Health, badge, segment, spark};
@@ -82,7 +82,13 @@ fn title(service: &Service) -> Markup {
         div class="title" {
             h1 { "Service " (service.name) }
             (badge(service_stands(service), &service_state(service)))
-            (failing(&service.figures))
+            (failing(&told(service)))
+        }
+        @if service.gate.is_open {
+            p class="sub" {
+                "It gave no answer too often, so whoever asks is told so at once and waits for nothing. One request at a time "
+                "finds out whether it is well again; then all are let through, without anybody's doing."
+            }
         }
         @if let Some(reason) = &service.reason { p class="sub" { (reason) } }
     }
@@ -109,6 +115,16 @@ fn now(view: &View<'_>, service: &Service) -> Markup {
                 (fact("Median", &time(figures.p50)))
                 (fact("p99", &time(figures.p99)))
                 (fact("In flight", &number(figures.in_flight)))
+                (fact("Asked for", &rate(service.gate.asked_rate)))
+                div {
+                    dt { "Breaker" }
+                    dd {
+                        @if service.gate.is_open { (badge(Health::Bad, "open")) }
+                        @else { "closed" }
+                    }
+                }
+                (fact("At once", &service.gate.limit.map_or_else(|| "no limit".to_owned(), |limit| format!("at most {}", number(limit)))))
+                (fact("In line", &number(service.gate.waiting)))
                 (fact("Kind", kind(&service.kind)))
                 div {
                     dt { "Reached by" }
@@ -192,6 +208,7 @@ mod tests {
 
     use super::super::testing::{FakePast, hostile_map, shop_map};
     use super::*;
+    use crate::map::Gate;
 
     #[test]
     fn a_service_shows_its_instances_and_its_actions() {
@@ -203,6 +220,27 @@ mod tests {
             Actions { whole: html! { button { "Restart" } }, each: &|_| html! { button { "Drain" } } };
         let page = content(&view, service, &actions).into_string();
         for text in ["orders-1", "Restart", "Drain", "api-orders", "Reached by", "First byte"] {
+            assert!(page.contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_service_shows_what_stands_in_front_of_it() {
+        let (mut map, past) = (shop_map(), FakePast::default());
+        let gate = Gate {
+            is_open: true,
+            limit: Some(12.0),
+            waiting: 3.0,
+            asked_rate: 40.0,
+            asked_errors: Some(1.0),
+        };
+        map.services[3].gate = gate;
+        let view = View { map: &map, past: &past, now: SystemTime::UNIX_EPOCH, range: Range::Hour };
+        let actions = Actions { whole: Markup::default(), each: &|_| Markup::default() };
+        let page = content(&view, &map.services[3], &actions).into_string().replace('\u{202f}', " ");
+        for text in
+            ["breaker open, 1 of 1 ready", "100 % errors", "at most 12", "40/s", "Sent away", "In line"]
+        {
             assert!(page.contains(text), "{text}");
         }
     }

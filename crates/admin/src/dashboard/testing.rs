@@ -9,7 +9,7 @@ use terrace_signals::alerts::{AlertState, AlertView, ObjectiveView, Severity, Su
 use terrace_signals::series::{Chart, Line, Measure, MetricName, Quantile, Query};
 use terrace_signals::traces::{SKEW_ATTRIBUTE, TraceFilter, TraceSummary};
 
-use crate::map::{Figures, Instance, Listener, Map, Route, Service};
+use crate::map::{Figures, Gate, Instance, Listener, Map, Route, Service};
 
 use super::past::Past;
 
@@ -153,7 +153,7 @@ fn figures(rate: f64, errors: Option<f64>, p50: f64, p99: f64) -> Figures {
 }
 
 fn route(name: &str, at: &str, to: &str, figures: Figures) -> Route {
-    Route { name: name.into(), at: vec![at.into()], action: None, to: vec![(to.into(), 1)], figures }
+    Route { name: name.into(), at: vec![at.into()], to: vec![(to.into(), 1)], figures, ..Route::default() }
 }
 
 fn service(name: &str, count: u32, figures: Figures) -> Service {
@@ -187,6 +187,7 @@ fn service(name: &str, count: u32, figures: Figures) -> Service {
         is_managed: true,
         instances: (0..count).map(instance).collect(),
         figures,
+        gate: Gate::default(),
     }
 }
 

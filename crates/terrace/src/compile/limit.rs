@@ -49,6 +49,16 @@ pub(super) fn limits(
     Some(Arc::new(edge::Limits::new(limits, keys, total(action))))
 }
 
+/// The names of a route's limits, as their metrics have them.
+pub(crate) fn names(route: &str, guards: &Guards) -> Vec<String> {
+    let mut own = own(route_name(route), guards);
+    let name = |used: &LimitUse| match used {
+        LimitUse::Shared(name) => Some(name.clone()),
+        LimitUse::Own(_) => own.next().map(|(name, _)| name),
+    };
+    guards.limits.iter().filter_map(name).collect()
+}
+
 /// What a route's own limits are called: something that no `[limit.*]` is.
 pub(super) fn route_name(route: &str) -> String {
     format!("route:{route}")

@@ -223,7 +223,11 @@ fn service_row(service: &Service) -> Row {
         desired => format!("{}/{desired} {}", service.ready, service.state),
     };
     let detail = service.reason.clone().unwrap_or_else(|| service.kind.clone());
-    row(Key::Service(service.name.clone()), detail, (ready, mood(&service.state)), &service.figures)
+    let state = match service.gate.is_open {
+        true => ("breaker open".to_owned(), Mood::Bad),
+        false => (ready, mood(&service.state)),
+    };
+    row(Key::Service(service.name.clone()), detail, state, &service.figures)
 }
 
 fn instance_row(service: &str, instance: &Instance) -> Row {

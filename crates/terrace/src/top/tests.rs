@@ -35,7 +35,7 @@ fn instance(name: &str, state: &str) -> Instance {
 
 fn route(name: &str, at: &str, to: &[(&str, u32)], figures: Figures) -> Route {
     let to = to.iter().map(|(service, weight)| ((*service).to_owned(), *weight)).collect();
-    Route { name: name.to_owned(), at: vec![at.to_owned()], action: None, to, figures }
+    Route { name: name.to_owned(), at: vec![at.to_owned()], to, figures, ..Route::default() }
 }
 
 fn shop() -> Map {
@@ -131,6 +131,15 @@ fn the_whole_way_of_requests_is_on_one_screen() {
 
  ↑↓ move  ⏎ open  s scale  r restart  d drain  / filter  t sort: name  ? help  q quit";
     assert_eq!(shown(&map, &state, 150, 16).join("\n"), expected);
+}
+
+#[test]
+fn a_service_whose_breaker_is_open_says_so() {
+    let mut map = shop();
+    map.services[0].gate.is_open = true;
+    let (state, _) = pressed(&map, &[]);
+    let line = shown(&map, &state, 150, 16).into_iter().find(|line| line.contains("▾ orders"));
+    assert!(line.is_some_and(|line| line.contains("breaker open")));
 }
 
 #[test]
