@@ -123,7 +123,10 @@ impl Quotas {
             Err(error) => return Err(error),
         };
         let mut known: Keyed<QuotaUse> = Keyed::default();
+        let now = wall();
         for (key, used) in read(&bytes) {
+            // One that a clock far ahead has written must not stand above what came after it.
+            let used = used.not_far_ahead_of(now);
             known.entry(key).and_modify(|known| *known = known.at_least(&used)).or_insert(used);
         }
         Ok(Self {

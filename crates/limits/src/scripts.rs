@@ -138,7 +138,8 @@ end
 return {table.concat(granted), math.max(0, limit - used), reset, retry, now}
 ";
 
-/// Months as in `terrace_policy::limit::months_since_1970`. Besides limit and period it is told what the machine that asks
+/// Months as in `terrace_policy::limit::months_since_1970`; what is further ahead than a day was counted by a clock that was
+/// wrong, and counts as used today, as there. Besides limit and period it is told what the machine that asks
 /// knows at least, should Redis have lost it, and what that machine let through while Redis was away.
 const QUOTA: &str = r"
 local time = redis.call('TIME')
@@ -163,8 +164,10 @@ local m, in_month = newest(kept[3], kept[4], tonumber(ARGV[5]), tonumber(ARGV[6]
 if day > d then d, in_day = day, 0 end
 if month > m then m, in_month = month, 0 end
 in_day, in_month = in_day + ARGV[7], in_month + ARGV[7]
-local granted, changed = {}, tonumber(ARGV[7]) > 0
+local granted, changed = {}, is_far_ahead or tonumber(ARGV[7]) > 0
 for i = 8, #ARGV, 2 do
+local is_far_ahead = d > day + 1
+if is_far_ahead then d, m = day, math.min(m, month) end
   local cost, taken = tonumber(ARGV[i]), math.floor(ARGV[i + 1] / 86400000000)
   local used = monthly and in_month or in_day
   if cost < 0 then
@@ -538,3 +541,16 @@ mod tests {
         assert_eq!(told.used, Some(QuotaUse { in_day: 10, in_month: 10, ..known }));
     }
 }
+    #[tokio::test]
+    async fn what_a_machine_with_a_wrong_clock_counted_shuts_nobody_out_for_years() {
+        let server = Redis::start(&[]);
+        for law in [&laws()[5], &laws()[6]] {
+            assert_eq!(server.ask(&["FLUSHALL"]), "OK");
+            let mut simulation = Simulation::of(&server, law).await;
+            let (today_us, day_us) = (1_709_121_600_000_000, 86_400_000_000);
+            assert!(simulation.ask(today_us + 1_000 * day_us, &[(10, 0)]).await.decisions[0].allowed);
+            assert!(!simulation.ask(today_us, &[(1, 0)]).await.decisions[0].allowed, "{law:?}");
+            assert!(simulation.ask(today_us + 2 * day_us, &[(10, 0)]).await.decisions[0].allowed, "{law:?}");
+        }
+    }
+

@@ -1,8 +1,10 @@
 //! Quotas: a count for the day and one for the month, in UTC. Both are always kept, so a reload from one to the other knows
 //! what was used in it.
 //!
-//! The day is told by the wall clock, which may be set back. A cell never goes back with it: what was used stays used until
-//! the clock has passed the day again.
+//! The day is told by the wall clock, which may be set back. A cell does not go back with it by a day: what was used stays used
+//! until the clock has passed the day again. One that is further ahead was counted by a clock that was wrong, as that of a
+//! machine which began in another year; it would shut its key out until then. It counts as used today, so that nothing comes
+//! back and tomorrow is another day.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -61,16 +63,34 @@ impl Period {
     }
 }
 
+/// So many days a count may be ahead of the clock: what a clock is set back by that was in another zone.
+const AHEAD_DAYS_MAX: u32 = 1;
+
 impl QuotaUse {
-    /// Begins a new day, a new month, where they have come.
-    fn advance(&mut self, wall: Duration) {
+    /// The same, and as used today where it is further ahead than a clock is set back by.
+    #[must_use]
+    pub fn not_far_ahead_of(self, wall: Duration) -> Self {
+        self.not_far_ahead(days_since_1970(wall), months_since_1970(wall))
+    }
+
+    fn not_far_ahead(self, day: u32, month: u32) -> Self {
+        match self.day > day.saturating_add(AHEAD_DAYS_MAX) {
+            true => Self { day, month: self.month.min(month), ..self },
+            false => self,
+        }
+    }
+
+    /// As of that moment: a new day and month are begun where they have come.
+    fn as_of(self, wall: Duration) -> Self {
         let (day, month) = (days_since_1970(wall), months_since_1970(wall));
-        if day > self.day {
-            (self.day, self.in_day) = (day, 0);
+        let mut used = self.not_far_ahead(day, month);
+        if day > used.day {
+            (used.day, used.in_day) = (day, 0);
         }
-        if month > self.month {
-            (self.month, self.in_month) = (month, 0);
+        if month > used.month {
+            (used.month, used.in_month) = (month, 0);
         }
+        used
     }
 
     fn in_period(&self, period: Period) -> u64 {
@@ -88,8 +108,7 @@ impl QuotaUse {
     /// Both windows are over, or nothing was used in them.
     #[must_use]
     pub fn is_over(&self, wall: Duration) -> bool {
-        let mut now = *self;
-        now.advance(wall);
+        let now = self.as_of(wall);
         now.in_day == 0 && now.in_month == 0
     }
 
@@ -118,9 +137,7 @@ impl Cell for QuotaUse {
     }
 
     fn used(&self, law: &QuotaLaw, now: Moment) -> u64 {
-        let mut known = *self;
-        known.advance(now.wall);
-        known.in_period(law.period)
+        self.as_of(now.wall).in_period(law.period)
     }
 }
 
@@ -136,7 +153,7 @@ impl Quotas {
     /// The decision, and what is used now.
     pub(super) fn take(&self, key: Key, cost: u32, now: Moment) -> (Decision, QuotaUse) {
         self.0.with(key, now, |law, used| {
-            used.advance(now.wall);
+            *used = used.as_of(now.wall);
             let limit = law.limit.get();
             let allowed = used.in_period(law.period).saturating_add(u64::from(cost)) <= limit;
             if allowed {
@@ -253,6 +270,18 @@ mod tests {
         let refused = quotas.take(KEY, 1, at(FEBRUARY_28 - DAY)).0;
         assert_eq!((refused.allowed, refused.retry_after), (false, Some(Duration::from_secs(DAY + DAY / 2))));
         assert!(quotas.take(KEY, 1, at(FEBRUARY_28 + DAY)).0.allowed);
+    }
+
+    #[test]
+    fn what_was_counted_by_a_clock_that_was_years_ahead_is_used_today_and_not_until_then() {
+        for period in [Period::Day, Period::Month] {
+            let quotas = quotas(2, period);
+            assert!(quotas.take(KEY, 2, at(FEBRUARY_28 + 1_000 * DAY)).0.allowed);
+            let refused = quotas.take(KEY, 1, at(FEBRUARY_28)).0;
+            let left = if period == Period::Day { DAY / 2 } else { DAY / 2 + DAY };
+            assert_eq!((refused.allowed, refused.retry_after), (false, Some(Duration::from_secs(left))));
+            assert!(quotas.take(KEY, 2, at(FEBRUARY_28 + left)).0.allowed);
+        }
     }
 
     #[test]
