@@ -113,6 +113,8 @@ struct Known {
 pub struct Prepared {
     next: HashMap<String, Known>,
     engines: Vec<engine::Task>,
+    /// Limiters whose algorithm changes, and the next ones: until these are in force the others are asked.
+    changed: Vec<(Arc<Limiter>, Arc<Limiter>)>,
 }
 
 impl Prepared {
@@ -158,7 +160,7 @@ impl Limits {
     #[must_use]
     pub fn prepare(&self, specs: Vec<Spec>) -> Prepared {
         let before = self.known();
-        let mut prepared = Prepared { next: HashMap::new(), engines: Vec::new() };
+        let mut prepared = Prepared { next: HashMap::new(), engines: Vec::new(), changed: Vec::new() };
         let mut ways: HashMap<RedisUrl, Arc<Way>> = HashMap::new();
         for known in before.values() {
             if let (Engine::Redis(url), Backing::Shared(_, way, _)) =
@@ -172,7 +174,7 @@ impl Limits {
             let limit = match kept {
                 Some(known) => Arc::clone(&known.limit),
                 None => {
-                    let limiter = self.limiter(&spec, before.get(&spec.name));
+                    let limiter = self.limiter(&spec, before.get(&spec.name), &mut prepared.changed);
                     Arc::new(self.limit(&spec, limiter, &mut ways, &mut prepared.engines))
                 }
             };
@@ -184,6 +186,9 @@ impl Limits {
     /// Puts what was prepared in force: state goes on under the new laws, engines that nobody uses any more end.
     pub fn commit(&self, prepared: Prepared) {
         let now = now();
+        for (before, next) in &prepared.changed {
+            before.tell(next, now);
+        }
         for Known { spec, limit } in prepared.next.values() {
             limit.limiter.set_law(spec.law, spec.keys_max, now);
         }
@@ -226,11 +231,19 @@ impl Limits {
     }
 
     /// The state that a limit goes on with: its own, or its own fitted to another algorithm, or a new one.
-    fn limiter(&self, spec: &Spec, before: Option<&Known>) -> Arc<Limiter> {
+    fn limiter(
+        &self,
+        spec: &Spec,
+        before: Option<&Known>,
+        changed: &mut Vec<(Arc<Limiter>, Arc<Limiter>)>,
+    ) -> Arc<Limiter> {
         match before {
             Some(known) if known.limit.limiter.is_for(&spec.law) => Arc::clone(&known.limit.limiter),
             Some(known) if !matches!(known.spec.law, Law::Quota { .. }) && is_alike(spec, &known.spec) => {
-                Arc::new(known.limit.limiter.changed_to(spec.law, spec.keys_max, now()))
+                let before = &known.limit.limiter;
+                let next = Arc::new(before.changed_to(spec.law, spec.keys_max, now()));
+                changed.push((Arc::clone(before), Arc::clone(&next)));
+                next
             }
             _ => Arc::new(self.kept_limiter(spec)),
         }

@@ -322,6 +322,20 @@ fn after_a_reload_a_shared_limit_goes_on_with_what_was_used() {
 
 #[test]
 fn nothing_stays_in_redis_for_ever() {
+#[test]
+fn what_is_used_while_a_reload_is_under_way_is_used_after_it_under_another_algorithm_too() {
+    let machine = Machine::start(patient());
+    let limit = machine.apply(&[spec(bucket(100), Engine::Embedded)]);
+    assert_eq!(hammer(&[&limit], "one", 4, 5), 20);
+    let prepared = machine.limits.prepare(vec![spec(sliding(100), Engine::Embedded)]);
+    // Certificates are read and sockets opened, and the file before is in force.
+    assert_eq!(hammer(&[&limit], "one", 4, 10), 40);
+    let next = prepared.get("api").expect("it was just prepared");
+    machine.limits.commit(prepared);
+    assert_eq!(hammer(&[&next], "one", 4, 50), 40);
+    machine.end();
+}
+
     let server = Redis::start(&[]);
     for law in laws(100) {
         let machine = Machine::start(patient());

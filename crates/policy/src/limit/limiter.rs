@@ -169,10 +169,15 @@ impl Limiter {
     #[must_use]
     pub fn changed_to(&self, law: Law, keys_max: usize, now: Moment) -> Self {
         let next = Self::sized(law, Size::beside(keys_max, self.table()));
-        if !matches!(law, Law::Concurrency { .. }) && !matches!(self.0, Kind::Concurrency(_)) {
+        self.tell(&next, now);
+        next
+    }
+
+    /// Tells a limiter that was made by [`Limiter::changed_to`] of this one what has been used here since.
+    pub fn tell(&self, next: &Self, now: Moment) {
+        if !matches!(next.0, Kind::Concurrency(_)) && !matches!(self.0, Kind::Concurrency(_)) {
             self.table().each_used(now, &mut |key, used| next.raise_to(key, used, now));
         }
-        next
     }
 
     /// Of a quota: what the key is known to have used.
@@ -249,6 +254,20 @@ mod tests {
                 let next = limiter.changed_to(after, 100, NOW);
                 assert!(!allowed(&next, 4), "{before:?} to {after:?}");
                 assert!(allowed(&next, 3), "{before:?} to {after:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_used_until_the_next_algorithm_is_in_force_is_told_to_it() {
+        for before in laws() {
+            for after in laws() {
+                let limiter = Limiter::new(before, 100);
+                assert!(allowed(&limiter, 2), "{before:?}");
+                let next = limiter.changed_to(after, 100, NOW);
+                assert!(allowed(&limiter, 5) && allowed(&next, 1), "{before:?} to {after:?}");
+                limiter.tell(&next, NOW);
+                assert!(!allowed(&next, 4) && allowed(&next, 3), "{before:?} to {after:?}");
             }
         }
     }
