@@ -93,8 +93,10 @@ impl Engine {
         let engine = Arc::new(Self { metrics, asks, is_up, machines, within });
         let machine = format!("{:016x}", terrace_runtime::random::u64());
         let way = Arc::downgrade(&engine);
-        let (told_away, failures) = (None, 0);
-        (engine, Task { url, within, pulse, machine, engine: way, asked, log, told_away, failures })
+        let (told_away, back_since, failures) = (None, None, 0);
+        let task =
+            Task { url, within, pulse, machine, engine: way, asked, log, told_away, back_since, failures };
+        (engine, task)
     }
 
     /// Puts a question, if there is anybody to answer it.
@@ -139,6 +141,8 @@ pub(crate) struct Task {
     log: Log,
     /// Since when it has been said to be away.
     told_away: Option<Duration>,
+    /// When it came back the last time, if it was ever away.
+    back_since: Option<Duration>,
     failures: u32,
 }
 
@@ -184,6 +188,8 @@ impl Task {
     async fn serve(&mut self, mut nodes: Nodes, drain: &mut Drain) -> Result<(), LinkError> {
         // Who asked before has decided by itself meanwhile.
         while self.asked.try_recv().is_ok() {}
+        let back_since = self.told_away.map(|_| clock::now());
+        self.back_since = back_since.or(self.back_since);
         self.found();
         let (since, mut greeted) = (clock::now(), clock::now());
         // What a round leaves to be given back goes into the next one.
@@ -207,7 +213,7 @@ impl Task {
             if clock::now() >= since + WELL_AFTER {
                 self.failures = 0;
             }
-            decide(&mut nodes, self.within, &mut round).await?;
+            decide((&mut nodes, self.back_since), self.within, &mut round).await?;
         }
     }
 
@@ -278,13 +284,17 @@ struct Group {
 }
 
 /// Has Redis decide about a round of questions; what is left in it is for the next one.
-async fn decide(nodes: &mut Nodes, within: Duration, round: &mut Vec<Ask>) -> Result<(), LinkError> {
+async fn decide(
+    (nodes, back_since): (&mut Nodes, Option<Duration>),
+    within: Duration,
+    round: &mut Vec<Ask>,
+) -> Result<(), LinkError> {
     // Who does not wait any more has decided by itself.
     round.retain(|ask| ask.reply.as_ref().is_none_or(|reply| !reply.is_closed()));
     if round.is_empty() {
         return Ok(());
     }
-    let (groups, calls) = grouped(round.drain(..));
+    let (groups, calls) = grouped(round.drain(..), back_since);
     let answers = match in_time(within, nodes.run(&calls)).await {
         Ok(answers) => answers,
         Err(error) => {
@@ -321,14 +331,14 @@ impl Group {
 }
 
 /// One call for each key.
-fn grouped(asks: impl Iterator<Item = Ask>) -> (Vec<Group>, Vec<Call>) {
+fn grouped(asks: impl Iterator<Item = Ask>, back_since: Option<Duration>) -> (Vec<Group>, Vec<Call>) {
     let (mut groups, mut calls): (Vec<Group>, Vec<Call>) = (Vec::new(), Vec::new());
     let mut places: HashMap<(*const Target, u128), usize> = HashMap::new();
     for ask in asks {
         let place = *places.entry((Arc::as_ptr(&ask.target), ask.digest)).or_insert_with(|| {
             let (target, digest) = (Arc::clone(&ask.target), ask.digest);
             let unreported = target.take_unreported(digest);
-            calls.push(target.call(digest, unreported));
+            calls.push(target.call(digest, unreported, back_since));
             groups.push(Group { target, digest, costs: Vec::new(), replies: Vec::new(), unreported });
             groups.len() - 1
         });

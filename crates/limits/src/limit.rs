@@ -18,7 +18,7 @@ use crate::cluster::Call;
 use crate::engine::{Ask, Asked, Engine, Shared};
 use crate::metrics::{LimitMetrics, Outcome};
 use crate::quotas::{LimitId, Quotas, Unwritten};
-use crate::scripts::Spelled;
+use crate::scripts::{Heard, Script, Spelled};
 
 /// A named limit. Shared by all cores; a reload replaces it by another one over the same state.
 #[derive(Debug)]
@@ -72,13 +72,29 @@ impl Target {
         Self { name: name.to_owned(), spelled, keys_max, limiter, unreported, has_unreported }
     }
 
-    /// How to ask about a key: Redis is told what is known of a quota here, should it have lost that, and beside it what it
-    /// was not told yet.
-    pub(crate) fn call(&self, digest: u128, unreported: u64) -> Call {
-        let known = self.limiter.quota_use(Key::from_hash(digest)).unwrap_or_default();
+    /// How to ask about a key: Redis is told what is known of it here, should it have lost that, and of a quota beside it what
+    /// it was not told yet. `back_since`: when it came back, if it was ever away.
+    pub(crate) fn call(&self, digest: u128, unreported: u64, back_since: Option<Duration>) -> Call {
+        let heard = match self.spelled.script {
+            Script::Quota => {
+                Heard::Quota(self.limiter.quota_use(Key::from_hash(digest)).unwrap_or_default(), unreported)
+            }
+            _ => back_since.map_or(Heard::NOTHING, |since| self.heard(Key::from_hash(digest), since)),
+        };
         let mut arguments = Vec::new();
-        self.spelled.push_arguments(&mut arguments, &known, unreported);
+        self.spelled.push_arguments(&mut arguments, &heard);
         Call { script: self.spelled.script, key: self.spelled.key(&self.name, digest), arguments }
+    }
+
+    /// What is known of a key that was used before Redis was away. Later than one window after, all of that is back, and what
+    /// is known here is only what Redis said, in whole requests: not as exact as it knows it itself.
+    fn heard(&self, key: Key, back_since: Duration) -> Heard {
+        let now = now();
+        if now.clock >= back_since.saturating_add(self.spelled.window()) {
+            return Heard::NOTHING;
+        }
+        let standing = *self.limiter.take(key, 0, now, Duration::ZERO).decision();
+        Heard::Used(standing.limit.saturating_sub(standing.remaining), standing.reset)
     }
 
     /// What was let through is to be told when Redis is back.

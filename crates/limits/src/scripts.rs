@@ -2,8 +2,9 @@
 //!
 //! A script runs whole, between no other commands, and takes the time from Redis itself, so neither the order in which
 //! machines ask nor what their clocks say matters. One call decides over any number of requests for one key. Its arguments
-//! are the law's, then for each request what it costs and 0, or, for one that is given back, its cost with a minus and when
-//! it was taken. Its answer: a `1` or `0` for each request, then what is left, then in microseconds when all of it is back
+//! are the law's, then what the machine that asks knows of the key, should Redis have lost it while it was away: how much is
+//! used, and in how many microseconds all of that is back. Then for each request what it costs and 0, or, for one that is given back, its cost
+//! with a minus and when it was taken. Its answer: a `1` or `0` for each request, then what is left, then in microseconds when all of it is back
 //! and when the first that was refused could pass, then the time it was by Redis' clock.
 //!
 //! Numbers in Lua are exact up to 2^53; beyond that (a million a day by another prime than 2 and 5, say) the last bit of
@@ -31,7 +32,7 @@ const BUCKET: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local interval, speed, capacity = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local owed = 0
+local owed = math.min(ARGV[5] * speed, capacity)
 local was, at, of = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (%d+) (%d+)$')
 if was then
   owed = tonumber(was)
@@ -39,7 +40,7 @@ if was then
   owed = math.min(math.max(0, owed - math.max(0, now - at) * speed), capacity)
 end
 local granted, retry, changed = {}, 0, false
-for i = 4, #ARGV, 2 do
+for i = 6, #ARGV, 2 do
   local price = ARGV[i] * interval
   if price <= 0 or owed + price <= capacity then
     owed = math.max(0, owed + price)
@@ -60,11 +61,12 @@ const FIXED: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local period, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
-local count, began = 0, now
+local count, began = math.min(tonumber(ARGV[3]), limit), now - math.max(0, period - ARGV[4])
 local c, b = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (%d+)$')
+if c or count == 0 then count, began = 0, now end
 if c and c ~= '0' and now < b + period then count, began = tonumber(c), tonumber(b) end
 local granted, retry, changed = {}, 0, false
-for i = 3, #ARGV, 2 do
+for i = 5, #ARGV, 2 do
   local cost, taken = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
   if cost < 0 then
     if began <= taken then count, changed = math.max(0, count + cost), true end
@@ -101,11 +103,14 @@ if #words == 13 then
     if before ~= slice then at = math.min(math.floor(((at + 1) * before - 1) / slice), number) end
     counts[at] = (counts[at] or 0) + words[3 + k]
   end
+elseif tonumber(ARGV[3]) > 0 then
+  local at = math.floor((now + ARGV[4]) / slice) - 11
+  counts[math.max(number - 10, math.min(at, number))] = math.min(tonumber(ARGV[3]), limit)
 end
 local used = 0
 for at = number - 10, number do used = used + (counts[at] or 0) end
 local granted, retry, changed = {}, 0, false
-for i = 3, #ARGV, 2 do
+for i = 5, #ARGV, 2 do
   local cost, taken = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
   if cost < 0 then
     local at = math.min(math.floor(taken / slice), number)
@@ -161,13 +166,13 @@ local function newest(d, n, known_d, known_n)
 end
 local d, in_day = newest(kept[1], kept[2], tonumber(ARGV[3]), tonumber(ARGV[4]))
 local m, in_month = newest(kept[3], kept[4], tonumber(ARGV[5]), tonumber(ARGV[6]))
+local is_far_ahead = d > day + 1
+if is_far_ahead then d, m = day, math.min(m, month) end
 if day > d then d, in_day = day, 0 end
 if month > m then m, in_month = month, 0 end
 in_day, in_month = in_day + ARGV[7], in_month + ARGV[7]
 local granted, changed = {}, is_far_ahead or tonumber(ARGV[7]) > 0
 for i = 8, #ARGV, 2 do
-local is_far_ahead = d > day + 1
-if is_far_ahead then d, m = day, math.min(m, month) end
   local cost, taken = tonumber(ARGV[i]), math.floor(ARGV[i + 1] / 86400000000)
   local used = monthly and in_month or in_day
   if cost < 0 then
@@ -232,6 +237,20 @@ pub(crate) struct Spelled {
     limit: u64,
 }
 
+/// What a machine knows of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// Of a quota: what is used, and of that what Redis was not told yet.
+    Quota(QuotaUse, u64),
+    /// Of all others: how much is used, and after how long all of it is back.
+    Used(u64, Duration),
+}
+
+impl Heard {
+    /// Nothing is known, or nothing that Redis does not know better.
+    pub(crate) const NOTHING: Self = Self::Used(0, Duration::ZERO);
+}
+
 /// What Redis said to several requests for one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Told {
@@ -276,19 +295,26 @@ impl Spelled {
         Some(Self { script, law: *law, arguments, limit })
     }
 
+    /// After so long all that was used is back.
+    pub(crate) fn window(&self) -> Duration {
+        self.law.policy().window.unwrap_or_default()
+    }
+
     /// The key's name in Redis; what is in braces decides on which machine of a cluster it is (redis.io, "Redis cluster
     /// specification", "Hash tags").
     pub(crate) fn key(&self, name: &str, digest: u128) -> String {
         format!("terrace:limit:{{{name}:{digest:032x}}}:{}", self.script.letter())
     }
 
-    /// Appends the law's arguments, and for a quota what is known of it.
-    pub(crate) fn push_arguments(&self, out: &mut Vec<String>, known: &QuotaUse, unreported: u64) {
+    /// Appends the law's arguments, and what is known here.
+    pub(crate) fn push_arguments(&self, out: &mut Vec<String>, known: &Heard) {
         out.extend_from_slice(&self.arguments);
-        if self.script == Script::Quota {
-            let QuotaUse { day, month, in_day, in_month } = known;
-            out.extend([u64::from(*day), *in_day, u64::from(*month), *in_month].map(|n| n.to_string()));
-            out.push(unreported.to_string());
+        match known {
+            Heard::Quota(QuotaUse { day, month, in_day, in_month }, unreported) => {
+                let numbers = [u64::from(*day), *in_day, u64::from(*month), *in_month, *unreported];
+                out.extend(numbers.map(|number| number.to_string()));
+            }
+            Heard::Used(used, back_in) => out.extend([used.to_string(), back_in.as_micros().to_string()]),
         }
     }
 
@@ -407,7 +433,11 @@ mod tests {
         /// What Redis decides about requests of these costs at that moment.
         async fn ask(&mut self, at_us: u64, costs: &[(i64, u64)]) -> Told {
             let mut arguments = Vec::new();
-            self.spelled.push_arguments(&mut arguments, &QuotaUse::default(), 0);
+            let nothing = match self.spelled.script {
+                Script::Quota => Heard::Quota(QuotaUse::default(), 0),
+                _ => Heard::NOTHING,
+            };
+            self.spelled.push_arguments(&mut arguments, &nothing);
             arguments.extend(costs.iter().flat_map(|(cost, taken)| [cost.to_string(), taken.to_string()]));
             arguments.extend([(at_us % 1_000_000).to_string(), (at_us / 1_000_000).to_string()]);
             let key = self.spelled.key("test", KEY.bits());
@@ -520,6 +550,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_machine_with_a_wrong_clock_counted_shuts_nobody_out_for_years() {
+        let server = Redis::start(&[]);
+        for law in [&laws()[5], &laws()[6]] {
+            assert_eq!(server.ask(&["FLUSHALL"]), "OK");
+            let mut simulation = Simulation::of(&server, law).await;
+            let (today_us, day_us) = (1_709_121_600_000_000, 86_400_000_000);
+            assert!(simulation.ask(today_us + 1_000 * day_us, &[(10, 0)]).await.decisions[0].allowed);
+            assert!(!simulation.ask(today_us, &[(1, 0)]).await.decisions[0].allowed, "{law:?}");
+            assert!(simulation.ask(today_us + 2 * day_us, &[(10, 0)]).await.decisions[0].allowed, "{law:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_quota_that_redis_lost_is_told_to_it_again() {
         let server = Redis::start(&[]);
         let mut simulation = Simulation::of(&server, &laws()[5]).await;
@@ -527,7 +570,7 @@ mod tests {
         let month = terrace_policy::limit::months_since_1970(Duration::from_secs(1_708_387_200));
         let known = QuotaUse { day, month, in_day: 6, in_month: 6 };
         let mut arguments = Vec::new();
-        simulation.spelled.push_arguments(&mut arguments, &known, 3);
+        simulation.spelled.push_arguments(&mut arguments, &Heard::Quota(known, 3));
         arguments.extend(["1", "0", "0", "1708387200"].map(str::to_owned));
         let key = simulation.spelled.key("test", KEY.bits());
         let mut parts: Vec<&[u8]> = vec![b"EVAL", simulation.source.as_bytes(), b"1", key.as_bytes()];
@@ -541,16 +584,3 @@ mod tests {
         assert_eq!(told.used, Some(QuotaUse { in_day: 10, in_month: 10, ..known }));
     }
 }
-    #[tokio::test]
-    async fn what_a_machine_with_a_wrong_clock_counted_shuts_nobody_out_for_years() {
-        let server = Redis::start(&[]);
-        for law in [&laws()[5], &laws()[6]] {
-            assert_eq!(server.ask(&["FLUSHALL"]), "OK");
-            let mut simulation = Simulation::of(&server, law).await;
-            let (today_us, day_us) = (1_709_121_600_000_000, 86_400_000_000);
-            assert!(simulation.ask(today_us + 1_000 * day_us, &[(10, 0)]).await.decisions[0].allowed);
-            assert!(!simulation.ask(today_us, &[(1, 0)]).await.decisions[0].allowed, "{law:?}");
-            assert!(simulation.ask(today_us + 2 * day_us, &[(10, 0)]).await.decisions[0].allowed, "{law:?}");
-        }
-    }
-

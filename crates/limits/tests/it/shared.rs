@@ -147,25 +147,27 @@ fn without_redis_each_machine_has_its_even_share_of_what_was_left() {
 }
 
 #[test]
-fn a_quota_is_not_had_twice_because_redis_forgot_it_or_was_away() {
-    let mut server = Redis::start(&[]);
-    let machine = Machine::start(patient());
-    let limit = machine.apply(&[spec(quota(100), redis(&server.url()))]);
-    until_sharing(&[&machine]);
-    assert_eq!(hammer(&[&limit], "one", 4, 10), 40);
-    server.kill();
-    until_true("it is noticed", || !machine.is_sharing());
-    assert_eq!(hammer(&[&limit], "one", 4, 5), 20);
-    server.go_on();
-    until_sharing(&[&machine]);
-    assert_eq!(hammer(&[&limit], "one", 4, 50), 40);
-    // Another machine is told by Redis of all of it.
-    let other = Machine::start(patient());
-    let limit = other.apply(&[spec(quota(100), redis(&server.url()))]);
-    until_sharing(&[&other]);
-    assert!(!block_on(take(&limit, &material("one"), 1)).allowed);
-    machine.end();
-    other.end();
+fn nothing_is_had_twice_because_redis_forgot_it_or_was_away() {
+    for law in laws(100) {
+        let mut server = Redis::start(&[]);
+        let machine = Machine::start(patient());
+        let limit = machine.apply(&[spec(law, redis(&server.url()))]);
+        until_sharing(&[&machine]);
+        assert_eq!(hammer(&[&limit], "one", 4, 10), 40);
+        server.kill();
+        until_true("it is noticed", || !machine.is_sharing());
+        assert_eq!(hammer(&[&limit], "one", 4, 5), 20);
+        server.go_on();
+        until_sharing(&[&machine]);
+        assert_eq!(hammer(&[&limit], "one", 4, 50), 40, "{law:?}");
+        // Another machine is told by Redis of all of it.
+        let other = Machine::start(patient());
+        let limit = other.apply(&[spec(law, redis(&server.url()))]);
+        until_sharing(&[&other]);
+        assert!(!block_on(take(&limit, &material("one"), 1)).allowed, "{law:?}");
+        machine.end();
+        other.end();
+    }
 }
 
 #[test]
@@ -321,8 +323,6 @@ fn after_a_reload_a_shared_limit_goes_on_with_what_was_used() {
 }
 
 #[test]
-fn nothing_stays_in_redis_for_ever() {
-#[test]
 fn what_is_used_while_a_reload_is_under_way_is_used_after_it_under_another_algorithm_too() {
     let machine = Machine::start(patient());
     let limit = machine.apply(&[spec(bucket(100), Engine::Embedded)]);
@@ -336,6 +336,8 @@ fn what_is_used_while_a_reload_is_under_way_is_used_after_it_under_another_algor
     machine.end();
 }
 
+#[test]
+fn nothing_stays_in_redis_for_ever() {
     let server = Redis::start(&[]);
     for law in laws(100) {
         let machine = Machine::start(patient());
