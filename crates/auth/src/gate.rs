@@ -4,7 +4,8 @@
 //! A request is looked at in three steps, the first two at once and without a system call:
 //!
 //! 1. Which proof does it show? The first method of the policy that finds one in its place is asked; a proof that is no
-//!    good is refused, and no other method tried, so that a bad token cannot hide behind a good cookie.
+//!    good is refused, and no other method tried, so that a bad token cannot hide behind a good cookie. What browsers send
+//!    along of themselves (a session that is over; where everybody may pass, a token in a cookie) counts as none.
 //! 2. Was that proof checked before? Then what came of it is known, rules and headers included: one look-up.
 //! 3. Otherwise it is checked: at once where that takes microseconds, else beside the core ([`Gate::later`]).
 //!
@@ -41,7 +42,8 @@ use crate::users::Users;
 pub struct GateConfig {
     /// The ways to prove who one is, in the order in which a request is searched for them. At least one.
     pub methods: Vec<MethodConfig>,
-    /// Whether who shows no proof may pass, as nobody. The rule then holds for those who do show one.
+    /// Whether who shows no proof may pass, as nobody. The rule then holds for those who do show one; a token in a cookie
+    /// that is no good is taken for none.
     pub is_optional: bool,
     /// What those must have whose proof is good.
     pub require: Option<Rule>,
@@ -337,6 +339,10 @@ impl Gate {
             }
             return match self.means[index].check(asked, proof, at) {
                 Checked::Known(fresh) => Now::Decided(self.admit(index, sought.place(), fresh, at)),
+                Checked::Refused(refused) if self.is_leftover(index, &refused) => {
+                    from = index + 1;
+                    continue;
+                }
                 Checked::Refused(refused) => Now::Decided(self.refused(Some(index), refused)),
                 Checked::Later(work) => {
                     let without = self.without_proof(asked);
@@ -361,8 +367,16 @@ impl Gate {
         match done {
             Ok(fresh) => self.admit(means, place, fresh, Moment::read()),
             Err(Refused { why: Why::Missing, .. }) => without,
+            Err(refused) if self.is_leftover(means, &refused) => without,
             Err(refused) => self.refused(Some(means), refused),
         }
+    }
+
+    /// Whether a proof that is no good is only what is left of one: browsers send a cookie until it ends, and could not look
+    /// around any more where everybody may.
+    fn is_leftover(&self, index: usize, refused: &Refused) -> bool {
+        let is_cookie = matches!(&self.means[index], Means::Token(tokens) if tokens.is_in_cookie());
+        is_cookie && self.config.is_optional && matches!(refused.why, Why::Invalid | Why::Expired)
     }
 
     /// Takes out of a request what proved who somebody is, where it is nobody's business behind Terrace: a key or a password that

@@ -49,6 +49,11 @@ impl Tokens {
         self.place.find(&asked.head.fields).map(Proof::Sealed)
     }
 
+    /// Whether clients send it of themselves.
+    pub(crate) fn is_in_cookie(&self) -> bool {
+        matches!(self.place, Place::Cookie(_))
+    }
+
     pub(crate) fn check(&self, asked: &Asked<'_>, token: &[u8], at: Moment) -> Checked {
         if !self.introspect.is_empty() && !is_compact(token) {
             return introspect::check(&self.introspect, token, asked, at);

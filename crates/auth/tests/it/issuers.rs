@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use terrace_auth::{Decision, Gate, IssuerConfig, KeySource, Now, Pace, Place};
+use terrace_auth::{
+    Decision, Gate, GateConfig, IssuerConfig, KeySource, MethodConfig, Now, Pace, Place, TokenConfig,
+};
 use terrace_http::RequestHead;
 use terrace_testkit::{Folder, until_true};
 
@@ -233,4 +235,37 @@ fn a_token_may_be_in_a_cookie_or_in_a_header_of_its_own() {
         assert_eq!(status(&decision), 200, "{name}: {decision:?}");
         assert_eq!(status(&ask(&gate, &token)), 401, "it is looked for nowhere else");
     }
+}
+
+#[test]
+fn whoever_has_an_old_cookie_may_look_around_where_everybody_may_and_only_there() {
+    let (house, folder, signer) = (House::new(), Folder::new(), Signer::new("a"));
+    let source = KeySource::File(folder.write("keys.json", &set(&[signer.public()])));
+    let gate = |place, is_optional| {
+        let issuers = vec![issuer("file", source.clone())];
+        let methods = vec![MethodConfig::Token(TokenConfig { place, issuers, ..TokenConfig::default() })];
+        house.auth.gate(&GateConfig { methods, is_optional, ..GateConfig::default() }).expect("a gate")
+    };
+    let cookie = || Place::Cookie("session".to_owned());
+    let asked = |gate: &Gate, token: &str| {
+        let mut head = RequestHead::new();
+        head.fields.append(b"cookie", format!("session={token}").as_bytes());
+        head.fields.append(b"authorization", format!("Bearer {token}").as_bytes());
+        decide(gate, ask_with(gate, &head))
+    };
+    let mut over = claims("file");
+    over["exp"] = json!(1_000_000_000);
+    let other_key = Signer::new("another").sign(&claims("file"));
+    for bad in [signer.sign(&over), other_key, signer.sign(&claims("elsewhere")), "no.token.atall".to_owned()]
+    {
+        assert_eq!(asked(&gate(cookie(), true), &bad), Decision::Anonymous, "{bad}");
+        assert_eq!(status(&asked(&gate(cookie(), false), &bad)), 401, "{bad}");
+        assert_eq!(
+            status(&asked(&gate(Place::Bearer, true), &bad)),
+            401,
+            "what a program sends, it means: {bad}"
+        );
+    }
+    let good = signer.sign(&claims("file"));
+    assert!(matches!(asked(&gate(cookie(), true), &good), Decision::Known(_)));
 }

@@ -38,7 +38,8 @@ table! {
         "ask" ask: Switch<AskTable> = false, example { to = "guard", path = "/check" };
         /// Where a token is, in place of `Authorization: Bearer`.
         "token" token: Option<TokenTable>, example { cookie = "session" };
-        /// Let those through who prove nothing; a proof that is wrong is refused all the same.
+        /// Let those through who prove nothing. A proof that is wrong is refused all the same, but for a token in a cookie, which
+        /// browsers go on sending when it is over.
         "optional" optional: bool = false;
         /// Roles of which they must have one.
         "roles" roles: Vec<Words>, example ["customer", "staff"];
