@@ -63,7 +63,7 @@ impl Place {
         let found = match self {
             Self::Bearer => credentials(fields, b"bearer"),
             Self::Header(name) => field(fields, name).map(without_scheme),
-            Self::Cookie(name) => cookie(fields, name.as_bytes()).ok_or(NoProof::Absent),
+            Self::Cookie(name) => cookie(fields, name.as_bytes()),
         };
         match found {
             Ok(b"") => Err(NoProof::Absent),
@@ -93,23 +93,25 @@ pub(crate) fn field<'a>(fields: &'a Fields, name: &str) -> Result<&'a [u8], NoPr
     }
 }
 
-/// The value of the first cookie of that name (RFC 6265 section 4.2.1), without the quotes that may be around it.
-pub(crate) fn cookie<'a>(fields: &'a Fields, name: &[u8]) -> Option<&'a [u8]> {
-    let pairs = fields.all(Known::Cookie).flat_map(|value| value.split(|byte| *byte == b';'));
-    for pair in pairs {
-        let pair = pair.trim_ascii();
-        let Some((found, b'=')) = pair.split_at_checked(name.len()).and_then(split_equals) else { continue };
-        if found == name {
-            let value = pair[name.len() + 1..].trim_ascii();
-            let inner = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
-            return Some(inner.unwrap_or(value));
+/// The value of the cookie of that name (RFC 6265 section 4.2.1), without the quotes that may be around it. It may stand there
+/// twice with one value, since browsers keep cookies by their path too; of two values the service behind might read the other.
+pub(crate) fn cookie<'a>(fields: &'a Fields, name: &[u8]) -> Result<&'a [u8], NoProof> {
+    let mut found = None;
+    for pair in fields.all(Known::Cookie).flat_map(|value| value.split(|byte| *byte == b';')) {
+        let Some(value) = named_value(pair.trim_ascii(), name) else { continue };
+        match found {
+            Some(before) if before != value => return Err(SEVERAL),
+            _ => found = Some(value),
         }
     }
-    None
+    found.ok_or(NoProof::Absent)
 }
 
-fn split_equals<'a>((name, rest): (&'a [u8], &'a [u8])) -> Option<(&'a [u8], u8)> {
-    rest.first().map(|byte| (name, *byte))
+fn named_value<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    // Some apps read a name without the spaces behind it.
+    let value = pair.strip_prefix(name)?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
+    let inner = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+    Some(inner.unwrap_or(value))
 }
 
 fn without_scheme(value: &[u8]) -> &[u8] {
@@ -157,9 +159,16 @@ mod tests {
 
     #[test]
     fn rfc6265_4_2_1_a_cookie_is_found_by_its_whole_name() {
-        let sent = fields(&[("Cookie", "xsession=1; session=a.b.c"), ("cookie", "session=later; q=\"x=y\"")]);
+        let sent =
+            fields(&[("Cookie", "xsession=1; session=a.b.c"), ("cookie", "session=\"a.b.c\"; q=\"x=y\"")]);
         assert_eq!(Place::Cookie("session".into()).find(&sent), Ok(&b"a.b.c"[..]));
         assert_eq!(Place::Cookie("q".into()).find(&sent), Ok(&b"x=y"[..]));
         assert_eq!(Place::Cookie("sess".into()).find(&sent), Err(NoProof::Absent));
     }
 }
+        for cookies in [
+            &[("Cookie", "session=a; session=b")][..],
+            &[("Cookie", "session=a"), ("cookie", "x=1; session=b")],
+        ] {
+            assert_eq!(Place::Cookie("session".into()).find(&fields(cookies)), Err(SEVERAL), "{cookies:?}");
+        }
