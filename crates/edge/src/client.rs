@@ -98,22 +98,23 @@ pub(crate) fn request_id(fields: &Fields) -> &str {
     fields.text(Known::XRequestId).unwrap_or_default()
 }
 
-/// Fields that only a trusted proxy may set.
+/// Takes out what only a trusted proxy, or a neighbour, may say.
 fn remove_claims(fields: &mut Fields) {
-    fields.retain(|known, _, _| {
-        !matches!(
-            known,
-            Some(
-                Known::Forwarded
-                    | Known::XForwardedFor
-                    | Known::XForwardedHost
-                    | Known::XForwardedPort
-                    | Known::XForwardedProto
-                    | Known::XRealIp
-                    | Known::XRequestId
-                    | Known::XTerraceMirror
-            )
-        )
+    fields.retain(|known, name, _| match known {
+        Some(
+            Known::Forwarded
+            | Known::XForwardedFor
+            | Known::XForwardedHost
+            | Known::XForwardedPort
+            | Known::XForwardedProto
+            | Known::XRealIp
+            | Known::XRequestDeadline
+            | Known::XRequestId
+            | Known::XTerraceAttempt
+            | Known::XTerraceMirror,
+        ) => false,
+        Some(_) => true,
+        None => !is_claim(name),
     });
 }
 
@@ -123,6 +124,34 @@ fn is_look_alike(name: &[u8]) -> bool {
 }
 
 /// The last address that no trusted proxy vouches away: read from the right, as each proxy appends what it saw. What is
+/// Whether an unknown field says what proxies say under other names: whom they speak for, and for which address. Frameworks believe
+/// them (`X-Forwarded-Prefix`, `X-Forwarded-Ssl`; `X-Original-URL` takes the place of the path that was routed), and only who is in
+/// front may be believed.
+fn is_claim(name: &[u8]) -> bool {
+    const FAMILY: &[u8] = b"x-forwarded-";
+    const NAMES: [&[u8]; 9] = [
+        b"cf-connecting-ip",
+        b"client-ip",
+        b"fastly-client-ip",
+        b"true-client-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-original-host",
+        b"x-original-url",
+        b"x-rewrite-url",
+    ];
+    let begins_like_one = matches!(name.first(), Some(b'c' | b'C' | b'f' | b'F' | b't' | b'T' | b'x' | b'X'));
+    begins_like_one
+        && (name.get(..FAMILY.len()).is_some_and(|start| is_read_as(start, FAMILY))
+            || NAMES.iter().any(|claim| is_read_as(name, claim)))
+}
+
+/// Whether a service may take a field of that name for the other, which is in lower case (RFC 3875 section 4.1.18).
+fn is_read_as(name: &[u8], other: &[u8]) -> bool {
+    let read = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == other.len() && name.iter().map(read).eq(other.iter().copied())
+}
+
 /// no address ends the reading, for nobody vouches for what stands left of it: there a client may have written anything.
 fn claimed_address(fields: &Fields, is_trusted: &impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
     let chain: Vec<Option<IpAddr>> = match fields.has(Known::XForwardedFor) {
@@ -197,6 +226,10 @@ fn forward_addresses(head: &mut RequestHead, connected: &Connected, peer: IpAddr
     });
     add_unless_there(fields, Known::XForwardedProto, |out| out.extend_from_slice(scheme));
     add_unless_there(fields, Known::XForwardedPort, |out| {
+    // Where a list says who the client is, a proxy may have let the client's own word here pass.
+    if client != peer {
+        fields.remove(Known::XRealIp);
+    }
         out.extend_from_slice(itoa::Buffer::new().format(connected.local.port()).as_bytes());
     });
     let host: SmallHost = fields.get(Known::Host).unwrap_or_default().into();
@@ -327,12 +360,33 @@ mod tests {
 
     #[test]
     fn a_trusted_proxy_says_who_the_client_is() {
-        let fields = "X-Forwarded-For: 6.6.6.6, 203.0.113.9, 10.0.0.7\r\nX-Request-Id: given\r\n";
+        let fields = "X-Forwarded-For: 6.6.6.6, 203.0.113.9, 10.0.0.7\r\nX-Request-Id: given\r\nX-Real-IP: 6.6.6.6\r\n";
         let (head, asker) = identified(fields, "::ffff:10.0.0.1", &[("10.0.0.0", 8)]);
         assert_eq!(asker, "203.0.113.9".parse::<IpAddr>().expect("valid"), "not what the client forged");
         assert_eq!(request_id(&head.fields), "given");
+    #[test]
+    fn nor_by_any_other_name_that_frameworks_believe() {
+        const CLAIMS: &str = "X-Forwarded-Prefix: /x\r\nx_forwarded_ssl: on\r\nX-Original-URL: /admin\r\nX-Rewrite-Url: /admin\r\n\
+                              True-Client-IP: 1.1.1.1\r\nCLIENT_IP: 1.1.1.1\r\nCf-Connecting-Ip: 1.1.1.1\r\n\
+                              X-Terrace-Attempt: 2\r\nX-Terrace-Mirror: a\r\nX-Request-Deadline: 1\r\n";
+        let names = |head: &RequestHead| {
+            head.fields.iter().map(|(name, _)| name.to_ascii_lowercase()).collect::<Vec<_>>()
+        };
+        let (plain, _) = identified("X-Client: mine\r\nX-Forwarding: mine\r\n", "203.0.113.9", &[]);
+        let (lying, _) = identified(
+            &format!("X-Client: mine\r\nX-Forwarding: mine\r\n{CLAIMS}"),
+            "203.0.113.9",
+            &[("10.0.0.0", 8)],
+        );
+        assert_eq!(names(&lying), names(&plain));
+        let (believed, _) = identified(CLAIMS, "10.0.0.1", &[("10.0.0.0", 8)]);
+        assert_eq!(names(&believed).len(), names(&identified("", "10.0.0.1", &[]).0).len() + 10);
+    }
+
         assert_eq!(head.fields.text(Known::XForwardedFor), Some("6.6.6.6, 203.0.113.9, 10.0.0.7, 10.0.0.1"));
-        assert_eq!(head.fields.text(Known::XRealIp), Some("203.0.113.9"), "the client, not the proxy");
+        assert_eq!(head.fields.text(Known::XRealIp), Some("203.0.113.9"), "the client, not its word");
+        let (head, _) = identified("X-Real-IP: 203.0.113.9\r\n", "10.0.0.1", &[("10.0.0.0", 8)]);
+        assert_eq!(head.fields.text(Known::XRealIp), Some("203.0.113.9"), "all that the proxy says");
     }
 
     #[test]

@@ -225,7 +225,6 @@ fn when_both_attempts_break_the_client_is_told() {
     assert_eq!(client.response().status(), 502);
 }
 
-// Retries in chains.
 impl Rig {
     fn origin_number(&self, number: usize) -> &Origin {
         if number == 0 { &self.origin } else { &self.others[number - 1] }
@@ -288,16 +287,31 @@ fn where_nobody_else_can_be_asked_the_retries_of_others_are_not_used_up_for_that
     );
 }
 
+// Retries in chains.
 
 #[test]
 fn what_a_caller_tries_again_is_not_tried_again_here() {
-    let rig = Rig::with(|setup| setup.origins = 2);
+    let rig = Rig::with(|setup| {
+        setup.origins = 2;
+        setup.listener.trusted_proxies = vec![Network::new([127, 0, 0, 0].into(), 8)];
+    });
     let mut client = rig.client_that_sent(get("/", "X-Terrace-Attempt: 2\r\n"));
     let (mut first, other) = rig.either_origin();
     assert_eq!(first.request().field("x-terrace-attempt"), Some("2"), "and whoever is next is told as well");
     first.reset();
     assert_eq!(client.response().status(), 502);
     other.heard_nothing();
+}
+
+#[test]
+fn a_stranger_cannot_say_that_a_request_was_tried_before() {
+    let rig = Rig::with(|setup| setup.origins = 2);
+    let mut client = rig.client_that_sent(get("/", "X-Terrace-Attempt: 2\r\n"));
+    let (mut first, other) = rig.either_origin();
+    assert_eq!(first.request().field("x-terrace-attempt"), None);
+    first.reset();
+    assert_eq!(answers(&mut other.accept(), OK).field("x-terrace-attempt"), Some("2"));
+    assert_eq!(client.response().status(), 200);
 }
 
 #[test]
@@ -436,20 +450,6 @@ fn a_client_that_does_not_send_its_body_holds_nobody_up() {
 }
 
 #[test]
-fn an_upgraded_connection_holds_no_place() {
-    let rig = Rig::with(|setup| at_once(setup, 1, 10));
-    let upgrade = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
-    let mut client = rig.client_that_sent(upgrade);
-    let mut origin = rig.origin.accept();
-    origin.head();
-    origin.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
-    assert_eq!(client.head().status(), 101);
-    let mut second = rig.client_that_sent(get("/2", ""));
-    let mut other = rig.origin.accept();
-    answers(&mut other, OK);
-    assert_eq!(second.response().status(), 200);
-}
-#[test]
 fn a_client_of_http_2_that_does_not_read_holds_nobody_up() {
     let rig = Rig::with(|setup| at_once(setup, 1, 10));
     // Its streams have room for a kilobyte, and it gives them no more.
@@ -534,6 +534,20 @@ fn a_hundred_slow_clients_at_one_place_hold_nobody_up_and_none_of_the_place_is_l
     assert_eq!(second.response().status(), 200);
 }
 
+#[test]
+fn an_upgraded_connection_holds_no_place() {
+    let rig = Rig::with(|setup| at_once(setup, 1, 10));
+    let upgrade = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+    let mut client = rig.client_that_sent(upgrade);
+    let mut origin = rig.origin.accept();
+    origin.head();
+    origin.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+    assert_eq!(client.head().status(), 101);
+    let mut second = rig.client_that_sent(get("/2", ""));
+    let mut other = rig.origin.accept();
+    answers(&mut other, OK);
+    assert_eq!(second.response().status(), 200);
+}
 
 #[test]
 fn a_service_that_answers_nobody_is_not_asked_for_a_while() {
@@ -569,9 +583,38 @@ fn a_slow_client_whose_request_is_to_find_out_keeps_nobody_else_out() {
         // Nobody is cut off for being slow.
         setup.listener.bounds.body_rate_min = 0;
     });
+    for _ in 0..2 {
+        let mut client = rig.client_that_sent(get("/", ""));
+        let mut origin = rig.origin.accept();
+        origin.request();
+        origin.reset();
+        assert_eq!(client.response().status(), 502);
+    }
+    let put = "PUT /slow HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 4\r\n\r\n";
+    let (mut slow, mut held) = until("it is let through", || rig.passes_the_breaker(put));
+    held.head();
+    let (mut client, mut origin) = until("the next one is", || rig.passes_the_breaker(&get("/", "")));
     answers(&mut origin, OK);
     assert_eq!(client.response().status(), 200);
     until("it is closed", || (rig.gauge("terrace_breaker_state") == 0).then_some(()));
+    slow.send("body");
+    assert_eq!(held.exactly(4), b"body");
+    held.send(OK);
+    assert_eq!(slow.response().status(), 200);
+}
+
+impl Rig {
+    /// Both ends of a request that the breaker lets through; nothing when it does not.
+    fn passes_the_breaker(&self, bytes: &str) -> Option<(Peer, Peer)> {
+        let refused = self.shed("breaker_open");
+        let client = self.client_that_sent(bytes);
+        until("it was decided", || match self.origin.try_accept() {
+            Some(origin) => Some(Some(origin)),
+            None if self.shed("breaker_open") > refused => Some(None),
+            None => None,
+        })
+        .map(|origin| (client, origin))
+    }
 }
 
 #[test]
@@ -731,38 +774,9 @@ fn another_service_stands_in_for_one_that_cannot() {
     let mut origin = rig.origin.accept();
     origin.request();
     let mut second = rig.client_that_sent(get("/2", ""));
-    for _ in 0..2 {
-        let mut client = rig.client_that_sent(get("/", ""));
-        let mut origin = rig.origin.accept();
-        origin.request();
-        origin.reset();
-        assert_eq!(client.response().status(), 502);
-    }
-    let put = "PUT /slow HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 4\r\n\r\n";
-    let (mut slow, mut held) = until("it is let through", || rig.passes_the_breaker(put));
-    held.head();
-    let (mut client, mut origin) = until("the next one is", || rig.passes_the_breaker(&get("/", "")));
     let mut spare = rig.beside[0].accept();
     assert!(answers(&mut spare, OK).line.contains("/2"));
     assert_eq!(second.response().text(), "ok");
-    slow.send("body");
-    assert_eq!(held.exactly(4), b"body");
-    held.send(OK);
-    assert_eq!(slow.response().status(), 200);
-}
-
-impl Rig {
-    /// Both ends of a request that the breaker lets through; nothing when it does not.
-    fn passes_the_breaker(&self, bytes: &str) -> Option<(Peer, Peer)> {
-        let refused = self.shed("breaker_open");
-        let client = self.client_that_sent(bytes);
-        until("it was decided", || match self.origin.try_accept() {
-            Some(origin) => Some(Some(origin)),
-            None if self.shed("breaker_open") > refused => Some(None),
-            None => None,
-        })
-        .map(|origin| (client, origin))
-    }
 }
 
 // The machine.
@@ -795,14 +809,6 @@ fn when_the_machine_is_hard_pressed_what_matters_least_is_sent_away_first() {
 }
 
 #[test]
-fn nobody_is_sent_away_while_all_is_well() {
-    let rig = Rig::with(|setup| setup.overload = Some(OverloadLaw::default()));
-    for _ in 0..20 {
-        let (_, answer) = rig.exchanges(get("/", ""), OK);
-        assert_eq!(answer.status(), 200);
-    }
-}
-#[test]
 fn what_was_let_in_at_the_door_is_not_sent_away_between_services() {
     let rig = Rig::with(|setup| {
         setup.overload = Some(OverloadLaw { lag: None, ..OverloadLaw::default() });
@@ -827,3 +833,11 @@ fn what_was_let_in_at_the_door_is_not_sent_away_between_services() {
     assert_eq!(rig.shed("overload"), 0);
 }
 
+#[test]
+fn nobody_is_sent_away_while_all_is_well() {
+    let rig = Rig::with(|setup| setup.overload = Some(OverloadLaw::default()));
+    for _ in 0..20 {
+        let (_, answer) = rig.exchanges(get("/", ""), OK);
+        assert_eq!(answer.status(), 200);
+    }
+}
