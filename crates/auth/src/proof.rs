@@ -164,11 +164,11 @@ mod tests {
         assert_eq!(Place::Cookie("session".into()).find(&sent), Ok(&b"a.b.c"[..]));
         assert_eq!(Place::Cookie("q".into()).find(&sent), Ok(&b"x=y"[..]));
         assert_eq!(Place::Cookie("sess".into()).find(&sent), Err(NoProof::Absent));
-    }
-}
         for cookies in [
             &[("Cookie", "session=a; session=b")][..],
             &[("Cookie", "session=a"), ("cookie", "x=1; session=b")],
         ] {
             assert_eq!(Place::Cookie("session".into()).find(&fields(cookies)), Err(SEVERAL), "{cookies:?}");
         }
+    }
+}

@@ -337,12 +337,12 @@ fn find_route<'a>(
     }
     if let Some((route, found)) = snapshot.find(way.listener.table, &seen) {
         journal.routed(route);
+        hold_against_other_readings(way, &seen, route)?;
         return Ok((route, Some(found)));
     }
     journal.not_routed();
     let allowed = snapshot.allowed(way.listener.table, &seen);
     if allowed.is_empty() {
-        hold_against_other_readings(way, &seen, route)?;
         return Err(Problem::client(404, "http_request_denied", "no route matches the request"));
     }
     let detail = format!("the route does not take the method {}", head.method);
@@ -351,11 +351,6 @@ fn find_route<'a>(
     Err(problem)
 }
 
-fn hold_against_bound(policy: &Policy, length: BodyLength) -> Result<(), Problem> {
-    match (length, policy.body_bytes_max) {
-        (BodyLength::Known(bytes), Some(bytes_max)) if bytes > bytes_max => Err(body_too_large(bytes_max)),
-        _ => Ok(()),
-    }
 /// Refuses a path that the server behind may take for one of another route, where that route would have asked what this one does
 /// not: a slash in code or too many, a backslash or a parameter must not be the way around it.
 fn hold_against_other_readings(way: Way<'_>, seen: &Seen<'_>, route: &Route) -> Result<(), Problem> {
@@ -376,6 +371,11 @@ fn hold_against_other_readings(way: Way<'_>, seen: &Seen<'_>, route: &Route) -> 
     Ok(())
 }
 
+fn hold_against_bound(policy: &Policy, length: BodyLength) -> Result<(), Problem> {
+    match (length, policy.body_bytes_max) {
+        (BodyLength::Known(bytes), Some(bytes_max)) if bytes > bytes_max => Err(body_too_large(bytes_max)),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn body_too_large(bytes_max: u64) -> Problem {
@@ -499,13 +499,13 @@ impl terrace_route::Request for Seen<'_> {
 /// be read otherwise.
 struct Meant<'a> {
     method: &'a str,
+    path: &'a str,
+    seen: &'a Seen<'a>,
 }
 
 impl terrace_route::Request for Meant<'_> {
     fn method(&self) -> &str {
         self.method
-    path: &'a str,
-    seen: &'a Seen<'a>,
     }
 
     fn host(&self) -> &str {

@@ -118,12 +118,6 @@ fn remove_claims(fields: &mut Fields) {
     });
 }
 
-/// Whether a service may take an unknown field for one that decides: `X_Forwarded_For`, `Content_Length`.
-fn is_look_alike(name: &[u8]) -> bool {
-    name.contains(&b'_') && Known::lookup_as_read(name).is_some()
-}
-
-/// The last address that no trusted proxy vouches away: read from the right, as each proxy appends what it saw. What is
 /// Whether an unknown field says what proxies say under other names: whom they speak for, and for which address. Frameworks believe
 /// them (`X-Forwarded-Prefix`, `X-Forwarded-Ssl`; `X-Original-URL` takes the place of the path that was routed), and only who is in
 /// front may be believed.
@@ -152,6 +146,12 @@ fn is_read_as(name: &[u8], other: &[u8]) -> bool {
     name.len() == other.len() && name.iter().map(read).eq(other.iter().copied())
 }
 
+/// Whether a service may take an unknown field for one that decides: `X_Forwarded_For`, `Content_Length`.
+fn is_look_alike(name: &[u8]) -> bool {
+    name.contains(&b'_') && Known::lookup_as_read(name).is_some()
+}
+
+/// The last address that no trusted proxy vouches away: read from the right, as each proxy appends what it saw. What is
 /// no address ends the reading, for nobody vouches for what stands left of it: there a client may have written anything.
 fn claimed_address(fields: &Fields, is_trusted: &impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
     let chain: Vec<Option<IpAddr>> = match fields.has(Known::XForwardedFor) {
@@ -220,16 +220,16 @@ fn forward_addresses(head: &mut RequestHead, connected: &Connected, peer: IpAddr
     let fields = &mut head.fields;
     let peer_text = connected.peer_text.as_bytes();
     append_to_list(fields, Known::XForwardedFor, |out| out.extend_from_slice(peer_text));
+    // Where a list says who the client is, a proxy may have let the client's own word here pass.
+    if client != peer {
+        fields.remove(Known::XRealIp);
+    }
     add_unless_there(fields, Known::XRealIp, |out| match client == peer {
         true => out.extend_from_slice(peer_text),
         false => out.extend_from_slice(AddressText::new(client).as_bytes()),
     });
     add_unless_there(fields, Known::XForwardedProto, |out| out.extend_from_slice(scheme));
     add_unless_there(fields, Known::XForwardedPort, |out| {
-    // Where a list says who the client is, a proxy may have let the client's own word here pass.
-    if client != peer {
-        fields.remove(Known::XRealIp);
-    }
         out.extend_from_slice(itoa::Buffer::new().format(connected.local.port()).as_bytes());
     });
     let host: SmallHost = fields.get(Known::Host).unwrap_or_default().into();
@@ -359,12 +359,6 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_says_who_the_client_is() {
-        let fields = "X-Forwarded-For: 6.6.6.6, 203.0.113.9, 10.0.0.7\r\nX-Request-Id: given\r\nX-Real-IP: 6.6.6.6\r\n";
-        let (head, asker) = identified(fields, "::ffff:10.0.0.1", &[("10.0.0.0", 8)]);
-        assert_eq!(asker, "203.0.113.9".parse::<IpAddr>().expect("valid"), "not what the client forged");
-        assert_eq!(request_id(&head.fields), "given");
-    #[test]
     fn nor_by_any_other_name_that_frameworks_believe() {
         const CLAIMS: &str = "X-Forwarded-Prefix: /x\r\nx_forwarded_ssl: on\r\nX-Original-URL: /admin\r\nX-Rewrite-Url: /admin\r\n\
                               True-Client-IP: 1.1.1.1\r\nCLIENT_IP: 1.1.1.1\r\nCf-Connecting-Ip: 1.1.1.1\r\n\
@@ -383,6 +377,12 @@ mod tests {
         assert_eq!(names(&believed).len(), names(&identified("", "10.0.0.1", &[]).0).len() + 10);
     }
 
+    #[test]
+    fn a_trusted_proxy_says_who_the_client_is() {
+        let fields = "X-Forwarded-For: 6.6.6.6, 203.0.113.9, 10.0.0.7\r\nX-Request-Id: given\r\nX-Real-IP: 6.6.6.6\r\n";
+        let (head, asker) = identified(fields, "::ffff:10.0.0.1", &[("10.0.0.0", 8)]);
+        assert_eq!(asker, "203.0.113.9".parse::<IpAddr>().expect("valid"), "not what the client forged");
+        assert_eq!(request_id(&head.fields), "given");
         assert_eq!(head.fields.text(Known::XForwardedFor), Some("6.6.6.6, 203.0.113.9, 10.0.0.7, 10.0.0.1"));
         assert_eq!(head.fields.text(Known::XRealIp), Some("203.0.113.9"), "the client, not its word");
         let (head, _) = identified("X-Real-IP: 203.0.113.9\r\n", "10.0.0.1", &[("10.0.0.0", 8)]);

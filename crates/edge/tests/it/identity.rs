@@ -267,28 +267,6 @@ fn keys_that_cannot_be_had_are_our_fault_and_may_be_asked_for_again() {
 }
 
 #[test]
-fn a_browser_that_asks_beforehand_needs_no_proof() {
-    let control = Control::new();
-    let gate = control.gate(|_| {});
-    let origins = vec![CorsOrigin::Exact("https://shop.example".to_owned())];
-    let rules = CorsRules { origins, ..CorsRules::default() };
-    let rig = Rig::with(|setup| {
-        let cors = Some(Arc::new(Cors::new(&rules).expect("rules that hold")));
-        let guards = Guards { cors, identity: Some(Arc::new(Required::new(gate))), ..Guards::default() };
-        let action = forward(setup, &[1]);
-        setup.routes.push(Route { guards: Some(Box::new(guards)), ..route("guarded", "/guarded/*", action) });
-    });
-    let preflight = "OPTIONS /guarded/x HTTP/1.1\r\nHost: shop.example\r\nOrigin: https://shop.example\r\nAccess-Control-Request-Method: GET\r\n\r\n";
-    assert_eq!(rig.answers_itself(preflight).status(), 204);
-    let answer = rig.answers_itself(get("/guarded/x", "Origin: https://shop.example\r\n"));
-    assert_eq!(
-        (answer.status(), answer.field("access-control-allow-origin")),
-        (401, Some("https://shop.example"))
-    );
-}
-
-#[test]
-fn a_route_that_answers_by_itself_asks_as_well() {
 fn no_way_of_writing_a_path_leads_around_the_route_that_asks() {
     let control = Control::new();
     let gate = control.gate(|_| {});
@@ -333,6 +311,28 @@ fn no_way_of_writing_a_path_leads_around_the_route_that_asks() {
 }
 
 #[test]
+fn a_browser_that_asks_beforehand_needs_no_proof() {
+    let control = Control::new();
+    let gate = control.gate(|_| {});
+    let origins = vec![CorsOrigin::Exact("https://shop.example".to_owned())];
+    let rules = CorsRules { origins, ..CorsRules::default() };
+    let rig = Rig::with(|setup| {
+        let cors = Some(Arc::new(Cors::new(&rules).expect("rules that hold")));
+        let guards = Guards { cors, identity: Some(Arc::new(Required::new(gate))), ..Guards::default() };
+        let action = forward(setup, &[1]);
+        setup.routes.push(Route { guards: Some(Box::new(guards)), ..route("guarded", "/guarded/*", action) });
+    });
+    let preflight = "OPTIONS /guarded/x HTTP/1.1\r\nHost: shop.example\r\nOrigin: https://shop.example\r\nAccess-Control-Request-Method: GET\r\n\r\n";
+    assert_eq!(rig.answers_itself(preflight).status(), 204);
+    let answer = rig.answers_itself(get("/guarded/x", "Origin: https://shop.example\r\n"));
+    assert_eq!(
+        (answer.status(), answer.field("access-control-allow-origin")),
+        (401, Some("https://shop.example"))
+    );
+}
+
+#[test]
+fn a_route_that_answers_by_itself_asks_as_well() {
     let control = Control::new();
     let gate = control.gate(|_| {});
     let rig = Rig::with(|setup| {
