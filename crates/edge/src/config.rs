@@ -31,9 +31,32 @@ pub struct Config {
     /// When requests are sent away because this machine has too much to do; none never.
     pub overload: Option<OverloadLaw>,
     /// Logins of browsers, each with pages of its own below a path, on every listener but the internal ones.
-    pub logins: Vec<Arc<Login>>,
+    pub logins: Vec<LoginPages>,
     /// Who answers the questions of authorities that issue certificates, if any do.
     pub issuer: Option<Arc<dyn Issuer>>,
+}
+
+/// A login, and where its pages are.
+#[derive(Debug, Clone)]
+pub struct LoginPages {
+    /// The login.
+    pub login: Arc<Login>,
+    /// The hosts of the routes that lead there, as [`Pattern::host`] has them; nothing is any. On others it has no business: a
+    /// login of one host is not begun, nor ended, by whoever calls this one by another name.
+    pub hosts: Vec<Option<String>>,
+}
+
+impl LoginPages {
+    /// Whether its pages are on that host, which is in normal form.
+    pub(crate) fn are_on(&self, host: &str) -> bool {
+        self.hosts.iter().any(|pattern| match pattern.as_deref() {
+            None => true,
+            Some(pattern) => match pattern.strip_prefix('*') {
+                Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+                None => host == pattern,
+            },
+        })
+    }
 }
 
 /// One listener: addresses that are served alike.

@@ -21,7 +21,7 @@ use terrace_runtime::timer::Elapsed;
 
 use crate::chain::{Ending, Request, Way};
 use crate::client;
-use crate::config::{Purpose, Route};
+use crate::config::{LoginPages, Purpose, Route};
 use crate::guards::Guards;
 use crate::journal::Journal;
 use crate::problem::{Fault, Problem};
@@ -160,19 +160,21 @@ pub(crate) fn hide_proofs(way: Way<'_>, guards: Option<&Guards>, known: &Known, 
         required.gate.hide_proof(identity.method, fields);
     }
     if !matches!(way.listener.config.purpose, Purpose::Internal { .. }) {
-        way.snapshot.logins.iter().for_each(|login| login.hide_cookies(fields));
+        way.snapshot.logins.iter().for_each(|pages| pages.login.hide_cookies(fields));
     }
 }
 
 /// The login among whose pages the request's is, if any.
 pub(crate) fn login<'a>(way: Way<'a>, head: &RequestHead) -> Option<&'a Arc<Login>> {
-    let is_below = |login: &&Arc<Login>| {
-        let rest = head.path().strip_prefix(login.config().path.as_str());
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    let is_below = |pages: &&LoginPages| {
+        let rest = head.path().strip_prefix(pages.login.config().path.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) && pages.are_on(head.host())
     };
     match way.listener.config.purpose {
         Purpose::Internal { .. } => None,
-        Purpose::Route | Purpose::RedirectToTls { .. } => way.snapshot.logins.iter().find(is_below),
+        Purpose::Route | Purpose::RedirectToTls { .. } => {
+            way.snapshot.logins.iter().find(is_below).map(|pages| &pages.login)
+        }
     }
 }
 

@@ -60,8 +60,8 @@ pub use address::Addresses;
 pub use challenge::{Issuer, Later};
 pub use choose::{Choosing, Stick, StickKey};
 pub use config::{
-    Action, Bounds, Config, HashSource, Listener, Network, Policy, ProxyProtocol, Purpose, Route, Service,
-    Sticky, Target,
+    Action, Bounds, Config, HashSource, Listener, LoginPages, Network, Policy, ProxyProtocol, Purpose, Route,
+    Service, Sticky, Target,
 };
 pub use cors::{Cors, CorsError, CorsRules, Origin};
 pub use edge::{Edge, EdgeError};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustc_hash::FxHashMap;
-use terrace_auth::{Login, Reserved};
+use terrace_auth::Reserved;
 use terrace_instruments::{Log, Meter, Plate};
 use terrace_policy::RetryBudget;
 use terrace_route::{Listener as RouteListener, Match, Problem, Rule, Table};
@@ -14,7 +14,7 @@ use terrace_route::{Listener as RouteListener, Match, Problem, Rule, Table};
 use crate::bulkhead::Gate;
 use crate::challenge::Issuer;
 use crate::choose::Sides;
-use crate::config::{Action, Config, Listener, Purpose, Service, Target};
+use crate::config::{Action, Config, Listener, LoginPages, Purpose, Service, Target};
 use crate::fallback::FallbackTo;
 use crate::fault::{FaultBoard, Slot};
 use crate::guards::Guards;
@@ -41,7 +41,7 @@ pub(crate) struct Snapshot {
     pub(crate) no_route: NoRoute,
     pub(crate) names: Arc<Names>,
     pub(crate) issuer: Option<Arc<dyn Issuer>>,
-    pub(crate) logins: Vec<Arc<Login>>,
+    pub(crate) logins: Vec<LoginPages>,
     /// Fields that no client may set, where routes ask who somebody is.
     pub(crate) reserved: Option<Arc<Reserved>>,
 }

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use terrace_auth::Login;
 use terrace_edge as edge;
 use terrace_http::Bounds as HeadBounds;
+use terrace_route::Pattern;
 use terrace_upstream::Upstream;
 
 use super::route::{self, Places};
 use super::{guards, limit, resilience};
-use crate::file::{Balance, Bounds, HashKey, Listener, ProxyProtocolIn, Resolved, Service};
+use crate::file::{Balance, Bounds, HashKey, Listener, ProxyProtocolIn, Resolved, Route, Service};
 use crate::identity::Prepared;
 
 /// What the edge needs beside the file.
@@ -58,8 +60,18 @@ pub(crate) fn config(resolved: &Resolved, parts: &Parts<'_>) -> edge::Config {
         routes,
         overload: resilience::overload(resolved.overload),
         issuer: parts.issuer.map(Arc::clone),
-        logins: parts.identity.logins.clone(),
+        logins: parts.identity.logins.iter().map(|login| login_pages(login, resolved)).collect(),
     }
+}
+
+/// A login's pages are on the hosts of the routes that lead there.
+fn login_pages(login: &Arc<Login>, resolved: &Resolved) -> edge::LoginPages {
+    let leads_there = |route: &&Route| {
+        let auth = route.guards.auth.as_ref();
+        auth.is_some_and(|auth| auth.login.as_ref() == Some(&login.config().name))
+    };
+    let at = resolved.routes.values().filter(leads_there).flat_map(|route| &route.at);
+    edge::LoginPages { login: Arc::clone(login), hosts: at.map(Pattern::host).collect() }
 }
 
 fn limited(route: &mut edge::Route, limits: Option<Arc<edge::Limits>>) {

@@ -26,7 +26,7 @@ table! {
         "client-secret" client_secret: Option<SecretSource>, example { env = "LOGIN_SECRET" };
         /// What is asked for; `openid` is always needed.
         "scopes" scopes: Vec<Scope> = ["openid", "profile"];
-        /// Path of the login, on every host; `…/callback` and `…/logout` lie below.
+        /// Path of the login, on the hosts of the routes that use it; `…/callback` and `…/logout` lie below.
         "path" path: UrlPath = "/.terrace/login";
         /// Name of the session's cookie.
         "cookie" cookie: Token = "terrace_session";
