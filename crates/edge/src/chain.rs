@@ -128,7 +128,7 @@ async fn walk<'a>(
     request: &mut Request<'_, '_>,
     journal: &mut Journal<'a>,
 ) -> Result<After, Ending> {
-    admit(request)?;
+    admit(way, request)?;
     if let Some(question) = Question::of(way, request.exchange.head)
         && let Some(text) = question.answer().await
     {
@@ -220,7 +220,12 @@ async fn answer_authority(
 }
 
 /// Refuses what is not served on any route.
-fn admit(request: &Request<'_, '_>) -> Result<(), Problem> {
+fn admit(way: Way<'_>, request: &Request<'_, '_>) -> Result<(), Problem> {
+    if way.connected.is_doubted() {
+        // What a client may do about it is to show itself once more (RFC 9110 section 15.5.20).
+        let detail = "the certificate of this connection is not taken any more; connect anew";
+        return Err(Problem::client(421, "http_request_denied", detail));
+    }
     if request.asked.names_too_many {
         return Err(Problem::client(400, "http_request_error", "Connection names too many options"));
     }

@@ -3,14 +3,14 @@
 
 use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::rc::Rc;
 
-use terrace_auth::ClientCertificate;
 use terrace_http::{Fields, Known, RequestHead, tokens};
 use terrace_instruments::{AddressText, Plate, TraceId};
 use terrace_runtime::random;
 
 use crate::config::Network;
+use crate::tls::Shown;
 
 /// The longest request id that is taken over from a trusted proxy.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -31,8 +31,8 @@ pub(crate) struct Connected {
     pub(crate) peer_text: AddressText,
     /// What every request's log line says of the connection.
     pub(crate) plate: Plate,
-    /// What the client showed of itself in the handshake, verified.
-    pub(crate) certificate: Option<Arc<ClientCertificate>>,
+    /// What the client showed of itself in the handshake, verified there.
+    pub(crate) certificate: Option<Rc<Shown>>,
     /// The listener's name.
     listener: Box<str>,
     /// The same with the host that the first request asked for, as nearly all after it do.
@@ -46,6 +46,12 @@ impl Connected {
         let plate = Plate::new(&[("client", text(&peer_text)), ("listener", listener)]);
         let (listener, opening) = (listener.into(), OnceCell::new());
         Self { peer, local, is_tls: false, peer_text, plate, certificate: None, listener, opening }
+    }
+
+    /// Whether the client showed a certificate that would not be taken any more.
+    #[inline]
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.certificate.as_ref().is_some_and(|shown| !shown.is_believed())
     }
 
     /// How a log line of a request for that host goes on after its numbers, and what of the host is left to say.

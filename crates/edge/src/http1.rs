@@ -162,8 +162,11 @@ impl Busy<'_> {
             let (incoming, outgoing) = self.connection.split();
             let (body, reply) = (Body::Http1(incoming), Reply::Http1 { outgoing, client });
             let mut exchange = Exchange { head, length, body, reply, reused };
-            let (core, connected, is_leaving) =
-                (&session.core, &session.connected, session.guard.is_leaving());
+            let (core, connected, is_leaving) = (
+                &session.core,
+                &session.connected,
+                session.guard.is_leaving() || session.connected.is_doubted(),
+            );
             let way = Way { core, snapshot, listener, connected, is_leaving };
             chain::serve(way, &mut exchange).await
         };

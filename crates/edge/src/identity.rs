@@ -143,7 +143,8 @@ fn asked<'r>(way: Way<'r>, request: &'r Request<'_, '_>) -> Asked<'r> {
     let head = &*request.exchange.head;
     // As the client came to whoever is in front, where that one is believed.
     let is_tls = head.fields.get(Name::XForwardedProto) == Some(b"https");
-    Asked { head, is_tls, client: request.client, certificate: way.connected.certificate.as_deref() }
+    let certificate = way.connected.certificate.as_ref().map(|shown| &shown.certificate);
+    Asked { head, is_tls, client: request.client, certificate }
 }
 
 fn moment(way: Way<'_>, journal: &Journal<'_>) -> Moment {

@@ -12,8 +12,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use terrace_auth::ClientCertificate;
 use terrace_instruments::{Event, Gauge, Level};
 use terrace_policy::Share;
 use terrace_runtime::drain::Drain;
@@ -30,6 +28,7 @@ use crate::config::{Listener, ProxyProtocol};
 use crate::core::Core;
 use crate::http1::{self, Session};
 use crate::snapshot::ListenerView;
+use crate::tls::Shown;
 use crate::{http2, proxy_protocol};
 
 /// How long handshakes that had begun may still complete at a listener that goes away.
@@ -316,7 +315,7 @@ enum Secured {
         /// HTTP/2 was agreed.
         speaks_http2: bool,
         /// What the client showed of itself.
-        certificate: Option<Arc<ClientCertificate>>,
+        certificate: Option<Rc<Shown>>,
     },
     /// It was an authority's question, see [`challenge`].
     Answered,
@@ -339,6 +338,7 @@ async fn secure(stream: TcpStream, config: &Listener, until: Duration) -> Secure
         Ok(_) => {}
         Err(_) => return Secured::Failed,
     }
+    let verifier = tls.verifier();
     let shaken = match tls.issuer() {
         Some(issuer) => Box::pin(challenge::accept(stream, tls, &*issuer, until)).await,
         None => challenge::shake(TlsAcceptor::from(tls.server_config()).accept(stream)).await,
@@ -350,17 +350,8 @@ async fn secure(stream: TcpStream, config: &Listener, until: Duration) -> Secure
     };
     let session = stream.get_ref().1;
     let speaks_http2 = session.alpn_protocol() == Some(b"h2");
-    let certificate = match tls.asks_clients() {
-        true => session.peer_certificates().and_then(shown),
-        false => None,
-    };
+    let certificate = session.peer_certificates().and_then(|chain| tls.shown(chain, verifier));
     Secured::Client { io: Io::from(stream), speaks_http2, certificate }
-}
-
-/// The certificate that a client showed of itself. Whether it is good was settled in the handshake (see `tls`): it was
-/// verified up to an authority that the listener believes.
-fn shown(chain: &[CertificateDer<'static>]) -> Option<Arc<ClientCertificate>> {
-    ClientCertificate::read(chain.first()?).ok().map(Arc::new)
 }
 
 #[cfg(test)]

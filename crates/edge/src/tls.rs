@@ -1,21 +1,25 @@
 //! TLS towards clients: several certificates, picked by the name the client asks for (SNI, RFC 6066 section 3), and
 //! replaced while the listener runs when their files change or an authority has issued others. Connections that stand keep
-//! what they agreed on, and sessions resume across a change, but for one: who is believed to vouch for clients. A session
-//! that was agreed under the former authorities must not slip past the new ones.
+//! what they agreed on, and sessions resume across a change, but for one: who is believed to vouch for clients. Neither a session
+//! that was agreed under the former authorities nor a connection that stands slips past the new ones.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
+use terrace_auth::ClientCertificate;
+use terrace_runtime::clock;
 use tokio::sync::watch;
 
 use crate::challenge::Issuer;
@@ -113,6 +117,8 @@ struct Terms {
     config: Arc<ServerConfig>,
     http2: bool,
     clients: Option<Clients>,
+    /// Who checks what clients show; the same for as long as they are asked the same.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 #[derive(Debug, Default)]
@@ -185,9 +191,21 @@ impl Certificates {
         Arc::clone(&self.terms.load().config)
     }
 
-    /// Whether clients are asked who they are.
-    pub(crate) fn asks_clients(&self) -> bool {
-        self.terms.load().clients.is_some()
+    /// Who checks what clients show, if they are asked. To be asked for before a handshake: whoever comes in force meanwhile checks
+    /// once more.
+    pub(crate) fn verifier(&self) -> Option<Verifier> {
+        self.terms.load().verifier.as_ref().map(Arc::downgrade)
+    }
+
+    /// What a client showed of itself in a handshake.
+    pub(crate) fn shown(
+        self: &Arc<Self>,
+        chain: &[CertificateDer<'static>],
+        verifier: Option<Verifier>,
+    ) -> Option<Rc<Shown>> {
+        let certificate = ClientCertificate::read(chain.first()?).ok()?;
+        let checked = RefCell::new(verifier.map(|verifier| (verifier, true)));
+        Some(Rc::new(Shown { certificate, chain: chain.into(), by: Arc::clone(self), checked }))
     }
 
     pub(crate) fn issuer(&self) -> Option<Arc<dyn Issuer>> {
@@ -220,6 +238,48 @@ impl Certificates {
     }
 }
 
+/// A certificate that a client showed in its handshake, for as long as its connection lives: who is not believed any more since then
+/// shall not be let in by it.
+pub(crate) struct Shown {
+    pub(crate) certificate: ClientCertificate,
+    chain: Box<[CertificateDer<'static>]>,
+    by: Arc<Certificates>,
+    /// What the last one said who checked it.
+    checked: RefCell<Option<(Verifier, bool)>>,
+}
+
+type Verifier = Weak<dyn ClientCertVerifier>;
+
+impl Shown {
+    /// Whether the listener believes it still. It is checked again only when other authorities, or another list of revoked
+    /// certificates, came into force; one that runs out is looked at by whoever asks for it.
+    pub(crate) fn is_believed(&self) -> bool {
+        let terms = self.by.terms.load();
+        let Some(verifier) = &terms.verifier else { return false };
+        let mut checked = self.checked.borrow_mut();
+        match &*checked {
+            Some((by, is_good)) if std::ptr::addr_eq(by.as_ptr(), Arc::as_ptr(verifier)) => *is_good,
+            _ => {
+                let is_good = is_good(&**verifier, &self.chain);
+                *checked = Some((Arc::downgrade(verifier), is_good));
+                is_good
+            }
+        }
+    }
+}
+
+fn is_good(verifier: &dyn ClientCertVerifier, chain: &[CertificateDer<'static>]) -> bool {
+    let now = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let Some((own, above)) = chain.split_first() else { return false };
+    verifier.verify_client_cert(own, above, UnixTime::since_unix_epoch(now)).is_ok()
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.certificate, formatter)
+    }
+}
+
 /// A place among those who wait, given back when this is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
@@ -240,9 +300,10 @@ impl Terms {
     fn build(tls: &Tls, chosen: &Arc<Chooser>, ticketer: Arc<dyn ProducesTickets>) -> Result<Self, TlsError> {
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?;
-        let builder = match &tls.clients {
+        let verifier = tls.clients.as_ref().map(verifier).transpose()?;
+        let builder = match &verifier {
             None => builder.with_no_client_auth(),
-            Some(clients) => builder.with_client_cert_verifier(verifier(clients)?),
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
         };
         let mut config = builder.with_cert_resolver(Arc::clone(chosen) as Arc<dyn ResolvesServerCert>);
         if tls.http2 {
@@ -250,7 +311,7 @@ impl Terms {
         }
         config.alpn_protocols.push(b"http/1.1".to_vec());
         config.ticketer = ticketer;
-        Ok(Self { config: Arc::new(config), http2: tls.http2, clients: tls.clients.clone() })
+        Ok(Self { config: Arc::new(config), http2: tls.http2, clients: tls.clients.clone(), verifier })
     }
 }
 

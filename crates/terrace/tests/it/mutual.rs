@@ -2,7 +2,8 @@
 //! endpoints. The certificates, and the lists of those that do not hold any more, are made by openssl; curl and openssl's own
 //! server are the other side.
 
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use terrace_testkit::{Authority, Port, World, get, until, until_true};
 
@@ -148,6 +149,64 @@ fn an_authority_that_is_replaced_vouches_for_nobody_any_more_and_no_session_slip
     let refused = terrace.command(&["reload"]).refused();
     assert!(refused.contains("client-certificates.ca"), "{refused}");
     assert_eq!(curl(&world, &port, Some("eve")).as_ref().map(String::as_str), HELLO, "what ran runs on");
+}
+
+/// A client that stays connected.
+struct Standing(Child, BufReader<ChildStdout>);
+
+impl Standing {
+    fn start(world: &World, port: &Port, name: &str) -> Self {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-quiet", "-connect", &port.to_string(), "-servername", "shop.example"]);
+        command.args([
+            "-cert",
+            &format!("{name}.pem"),
+            "-key",
+            &format!("{name}.key"),
+            "-CAfile",
+            "authority.pem",
+        ]);
+        command.current_dir(world.folder.path()).stderr(Stdio::null());
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("openssl is installed");
+        let said = BufReader::new(child.stdout.take().expect("a pipe"));
+        Self(child, said)
+    }
+
+    /// The status of an answer to one more request, read up to the app's word or to the end.
+    fn ask(&mut self) -> String {
+        let request = b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n";
+        self.0.stdin.as_mut().expect("a pipe").write_all(request).expect("it listens");
+        let (mut status, mut line) = (String::new(), String::new());
+        while self.1.read_line(&mut line).expect("text") > 0 && !line.starts_with("hello") {
+            if line.starts_with("HTTP/1.1 ") {
+                status = line[9..12].to_owned();
+            }
+            line.clear();
+        }
+        status
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        let _gone_already = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+#[test]
+fn who_is_revoked_is_served_no_more_on_a_connection_that_stands() {
+    let world = world();
+    authorities(&world);
+    let (port, file) = asking(&world, "ca = \"clients.pem\"");
+    let terrace = world.up(&file);
+    let [mut ann, mut ben] = ["ann", "ben"].map(|name| Standing::start(&world, &port, name));
+    assert_eq!((ann.ask(), ben.ask()), ("200".to_owned(), "200".to_owned()));
+    revoke(&world, "ann");
+    terrace.reload_with(&file.replace("ca = ", "revoked = \"revoked.pem\", ca = ")).ok();
+    assert_eq!((ann.ask(), ben.ask()), ("421".to_owned(), "200".to_owned()));
+    assert_eq!(ben.ask(), "200", "whose certificate is good goes on");
 }
 
 #[test]
