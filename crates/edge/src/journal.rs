@@ -419,12 +419,10 @@ impl<'a> Journal<'a> {
     fn count(&self, waited: Duration, kept: Option<Kept>) {
         let class = Class::of(self.status);
         if let Some(metrics) = self.metrics {
-            metrics.answered(class);
-            metrics.duration.record(waited);
+            metrics.answered(class, waited);
         }
         if let Some(to) = &self.towards {
-            to.metrics.answered(class);
-            to.metrics.duration.record(waited);
+            to.metrics.answered(class, waited);
         }
         if let (Some(_), Some(trace)) = (kept, &self.trace) {
             self.exemplify(trace, waited);

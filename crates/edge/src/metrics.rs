@@ -26,6 +26,13 @@ static DURATION: Family = Family {
     labels: &["route"],
     kind: Kind::Histogram,
 };
+static FAILED_DURATION: Family = Family {
+    name: "terrace_failed_request_duration",
+    help: "The same of requests answered with status 500 and above alone: what fails quickly is no quick answer.",
+    unit: "seconds",
+    labels: &["route"],
+    kind: Kind::Histogram,
+};
 static IN_FLIGHT: Family = Family {
     name: "terrace_requests_in_flight",
     help: "Requests that are being served.",
@@ -78,6 +85,14 @@ static SERVICE_DURATION: Family = Family {
     kind: Kind::Histogram,
 };
 
+static SERVICE_FAILED_DURATION: Family = Family {
+    name: "terrace_service_failed_request_duration",
+    help: "The same of requests answered with status 500 and above alone, by the service they went to.",
+    unit: "seconds",
+    labels: &["service"],
+    kind: Kind::Histogram,
+};
+
 /// What was given up because of a fault of ours.
 pub(crate) fn panics(meter: &Meter) -> Counter {
     meter.counter(&PANICS, &[])
@@ -91,6 +106,7 @@ const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 pub(crate) struct RouteMetrics {
     by_class: [Counter; 6],
     pub(crate) duration: Histogram,
+    failed: Histogram,
     pub(crate) in_flight: Gauge,
     pub(crate) faults: [Counter; 3],
 }
@@ -101,14 +117,19 @@ impl RouteMetrics {
         Self {
             by_class: CLASSES.map(|class| meter.counter(&REQUESTS, &[route, class])),
             duration: meter.histogram(&DURATION, &[route]),
+            failed: meter.histogram(&FAILED_DURATION, &[route]),
             in_flight: meter.gauge(&IN_FLIGHT, &[route]),
             faults: [fault("client"), fault("upstream"), fault("terrace")],
         }
     }
 
     #[inline]
-    pub(crate) fn answered(&self, class: Class) {
+    pub(crate) fn answered(&self, class: Class, waited: Duration) {
         self.by_class[class.0].inc();
+        self.duration.record(waited);
+        if class.is_failure() {
+            self.failed.record(waited);
+        }
     }
 }
 
@@ -117,6 +138,7 @@ impl RouteMetrics {
 pub(crate) struct ServiceMetrics {
     by_class: [Counter; 6],
     pub(crate) duration: Histogram,
+    failed: Histogram,
     pub(crate) fallbacks: Counter,
 }
 
@@ -125,13 +147,18 @@ impl ServiceMetrics {
         Self {
             by_class: CLASSES.map(|class| meter.counter(&SERVICE_REQUESTS, &[service, class])),
             duration: meter.histogram(&SERVICE_DURATION, &[service]),
+            failed: meter.histogram(&SERVICE_FAILED_DURATION, &[service]),
             fallbacks: meter.counter(&FALLBACKS, &[service]),
         }
     }
 
     #[inline]
-    pub(crate) fn answered(&self, class: Class) {
+    pub(crate) fn answered(&self, class: Class, waited: Duration) {
         self.by_class[class.0].inc();
+        self.duration.record(waited);
+        if class.is_failure() {
+            self.failed.record(waited);
+        }
     }
 }
 
@@ -143,6 +170,11 @@ impl Class {
     #[inline]
     pub(crate) fn of(status: u16) -> Self {
         Self(usize::from(status / 100).min(CLASSES.len() - 1))
+    }
+
+    #[inline]
+    fn is_failure(self) -> bool {
+        self.0 == CLASSES.len() - 1
     }
 }
 

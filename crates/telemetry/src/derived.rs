@@ -25,6 +25,15 @@ pub(crate) fn outside(own: &[FamilySnapshot]) -> Option<FamilySnapshot> {
     Some(FamilySnapshot { family: &OUTSIDE, series })
 }
 
+/// Whether a family is there to judge objectives by, and for those who scrape, but is not remembered: a histogram takes much room,
+/// and how long failures took is seldom asked.
+pub(crate) fn is_judged_alone(snapshot: &FamilySnapshot) -> bool {
+    matches!(
+        snapshot.family.name,
+        "terrace_failed_request_duration" | "terrace_service_failed_request_duration"
+    )
+}
+
 fn is_internal(series: &SeriesSnapshot) -> bool {
     series.labels.iter().any(|label| label.contains(':'))
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{AlertState, Severity, Subject};
+use super::{AlertState, SILENCE_MAX, Severity, Subject};
 
 /// A firing alert of which nothing is known is over after that long (as long as Prometheus looks back for a sample).
 const STALE_AFTER: Duration = Duration::from_secs(300);
@@ -19,6 +19,9 @@ const RESTORED_HOLD: Duration = Duration::from_secs(300);
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(600);
 /// A resolved alert is shown that long.
 const RESOLVED_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// … and one of which somebody still believes that it fires, for they were not told of its end (a silence, or their own fault), is
+/// kept for as long as a silence can last and a day.
+const UNTOLD_KEPT: Duration = SILENCE_MAX.saturating_add(RESOLVED_KEPT);
 /// Alerts kept at most, whatever the rules find; further ones are counted and not raised.
 pub(crate) const ALERTS_MAX: usize = 2_000;
 
@@ -183,10 +186,12 @@ impl Alerts {
         }
     }
 
-    /// Forgets what was resolved long ago.
-    pub(crate) fn forget(&mut self, at: Duration) {
+    /// Forgets what was resolved long ago. `is_owed`: whether somebody has yet to be told of an alert's end.
+    pub(crate) fn forget(&mut self, at: Duration, is_owed: impl Fn(&Alert) -> bool) {
         self.all.retain(|_, alert| {
-            alert.state != AlertState::Resolved || at < alert.since.saturating_add(RESOLVED_KEPT)
+            let age = at.saturating_sub(alert.since);
+            let is_kept = age < RESOLVED_KEPT || (age < UNTOLD_KEPT && is_owed(alert));
+            alert.state != AlertState::Resolved || is_kept
         });
     }
 

@@ -163,7 +163,8 @@ impl Engine {
         }
         turns.extend(self.withdraw(moment));
         self.annotate(moment.at, &turns, sight.unusual);
-        self.alerts.forget(moment.at);
+        let (groups, routes) = (&self.groups, &self.rules.routes);
+        self.alerts.forget(moment.at, |alert| groups.owe_end(alert, routes));
         self.silences.forget(moment.at);
         let changes = turns.iter().filter_map(|(id, _)| self.alerts.all.get(id));
         let changes = changes.map(|alert| Change { alert: self.view(alert, moment) }).collect();
@@ -503,7 +504,7 @@ impl Tracked {
         let rate = burn_rate(long, self.goal);
         let what = match self.promise {
             Promise::Success => "failed".to_owned(),
-            Promise::Latency(goal) => format!("took longer than {}", span(goal.under)),
+            Promise::Latency(goal) => format!("failed or took longer than {}", span(goal.under)),
         };
         let summary = format!(
             "{}% of requests {what} in the last {} ({} of {}), {} times what {}% allows; {}",

@@ -160,6 +160,16 @@ impl Groups {
         due
     }
 
+    /// Whether a receiver that wants to hear of ends believes that this alert fires.
+    pub(crate) fn owe_end(&self, alert: &Alert, routes: &[Route]) -> bool {
+        let believes = |group: &&Group| group.believes(&alert.identity.id);
+        let wants = |group: &Group| {
+            let is_its = |route: &&Route| route.receiver == group.receiver;
+            routes.iter().find(is_its).is_some_and(|route| route.resolved && takes(route, alert))
+        };
+        self.all.iter().filter(believes).any(wants)
+    }
+
     /// Makes a group for each name that has something to say.
     fn open(&mut self, route: &Route, alerts: &Alerts) {
         for alert in alerts.firing().filter(|alert| takes(route, alert)) {
@@ -274,6 +284,12 @@ impl Group {
         (self.sent_at, self.changed_at) = (Some(at), None);
         self.under_way = Some(UnderWay { message: message.clone(), before });
         message
+    }
+
+    /// Whether the receiver takes the alert to fire, or would again if the message under way did not arrive.
+    fn believes(&self, id: &str) -> bool {
+        let before = self.under_way.as_ref().is_some_and(|way| way.before.contains_key(id));
+        before || self.told.contains_key(id)
     }
 
     /// Nothing is told, and it is so long ago that the next word need not wait.

@@ -12,10 +12,21 @@ use super::{LatencyGoal, Subject};
 /// Remembers what each series of one objective held when it was last looked at.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reading {
-    /// By label values: what was last seen, and in which look.
-    last: FxHashMap<Vec<String>, (Counts, u64)>,
+    /// By part and label values: what was last seen, and in which look.
+    last: FxHashMap<(Part, Vec<String>), (Counts, u64)>,
     /// Looks so far. The first only sets the mark: what was counted before an objective existed is not held against it.
     looks: u64,
+    /// Failures whose requests were not among all requests yet: they were recorded while the numbers were read.
+    owed: u64,
+}
+
+/// What of a promise a family tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Part {
+    /// All answers.
+    Whole,
+    /// Those that failed, which are among all.
+    Failed,
 }
 
 /// What is counted.
@@ -23,7 +34,7 @@ pub(crate) struct Reading {
 pub(crate) enum Promise {
     /// Answers of status 500 and above are bad; a client that had gone counts neither way.
     Success,
-    /// Answers that took longer are bad.
+    /// Answers that took longer are bad, and those that failed however quickly: nobody was promised a quick failure.
     Latency(LatencyGoal),
 }
 
@@ -31,43 +42,66 @@ impl Reading {
     /// What was counted since the last call.
     pub(crate) fn read(&mut self, subject: &Subject, promise: Promise, own: &[FamilySnapshot]) -> Counts {
         self.looks += 1;
-        let (family, label, name) = place(subject, promise);
-        let mut sum = Counts::default();
-        for snapshot in own.iter().filter(|snapshot| is_named(snapshot.family, family)) {
-            let Some(place) = place_of(snapshot.family, label) else { continue };
-            let class = place_of(snapshot.family, "class");
-            for series in snapshot.series.iter().filter(|series| series.labels.get(place) == Some(name)) {
-                sum = sum.plus(self.grown(series, held(series, class, promise)));
+        let mut sum = Counts { total: 0, bad: self.owed };
+        for (part, family) in families(subject, promise) {
+            for snapshot in own.iter().filter(|snapshot| is_named(snapshot.family, family)) {
+                sum = sum.plus(self.read_family(part, subject, promise, snapshot));
             }
         }
         let looks = self.looks;
         self.last.retain(|_, (_, look)| *look == looks);
+        self.owed = sum.bad.saturating_sub(sum.total);
+        Counts { bad: sum.bad - self.owed, ..sum }
+    }
+
+    fn read_family(
+        &mut self,
+        part: Part,
+        subject: &Subject,
+        promise: Promise,
+        snapshot: &FamilySnapshot,
+    ) -> Counts {
+        let (label, name) = match subject {
+            Subject::Route(name) => ("route", name),
+            Subject::Service(name) => ("service", name),
+        };
+        let mut sum = Counts::default();
+        let Some(place) = place_of(snapshot.family, label) else { return sum };
+        let class = place_of(snapshot.family, "class");
+        for series in snapshot.series.iter().filter(|series| series.labels.get(place) == Some(name)) {
+            sum = sum.plus(self.grown(part, series, held(series, class, (part, promise))));
+        }
         sum
     }
 
-    fn grown(&mut self, series: &SeriesSnapshot, held: Counts) -> Counts {
-        match self.last.get_mut(&series.labels) {
+    fn grown(&mut self, part: Part, series: &SeriesSnapshot, held: Counts) -> Counts {
+        let key = (part, series.labels.clone());
+        match self.last.get_mut(&key) {
             Some((before, look)) => {
                 *look = self.looks;
                 grown(std::mem::replace(before, held), held)
             }
             None => {
-                self.last.insert(series.labels.clone(), (held, self.looks));
+                self.last.insert(key, (held, self.looks));
                 if self.looks == 1 { Counts::default() } else { held }
             }
         }
     }
 }
 
-/// Family, label and its value.
-fn place(subject: &Subject, promise: Promise) -> (&'static str, &'static str, &String) {
+/// The families that tell of a promise.
+fn families(subject: &Subject, promise: Promise) -> Vec<(Part, &'static str)> {
     match (subject, promise) {
-        (Subject::Route(name), Promise::Success) => ("terrace_requests", "route", name),
-        (Subject::Service(name), Promise::Success) => ("terrace_service_requests", "service", name),
-        (Subject::Route(name), Promise::Latency(_)) => ("terrace_request_duration_seconds", "route", name),
-        (Subject::Service(name), Promise::Latency(_)) => {
-            ("terrace_service_request_duration_seconds", "service", name)
-        }
+        (Subject::Route(_), Promise::Success) => vec![(Part::Whole, "terrace_requests")],
+        (Subject::Service(_), Promise::Success) => vec![(Part::Whole, "terrace_service_requests")],
+        (Subject::Route(_), Promise::Latency(_)) => vec![
+            (Part::Whole, "terrace_request_duration_seconds"),
+            (Part::Failed, "terrace_failed_request_duration_seconds"),
+        ],
+        (Subject::Service(_), Promise::Latency(_)) => vec![
+            (Part::Whole, "terrace_service_request_duration_seconds"),
+            (Part::Failed, "terrace_service_failed_request_duration_seconds"),
+        ],
     }
 }
 
@@ -78,18 +112,22 @@ fn grown(before: Counts, held: Counts) -> Counts {
     }
 }
 
-fn held(series: &SeriesSnapshot, class: Option<usize>, promise: Promise) -> Counts {
-    match (&series.value, promise) {
-        (SeriesValue::Counter(count), Promise::Success) => {
+fn held(series: &SeriesSnapshot, class: Option<usize>, what: (Part, Promise)) -> Counts {
+    match (&series.value, what) {
+        (SeriesValue::Counter(count), (Part::Whole, Promise::Success)) => {
             match class.and_then(|class| series.labels.get(class)).map(String::as_str) {
                 Some("none") => Counts::default(),
                 Some("5xx") => Counts { total: *count, bad: *count },
                 _ => Counts { total: *count, bad: 0 },
             }
         }
-        (SeriesValue::Histogram(histogram), Promise::Latency(goal)) => {
+        (SeriesValue::Histogram(histogram), (Part::Whole, Promise::Latency(goal))) => {
             let total = histogram.count();
             Counts { total, bad: total - histogram.count_at_most(goal.under).min(total) }
+        }
+        // Those that took longer are bad already.
+        (SeriesValue::Histogram(failed), (Part::Failed, Promise::Latency(goal))) => {
+            Counts { total: 0, bad: failed.count_at_most(goal.under) }
         }
         _ => Counts::default(),
     }
@@ -134,6 +172,8 @@ mod tests {
         labels: &["route"],
         kind: Kind::Histogram,
     };
+
+    static FAILED_DURATION: Family = Family { name: "terrace_failed_request_duration", ..DURATION };
 
     fn orders() -> Subject {
         Subject::Route("orders".to_owned())
@@ -181,6 +221,28 @@ mod tests {
             durations.record(Duration::from_millis(ms));
         }
         assert_eq!(reading.read(&orders(), promise, &meter.collect()), Counts { total: 5, bad: 2 });
+    }
+
+    #[test]
+    fn what_fails_is_bad_once_whether_it_was_quick_or_slow() {
+        let meter = Meter::new(1);
+        let all = meter.histogram(&DURATION, &["orders"]);
+        let failed = meter.histogram(&FAILED_DURATION, &["orders"]);
+        let promise = Promise::Latency(LatencyGoal { under: Duration::from_millis(300), share: 0.99 });
+        let mut reading = Reading::default();
+        reading.read(&orders(), promise, &meter.collect());
+        for (ms, is_failure) in [(1, true), (2, false), (5_000, true), (400, false), (3, true)] {
+            all.record(Duration::from_millis(ms));
+            if is_failure {
+                failed.record(Duration::from_millis(ms));
+            }
+        }
+        assert_eq!(reading.read(&orders(), promise, &meter.collect()), Counts { total: 5, bad: 4 });
+        // Read between the two records of a request.
+        failed.record(Duration::from_millis(1));
+        assert_eq!(reading.read(&orders(), promise, &meter.collect()), Counts::default());
+        all.record(Duration::from_millis(1));
+        assert_eq!(reading.read(&orders(), promise, &meter.collect()), Counts { total: 1, bad: 1 });
     }
 
     #[test]

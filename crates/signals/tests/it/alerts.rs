@@ -402,6 +402,27 @@ fn a_silence_keeps_everybody_quiet_until_it_ends() {
 }
 
 #[test]
+fn who_was_called_is_told_of_the_end_however_long_the_silence_in_between() {
+    let mut world = World::new(rules(checkout(0.999)));
+    world.play(10 * MINUTE, 10, 10.0, 1.0);
+    assert!(world.messages.iter().any(|(_, message)| message.is_firing()), "somebody was called");
+    let at = (seconds(world.now), world.wall);
+    world.engine.silence(at, "checkout", seconds(5 * DAY), ("a holiday", "anna")).unwrap();
+    let told = world.messages.len();
+    // A page ends within the hour; then its end is older than what is kept of what nobody waits for.
+    world.play(4 * DAY, 60, 10.0, 0.0);
+    assert!(world.resolved.iter().any(|(_, name)| name.contains("14.4x")), "{:?}", world.resolved);
+    assert_eq!(world.messages.len(), told, "it is silent");
+    world.play(DAY + HOUR, 60, 10.0, 0.0);
+    let after: Vec<_> = world.messages[told..].iter().flat_map(|(_, message)| &message.alerts).collect();
+    let is_end =
+        |detail: &str| after.iter().any(|told| told.detail.contains(detail) && told.ends_at.is_some());
+    assert!(is_end("14.4x") && is_end("6x"), "{after:#?}");
+    world.play(2 * DAY, 60, 10.0, 0.0);
+    assert_eq!(world.engine.alerts(world.wall), [], "what everybody knows is forgotten");
+}
+
+#[test]
 fn a_silence_of_nothing_or_for_ever_is_refused() {
     let mut world = World::new(rules(checkout(0.999)));
     let at = (Duration::ZERO, world.wall);

@@ -134,7 +134,14 @@ impl Scalar for LabelName {
 }
 
 /// Terrace's own metrics that are histograms, which have no value.
-const HISTOGRAMS: [&str; 2] = ["terrace_request_duration_seconds", "terrace_upstream_first_byte_seconds"];
+const HISTOGRAMS: [&str; 6] = [
+    "terrace_request_duration_seconds",
+    "terrace_failed_request_duration_seconds",
+    "terrace_service_request_duration_seconds",
+    "terrace_service_failed_request_duration_seconds",
+    "terrace_upstream_first_byte_seconds",
+    "terrace_queue_wait_seconds",
+];
 /// Endings of counters.
 const COUNTERS: [&str; 4] = ["_total", "_count", "_sum", "_bucket"];
 
