@@ -1,8 +1,10 @@
 //! The component: three faces, of which two come and go while it runs.
 
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
@@ -135,7 +137,7 @@ impl Admin {
         log: Log,
     ) -> Result<Self, BuildError> {
         let (socket, listener) = Socket::open(&config.state)?;
-        let audit = Audit::new(log, &config.state);
+        let audit = Audit::new(log, &telemetry.meter(), &config.state);
         let draining = Arc::new(AtomicBool::new(false));
         let sessions = Arc::new(Sessions::open(&config.state).map_err(|source| BuildError::State {
             what: "keep the key of sessions in",
@@ -193,9 +195,14 @@ impl Handle {
         let loopback_address = config.loopback.as_ref().map(Loopback::address);
         let old_loopback_address = faces.config.loopback.as_ref().map(Loopback::address);
         let any_port = config.loopback.as_ref().is_some_and(Loopback::takes_any_port);
-        let loopback = rebind("the admin API", old_loopback_address, loopback_address, any_port)?;
-        let probes = rebind("probes", faces.config.probes, config.probes, false)?;
+        let choice = Choice { any_port, before: chosen_before(&config.state) };
+        let loopback = rebind("the admin API", old_loopback_address, loopback_address, choice)?;
+        let probes = rebind("probes", faces.config.probes, config.probes, Choice::default())?;
         shared.change_loopback(&mut faces, loopback, config.loopback.as_ref());
+        let bound = faces.loopback.as_ref().map(|loopback| loopback.open.bound);
+        if let Some(bound) = bound.filter(|bound| loopback_address != Some(*bound)) {
+            remember_chosen(&config.state, bound);
+        }
         shared.change_probes(&mut faces, probes);
         faces.config = config;
         Ok(())
@@ -223,11 +230,46 @@ enum Rebind {
     Open(TcpListener, SocketAddr),
 }
 
+/// What else will do where an address is not free, or leaves the port open.
+#[derive(Clone, Copy, Default)]
+struct Choice {
+    any_port: bool,
+    /// Where the face was the last time that we chose, so that who has it open finds it again after a restart.
+    before: Option<SocketAddr>,
+}
+
+/// In the state folder: where the dashboard is when we choose.
+const CHOSEN: &str = "dashboard.address";
+
+fn chosen_before(state: &Path) -> Option<SocketAddr> {
+    fs::read_to_string(state.join(CHOSEN)).ok()?.trim().parse().ok()
+}
+
+/// What cannot be kept is chosen anew the next time; that is no reason not to open.
+fn remember_chosen(state: &Path, bound: SocketAddr) {
+    let mut options = OpenOptions::new();
+    let opened = options.write(true).create(true).truncate(true).mode(0o600).open(state.join(CHOSEN));
+    let _kept = opened.and_then(|mut file| writeln!(file, "{bound}"));
+}
+
+fn bind(address: SocketAddr, choice: Choice) -> io::Result<TcpListener> {
+    if address.port() != 0 {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && choice.any_port => {}
+            bound => return bound,
+        }
+    }
+    match choice.before.filter(|before| before.ip() == address.ip()).map(TcpListener::bind) {
+        Some(Ok(listener)) => Ok(listener),
+        _ => TcpListener::bind(SocketAddr::new(address.ip(), 0)),
+    }
+}
+
 fn rebind(
     face: &'static str,
     old: Option<SocketAddr>,
     new: Option<SocketAddr>,
-    any_port: bool,
+    choice: Choice,
 ) -> Result<Rebind, BuildError> {
     let address = match new {
         _ if old == new => return Ok(Rebind::Keep),
@@ -235,12 +277,7 @@ fn rebind(
         Some(address) => address,
     };
     let failed = |source| BuildError::Listen { face, address, source };
-    let listener = match TcpListener::bind(address) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && any_port => {
-            TcpListener::bind(SocketAddr::new(address.ip(), 0)).map_err(failed)?
-        }
-        bound => bound.map_err(failed)?,
-    };
+    let listener = bind(address, choice).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok(Rebind::Open(listener, bound))

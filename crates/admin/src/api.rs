@@ -118,11 +118,11 @@ async fn login_code(
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Result<Response, ControlError> {
-    let Caller::Peer { .. } = caller else {
+    let Caller::Peer { uid, .. } = caller else {
         return Err(ControlError::not_found("codes are handed out on the Unix socket only"));
     };
-    let role = wanted_role(&body)?;
-    let Some(url) = api.sessions.issue_code(role, clock::now()) else {
+    let (role, is_for_them_alone) = wanted_code(&body)?;
+    let Some(url) = api.sessions.issue_code(role, is_for_them_alone.then_some(uid), clock::now()) else {
         return Err(ControlError::conflict(
             "the dashboard is off; give [admin] an address, such as \"127.0.0.1:9900\"",
         ));
@@ -167,17 +167,20 @@ pub(crate) fn factor_shown(shown: std::io::Result<Option<Shown>>) -> Result<Show
     }
 }
 
-fn wanted_role(body: &[u8]) -> Result<Role, ControlError> {
+/// The role, and whether the code is for the user who asks alone.
+fn wanted_code(body: &[u8]) -> Result<(Role, bool), ControlError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Wanted {
         role: String,
+        #[serde(default)]
+        own_user_only: bool,
     }
     let wanted: Wanted = serde_json::from_slice(body)
         .map_err(|error| bad_request(format!("the body must be {{\"role\": \"operator\"}}: {error}")))?;
     match wanted.role.as_str() {
-        "operator" => Ok(Role::Operator),
-        "viewer" => Ok(Role::Viewer),
+        "operator" => Ok((Role::Operator, wanted.own_user_only)),
+        "viewer" => Ok((Role::Viewer, wanted.own_user_only)),
         _ => Err(bad_request("the role must be \"operator\" or \"viewer\"")),
     }
 }

@@ -7,10 +7,11 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use terrace_instruments::{Event, Level, Log, Timestamp};
+use terrace_instruments::{Counter, Event, Family, Kind, Level, Log, Meter, Timestamp};
 use terrace_runtime::clock;
 
 use crate::control::ControlError;
@@ -18,12 +19,49 @@ use crate::gate::Caller;
 
 const BYTES_MAX: u64 = 1 << 20;
 const FILES_KEPT_MAX: u32 = 3;
+/// Refusals of which a minute tells; the others are counted.
+const REFUSALS_TOLD_PER_MINUTE_MAX: u32 = 10;
+
+static REFUSED: Family = Family {
+    name: "terrace_admin_refused",
+    help: "Requests at the admin API and the dashboard, logins included, that were not let in.",
+    unit: "",
+    labels: &[],
+    kind: Kind::Counter,
+};
 
 /// Writes the audit log. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Audit {
     log: Log,
     path: Arc<Mutex<PathBuf>>,
+    refused: Counter,
+    telling: Arc<Mutex<Telling>>,
+}
+
+/// Bounds what is told of refusals: whoever guesses tokens must not wash the log away.
+#[derive(Debug, Default)]
+struct Telling {
+    minute: u64,
+    told: u32,
+    /// Since the last that was told.
+    untold: u64,
+}
+
+impl Telling {
+    /// Whether one more is told, and how many before it were not.
+    fn may(&mut self, now: Duration) -> Option<u64> {
+        let minute = now.as_secs() / 60;
+        if minute != self.minute {
+            (self.minute, self.told) = (minute, 0);
+        }
+        if self.told >= REFUSALS_TOLD_PER_MINUTE_MAX {
+            self.untold += 1;
+            return None;
+        }
+        self.told += 1;
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 /// A change that was asked for.
@@ -64,8 +102,9 @@ impl Change {
 }
 
 impl Audit {
-    pub(crate) fn new(log: Log, state: &Path) -> Self {
-        Self { log, path: Arc::new(Mutex::new(state.join("audit.log"))) }
+    pub(crate) fn new(log: Log, meter: &Meter, state: &Path) -> Self {
+        let path = Arc::new(Mutex::new(state.join("audit.log")));
+        Self { log, path, refused: meter.counter(&REFUSED, &[]), telling: Arc::default() }
     }
 
     /// Notes how a change ended. A file that cannot be written is told of in the log; the change has happened by then.
@@ -95,10 +134,17 @@ impl Audit {
         self.log.emit(Event::new(Level::Error, "admin.unserved").field("problem", error.to_string()));
     }
 
-    /// Tells of somebody who was not let in. No line in the file: a stranger could fill it.
+    /// Tells of somebody who was not let in, of a few a minute. No line in the file: a stranger could fill it.
     pub(crate) fn refused(&self, caller: Caller, problem: &ControlError) {
-        let event = Event::new(Level::Warn, "admin.refused").field("who", who(caller));
-        self.log.emit(event.field("status", problem.status).field("detail", problem.detail.as_str()));
+        self.refused.inc();
+        let told = self.telling.lock().unwrap_or_else(PoisonError::into_inner).may(clock::now());
+        let Some(untold) = told else { return };
+        let mut event = Event::new(Level::Warn, "admin.refused").field("who", who(caller));
+        event = event.field("status", problem.status).field("detail", problem.detail.as_str());
+        if untold > 0 {
+            event = event.field("untold_before", untold);
+        }
+        self.log.emit(event);
     }
 }
 
@@ -214,6 +260,17 @@ fn rotate(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_flood_of_refusals_a_few_a_minute_are_told_and_how_many_were_not() {
+        let mut telling = Telling::default();
+        let mut told = |second: u64, times: u32| -> Vec<u64> {
+            (0..times).filter_map(|_| telling.may(Duration::from_secs(second))).collect()
+        };
+        assert_eq!(told(600, 1_000), [0; 10]);
+        assert!(told(659, 5).is_empty());
+        assert_eq!(told(660, 2), [995, 0]);
+    }
 
     #[test]
     fn a_large_audit_log_is_set_aside_and_only_three_are_kept() {

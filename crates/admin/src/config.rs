@@ -24,7 +24,6 @@ pub struct Loopback {
     address: SocketAddr,
     token: Token,
     viewer_token: Option<Token>,
-    hosts: Vec<String>,
     any_port: bool,
     second_factor: bool,
 }
@@ -59,14 +58,7 @@ impl Loopback {
         if !address.ip().to_canonical().is_loopback() {
             return Err(NotLoopback(address));
         }
-        Ok(Self {
-            address,
-            token,
-            viewer_token: None,
-            hosts: Vec::new(),
-            any_port: false,
-            second_factor: false,
-        })
+        Ok(Self { address, token, viewer_token: None, any_port: false, second_factor: false })
     }
 
     /// Takes a free port when another program has this one: for an address that nobody chose.
@@ -88,14 +80,6 @@ impl Loopback {
     #[must_use]
     pub fn with_viewer_token(mut self, token: Token) -> Self {
         self.viewer_token = Some(token);
-        self
-    }
-
-    /// Accepts these values of `Host` (`name` or `name:port`, as the client sends them) besides `localhost`,
-    /// `127.0.0.1` and `[::1]` with the port.
-    #[must_use]
-    pub fn with_hosts(mut self, hosts: Vec<String>) -> Self {
-        self.hosts = hosts;
         self
     }
 
@@ -130,10 +114,6 @@ impl Loopback {
 
     pub(crate) fn takes_any_port(&self) -> bool {
         self.any_port
-    }
-
-    pub(crate) fn hosts(&self) -> &[String] {
-        &self.hosts
     }
 }
 

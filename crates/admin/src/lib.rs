@@ -33,4 +33,4 @@ mod socket;
 pub use admin::{Addresses, Admin, BuildError, Handle};
 pub use config::{Config, Loopback, NotLoopback, Role, Token, WeakToken};
 pub use control::{Answer, Control, ControlError, FaultWanted};
-pub use socket::Claim;
+pub use socket::{Claim, check_state_folder};

@@ -156,10 +156,11 @@ async fn silence(
     let change = Change::new(caller, "silence").target(target.as_str());
     let telemetry = observe.telemetry;
     let outcome = async move {
-        match telemetry.silence(&target, lasts, &comment, &who(caller)) {
-            Ok(silence) => Ok(silence_json(&silence)),
-            Err(problem) => Err(ControlError::invalid(problem)),
-        }
+        let begun = telemetry.silence(&target, lasts, &comment, &who(caller)).await;
+        let (silence, is_kept) = begun.map_err(ControlError::invalid)?;
+        let mut value = silence_json(&silence);
+        value["kept"] = is_kept.into();
+        Ok(value)
     };
     Ok(json(&carry_out(observe.audit, change, Box::pin(outcome)).await?))
 }
@@ -173,9 +174,9 @@ async fn unsilence(
     let change = Change::new(caller, "unsilence").target(id.as_str());
     let telemetry = observe.telemetry;
     let outcome = async move {
-        match telemetry.unsilence(&id) {
-            true => Ok(json!({ "is_over": true })),
-            false => Err(ControlError::not_found(format!("there is no silence {id}; it may be over"))),
+        match telemetry.unsilence(&id).await {
+            Some(is_kept) => Ok(json!({ "is_over": true, "kept": is_kept })),
+            None => Err(ControlError::not_found(format!("there is no silence {id}; it may be over"))),
         }
     };
     Ok(json(&carry_out(observe.audit, change, Box::pin(outcome)).await?))

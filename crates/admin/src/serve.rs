@@ -206,12 +206,12 @@ impl Gate {
                 Ok(())
             }
             (Self::Loopback { settings, bound, sessions, .. }, Caller::Tcp { from }) => {
+                let arrival = gate::arrival(*bound, parts)?;
+                parts.extensions.insert(arrival);
                 let settings = match settings.read() {
                     Ok(guard) => guard,
                     Err(poisoned) => poisoned.into_inner(),
                 };
-                let arrival = gate::arrival(&settings, *bound, parts)?;
-                parts.extensions.insert(arrival);
                 match gate::is_api(parts) {
                     true => admit_to_api(&settings, sessions, from, parts),
                     false => admit_to_pages(sessions, from, parts),

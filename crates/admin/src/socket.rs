@@ -50,7 +50,7 @@ impl Socket {
         let failed = |what: &'static str| {
             move |source: io::Error| BuildError::State { what, path: state.to_owned(), source }
         };
-        make_folder(state).map_err(failed("make the state folder"))?;
+        check_owner(state)?;
         let lock = take_lock(state)?;
         let path = state.join(NAME);
         remove(&path).map_err(failed("remove the stale socket in"))?;
@@ -67,6 +67,30 @@ impl Drop for Socket {
             let _already_gone = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Sees that the state folder, which is made where it is not there, is free and fit to hold keys: its owner may put any file
+/// into it, so it must be this user's or root's, and nobody else may write there.
+///
+/// # Errors
+/// The user's to put right; [`BuildError::State`] and [`BuildError::AlreadyRunning`].
+pub fn check_state_folder(state: &Path) -> Result<(), BuildError> {
+    check_owner(state)?;
+    take_lock(state).map(drop)
+}
+
+fn check_owner(state: &Path) -> Result<(), BuildError> {
+    let failed = |source| BuildError::State { what: "use the state folder", path: state.to_owned(), source };
+    make_folder(state).map_err(failed)?;
+    let owner = fs::metadata(state).map_err(failed)?.uid();
+    let own = rustix::process::geteuid().as_raw();
+    if owner == own || owner == 0 {
+        return Ok(());
+    }
+    Err(failed(io::Error::other(format!(
+        "it belongs to user {owner}, who could put keys of their own into it, and you are user {own}; \
+         start Terrace as that user (sudo -u '#{owner}'), or take the folder over (chown -R {own})"
+    ))))
 }
 
 /// Makes the folder, private. One that exists is left as it is, since it may be more than ours, but others must not be

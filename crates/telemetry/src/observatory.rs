@@ -13,6 +13,7 @@ use crate::alerts::Alerts;
 use crate::derived;
 use crate::export::Exporter;
 use crate::foreign::Foreign;
+use crate::receive::Said;
 use crate::scrape::Kept;
 
 /// One instance of the app, as far as telemetry is concerned.
@@ -39,6 +40,7 @@ pub(crate) struct Observatory {
     alerts: Alerts,
     foreign: Foreign,
     scraped: Kept,
+    said: Said,
     exporter: Exporter,
 }
 
@@ -54,6 +56,7 @@ impl Observatory {
             alerts,
             foreign: Foreign::default(),
             scraped: Kept::default(),
+            said: Said::default(),
         }
     }
 
@@ -65,6 +68,11 @@ impl Observatory {
     /// What the app's instances said of themselves.
     pub(crate) fn scraped(&self) -> &Kept {
         &self.scraped
+    }
+
+    /// What they sent of themselves.
+    pub(crate) fn said(&self) -> &Said {
+        &self.said
     }
 
     /// Which metrics there are.
@@ -98,7 +106,9 @@ impl Observatory {
         self.meter.forget_unheld();
         own.extend(derived::outside(&own));
         let foreign = self.foreign.take();
-        lock(&self.series).record(now, &own, &foreign);
+        own.sort_by_key(derived::is_judged_alone);
+        let remembered = own.partition_point(|snapshot| !derived::is_judged_alone(snapshot));
+        lock(&self.series).record(now, &own[..remembered], &foreign);
         self.keep_spans(now);
         self.alerts.tick(now, &own, &|query| self.query(query), &|| self.unusual());
     }

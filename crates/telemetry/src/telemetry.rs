@@ -221,6 +221,11 @@ impl Handle {
         }
     }
 
+    /// For components that count what they do and are handed this handle alone.
+    pub fn meter(&self) -> Meter {
+        self.meter.clone()
+    }
+
     /// What is in force now.
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.borrow())
@@ -271,23 +276,25 @@ impl Handle {
         self.observatory.alerting().silences()
     }
 
-    /// Tells nobody about `target`, an objective's or rule's name or an alert's id, for so long.
+    /// Tells nobody about `target`, an objective's or rule's name or an alert's id, for so long; answers when that is on disk,
+    /// with whether it is. Where the disk takes nothing, the silence holds all the same until Terrace is started anew: a full
+    /// disk is no reason to let somebody be called all night.
     ///
     /// # Errors
     /// A sentence for the user, when there is no such target or the time is out of bounds.
-    pub fn silence(
+    pub async fn silence(
         &self,
         target: &str,
         lasts: Duration,
         comment: &str,
         by: &str,
-    ) -> Result<SilenceView, String> {
-        self.observatory.alerting().silence(target, lasts, (comment, by))
+    ) -> Result<(SilenceView, bool), String> {
+        self.observatory.alerting().silence(target, lasts, (comment, by)).await
     }
 
-    /// Ends a silence; says whether there was one.
-    pub fn unsilence(&self, id: &str) -> bool {
-        self.observatory.alerting().unsilence(id)
+    /// Ends a silence; says whether that is on disk, and nothing when there was none.
+    pub async fn unsilence(&self, id: &str) -> Option<bool> {
+        self.observatory.alerting().unsilence(id).await
     }
 
     /// Sends a test alert to one receiver, or to all: name and what came of it.
@@ -350,10 +357,10 @@ impl Handle {
         out.finish()
     }
 
-    /// The app's own metrics as text, those of all instances whose metrics are fetched, as they were fetched last; with
-    /// labels that say of which service and instance they are.
+    /// The app's own metrics as text, of all instances, as they were fetched or sent last; with labels that say of which service and
+    /// instance they are.
     pub fn service_metrics(&self, accept: Option<&str>) -> Rendered {
-        self.observatory.scraped().render(Format::negotiate(accept))
+        self.observatory.scraped().render(Format::negotiate(accept), self.observatory.said())
     }
 
     fn render_lost(&self, out: &mut Exposition) {

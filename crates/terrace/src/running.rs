@@ -2,6 +2,7 @@
 //! one place where all of them meet.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,10 +44,14 @@ pub(crate) enum Origin {
 pub(crate) enum UpError {
     #[error("{0}")]
     File(file::Problems),
-    #[error("cannot use the state folder {folder}: {error}; it must be a folder that this user may write")]
-    State { folder: PathBuf, error: std::io::Error },
+    #[error("cannot use the state folder {}: {error}{}", folder.display(), advice(error))]
+    State { folder: PathBuf, error: io::Error },
+    #[error(
+        "[otlp]: `export` leads to {to}, where Terrace itself takes the app's telemetry in: it would go round in a circle; name the collector's address"
+    )]
+    OtlpLoop { to: String },
     #[error("cannot start the threads of the data plane: {0}")]
-    Threads(std::io::Error),
+    Threads(io::Error),
     #[error(transparent)]
     Telemetry(#[from] terrace_telemetry::BuildError),
     #[error("[admin]: {0}")]
@@ -71,6 +76,21 @@ pub(crate) enum UpError {
     Fleet(#[from] terrace_fleet::Error),
     #[error("service {service} did not start: {reason}{output}")]
     NotReady { service: String, reason: String, output: String },
+}
+
+/// Whose it is to put right, where what the system says leaves that open.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; give it to the user who runs Terrace (chown), or name another folder with `state` in [terrace]"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; name a folder that can be written with `state` in [terrace], or make that file system writable (under systemd: ReadWritePaths=)"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room on that disk",
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => "; it must be a folder",
+        _ => "",
+    }
 }
 
 impl Origin {
@@ -118,6 +138,11 @@ pub(crate) struct InForce {
 }
 
 impl InForce {
+    /// Before anything is served.
+    fn nothing_yet(resolved: &Resolved, otlp: Option<SocketAddr>) -> Self {
+        Self { resolved: resolved.clone(), written: Arc::default(), internal: BTreeMap::new(), otlp }
+    }
+
     fn neighbours(&self) -> Neighbours<'_> {
         Neighbours { internal: &self.internal, otlp: self.otlp, inherits: &is_set_here }
     }
@@ -154,31 +179,20 @@ pub(crate) async fn start(
 ) -> Result<(Arc<Running>, Tasks), UpError> {
     let loaded = origin.read()?;
     let resolved = &loaded.resolved;
-    let folder = &resolved.terrace.state_folder;
-    let refused = |error| UpError::State { folder: folder.clone(), error };
-    let state = State::open(folder).map_err(refused)?;
-    let identity_key = state.identity_key().map_err(refused)?;
-    let otlp = otlp_address(resolved, &state, None).map_err(refused)?;
+    let Ground { state, otlp, cores, meter, telemetry, log } = lay_ground(resolved, style)?;
 
-    let threads = resolved.terrace.threads.map_or_else(threads::available_cores, |count| count as usize);
-    let meter = Meter::new(threads);
-    let config = compile::telemetry::config(resolved, style, otlp, state.folder());
-    let telemetry = Telemetry::build(config, meter.clone())?;
-    let log = telemetry.log();
-    let cores = threads::Cores::start(threads).map_err(UpError::Threads)?;
     let edge = Edge::build(cores, meter.clone(), &log, &telemetry.tracer());
-    let services = Arc::new(Services::new(meter.clone(), log.clone(), identity_key));
+    let services = build_services(&state, &meter, &log)?;
     let rotation = Arc::new(Upstreams { services: Arc::clone(&services), edge: edge.clone() });
     let (fleet, fleet_handle) = build_fleet(resolved, &state, rotation, &meter, &log)?;
     let acme = Acme::build(&meter, &log);
-    let (identity, identity_task) = Identity::open(&state, &log, &meter)?;
-    let folder = Some(state.folder().join("limits"));
-    let limits = Limits::build(LimitsConfig { folder, ..LimitsConfig::default() }, &meter, &log)?;
-
+    let (identity, checking) = Identity::open(&state, &log, &meter)?;
+    let limits = build_limits(&state, &meter, &log)?;
     let keyring = Keyring::new(state.clone(), log.clone(), acme.handle());
+
     let running = Arc::new(Running {
         origin,
-        log: log.clone(),
+        log,
         edge,
         services,
         fleet: fleet_handle,
@@ -188,26 +202,48 @@ pub(crate) async fn start(
         admin: std::sync::OnceLock::new(),
         stop,
         last_map: crate::map::Last::default(),
-        in_force: Mutex::new(Arc::new(InForce {
-            resolved: resolved.clone(),
-            written: Arc::default(),
-            internal: BTreeMap::new(),
-            otlp,
-        })),
         state,
         style,
+        in_force: Mutex::new(Arc::new(InForce::nothing_yet(resolved, otlp))),
         changing: tokio::sync::Mutex::default(),
         keyring,
-        limits,
+        limits: limits.clone(),
     });
-    let admin = running.build_admin(resolved, &telemetry, &log)?;
+    let admin = running.build_admin(resolved, &telemetry)?;
     running.serve(&loaded, otlp).await?;
-    let identity = (identity_task, running.identity.keys.clone());
-    let tasks = Tasks::spawn(telemetry, fleet, admin, acme, identity, running.limits.clone());
+    let identity = (checking, running.identity.keys.clone());
+    let tasks = Tasks::spawn(telemetry, fleet, admin, acme, identity, limits);
     tokio::spawn(tell_instances(running.fleet.clone(), running.telemetry.clone()));
     tokio::spawn(watch_overload(running.edge.clone()));
     running.fleet.apply(running.fleet_services(resolved)).await?;
     Ok((running, tasks))
+}
+
+/// What every component stands on.
+struct Ground {
+    state: State,
+    /// Where the app's own telemetry is taken in, if anywhere.
+    otlp: Option<SocketAddr>,
+    cores: threads::Cores,
+    meter: Meter,
+    telemetry: Telemetry,
+    log: Log,
+}
+
+fn lay_ground(resolved: &Resolved, style: Style) -> Result<Ground, UpError> {
+    let folder = &resolved.terrace.state_folder;
+    let refused = |error| UpError::State { folder: folder.clone(), error };
+    let state = State::open(folder).map_err(refused)?;
+    // Before anything in it is read, or changed under another Terrace.
+    terrace_admin::check_state_folder(state.folder())?;
+    let otlp = otlp_address(resolved, &state, None)?;
+    let threads = resolved.terrace.threads.map_or_else(threads::available_cores, |count| count as usize);
+    let meter = Meter::new(threads);
+    let config = compile::telemetry::config(resolved, style, otlp, state.folder());
+    let telemetry = Telemetry::build(config, meter.clone())?;
+    let log = telemetry.log();
+    let cores = threads::Cores::start(threads).map_err(UpError::Threads)?;
+    Ok(Ground { state, otlp, cores, meter, telemetry, log })
 }
 
 /// Lets the edge know how hard pressed this machine is, for as long as there is anything to shed.
@@ -222,11 +258,25 @@ fn otlp_address(
     resolved: &Resolved,
     state: &State,
     open: Option<SocketAddr>,
-) -> std::io::Result<Option<SocketAddr>> {
-    match resolved.otlp.receive {
-        Some(wanted) => state.otlp_address(wanted, open).map(Some),
-        None => Ok(None),
+) -> Result<Option<SocketAddr>, UpError> {
+    let Some(wanted) = resolved.otlp.receive else { return Ok(None) };
+    let refused = |error| UpError::State { folder: state.folder().to_owned(), error };
+    let address = state.otlp_address(wanted, open).map_err(refused)?;
+    match resolved.otlp.export.as_ref().filter(|export| export.leads_to(address)) {
+        Some(export) => Err(UpError::OtlpLoop { to: export.to.clone() }),
+        None => Ok(Some(address)),
     }
+}
+
+fn build_services(state: &State, meter: &Meter, log: &Log) -> Result<Arc<Services>, UpError> {
+    let refused = |error| UpError::State { folder: state.folder().to_owned(), error };
+    let key = state.identity_key().map_err(refused)?;
+    Ok(Arc::new(Services::new(meter.clone(), log.clone(), key)))
+}
+
+fn build_limits(state: &State, meter: &Meter, log: &Log) -> Result<Limits, UpError> {
+    let folder = Some(state.folder().join("limits"));
+    Ok(Limits::build(LimitsConfig { folder, ..LimitsConfig::default() }, meter, log)?)
 }
 
 fn build_fleet(
@@ -246,15 +296,10 @@ fn build_fleet(
 }
 
 impl Running {
-    fn build_admin(
-        self: &Arc<Self>,
-        resolved: &Resolved,
-        telemetry: &Telemetry,
-        log: &Log,
-    ) -> Result<Admin, UpError> {
+    fn build_admin(self: &Arc<Self>, resolved: &Resolved, telemetry: &Telemetry) -> Result<Admin, UpError> {
         let config = compile::admin::config(&resolved.admin, &self.state)?;
-        let admin =
-            Admin::build(config, Arc::new(Remote(Arc::clone(self))), telemetry.handle(), log.clone())?;
+        let control = Arc::new(Remote(Arc::clone(self)));
+        let admin = Admin::build(config, control, telemetry.handle(), self.log.clone())?;
         let _set_once = self.admin.set(admin.handle());
         Ok(admin)
     }
@@ -306,8 +351,7 @@ impl Running {
         let changes = file::diff(&self.in_force().resolved, resolved);
         self.warn_of_what_needs_a_restart(resolved);
         let before = self.in_force();
-        let refused = |error| UpError::State { folder: self.state.folder().to_owned(), error };
-        let otlp = otlp_address(resolved, &self.state, before.otlp).map_err(refused)?;
+        let otlp = otlp_address(resolved, &self.state, before.otlp)?;
         self.apply_around(resolved, otlp)?;
         if let Err(error) = self.serve(&loaded, otlp).await {
             if let Err(more) = self.apply_around(&before.resolved, before.otlp) {
@@ -318,6 +362,7 @@ impl Running {
         }
         self.fleet.apply(self.fleet_services(resolved)).await?;
         self.log.emit(Event::new(Level::Info, "reload.done").message(file::summary(&changes)));
+        self.hint(&before.resolved.hints());
         Ok(changes)
     }
 
@@ -422,6 +467,13 @@ impl Running {
         listener.addresses.iter().map(|address| format!("{scheme}://{}", bound(*address))).collect()
     }
 
+    /// Tells what is hardly meant in the file that is in force, but for what was told before.
+    fn hint(&self, told: &[String]) {
+        for hint in self.in_force().resolved.hints().into_iter().filter(|hint| !told.contains(hint)) {
+            self.log.emit(Event::new(Level::Warn, "file.hint").message(hint));
+        }
+    }
+
     /// Says where clients can connect.
     pub(crate) fn announce(&self) {
         for listener in self.in_force().resolved.listeners.values() {
@@ -434,6 +486,7 @@ impl Running {
             let event = Event::new(Level::Info, "dashboard").field("address", address.to_string());
             self.log.emit(event.message("`terrace dashboard` opens it"));
         }
+        self.hint(&[]);
         self.log.emit(Event::new(Level::Info, "ready").message("every service is ready"));
     }
 

@@ -28,10 +28,15 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Opens the folder, making it when it is not there.
+    /// Opens the folder, making it when it is not there. One in which nothing can be kept is found out here, and not in the
+    /// middle of something.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        Ok(Self { folder: folder.canonicalize()? })
+        let state = Self { folder: folder.canonicalize()? };
+        let probe = state.folder.join(format!("probe-{}", std::process::id()));
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&probe)?;
+        fs::remove_file(probe)?;
+        Ok(state)
     }
 
     pub(crate) fn folder(&self) -> &Path {

@@ -246,12 +246,19 @@ async fn silence(State(dashboard): State<Dashboard>, asked: Asked) -> Result<Res
     let done = Done::ended(format!("Nobody is told about {called} for {}.", figures::words(lasts)));
     let (telemetry, comment) = (dashboard.telemetry.clone(), comment.to_owned());
     let outcome = Box::pin(async move {
-        match telemetry.silence(&target, lasts, &comment, &by) {
-            Ok(silence) => Ok(json!({ "id": silence.id })),
-            Err(sentence) => Err(ControlError::invalid(sentence)),
-        }
+        let begun = telemetry.silence(&target, lasts, &comment, &by).await;
+        let (silence, is_kept) = begun.map_err(ControlError::invalid)?;
+        Ok(json!({ "id": silence.id, "but": unless_kept(is_kept) }))
     });
     asked.carry_out(&dashboard, change, outcome, done).await
+}
+
+/// What is said besides where the state folder took nothing.
+fn unless_kept(is_kept: bool) -> Option<&'static str> {
+    match is_kept {
+        true => None,
+        false => Some("The state folder cannot be written, so a restart will forget that."),
+    }
 }
 
 /// What people call a silence's target: an alert has an id that says nothing.
@@ -270,9 +277,9 @@ async fn unsilence(State(dashboard): State<Dashboard>, asked: Asked) -> Result<R
     let target = silence.map_or_else(|| id.clone(), |silence| called(&telemetry.alerts(), &silence.target));
     let change = Change::new(asked.caller, "unsilence").target(target);
     let outcome = Box::pin(async move {
-        match telemetry.unsilence(&id) {
-            true => Ok(json!({})),
-            false => Err(ControlError::not_found("That silence is over already.")),
+        match telemetry.unsilence(&id).await {
+            Some(is_kept) => Ok(json!({ "but": unless_kept(is_kept) })),
+            None => Err(ControlError::not_found("That silence is over already.")),
         }
     });
     asked.carry_out(&dashboard, change, outcome, Done::ended("The silence is over.")).await
@@ -378,18 +385,22 @@ impl Asked {
         local_place(self.fields.get("back"))
     }
 
-    /// Carries it out, notes it, and says how it went where it was asked for; `done` is said when it went well, or goes on.
+    /// Carries it out, notes it, and says how it went where it was asked for; `done` is said when it went well, or goes on, with
+    /// what the outcome calls `but`.
     async fn carry_out(
         self,
         dashboard: &Dashboard,
         change: Change,
         outcome: Outcome,
-        done: Done,
+        mut done: Done,
     ) -> Result<Response, ControlError> {
         let carried_out = carry_out(dashboard.audit.clone(), change, outcome);
         // It is carried out to its end also when nobody waits for it any more.
         let problem = match tokio::time::timeout(done.patience, carried_out).await {
-            Ok(Ok(_)) => None,
+            Ok(Ok(value)) => {
+                done.but(&value);
+                None
+            }
             Ok(Err(problem)) => Some(problem),
             Err(_) => done.late(),
         };
@@ -422,6 +433,14 @@ impl Done {
     /// Of one whose end matters.
     fn ended(text: impl Into<String>) -> Self {
         Self { text: text.into(), patience: PATIENCE_TO_THE_END }
+    }
+
+    /// Adds what is to be said besides.
+    fn but(&mut self, value: &Value) {
+        if let Some(more) = value["but"].as_str() {
+            self.text.push(' ');
+            self.text.push_str(more);
+        }
     }
 
     /// What is wrong with it not being over when patience is.

@@ -27,7 +27,7 @@ use super::factor::Verdict;
 use super::guard::{local_place, now, see_other, set_cookie};
 use super::session::{Session, Sessions};
 use super::visitor::Visitor;
-use super::{Dashboard, layout};
+use super::{Dashboard, layout, peer};
 
 pub(super) fn router() -> Router<Dashboard> {
     Router::new()
@@ -85,7 +85,7 @@ async fn sign_in(
     let place = local_place(given.next.as_deref());
     let role = match (&given.token, &given.code) {
         (Some(token), _) => with_token(&dashboard.sessions, token, given.totp.as_deref()).await,
-        (None, Some(code)) => dashboard.sessions.redeem(code, clock::now()).ok_or(Refused::Wrong),
+        (None, Some(code)) => with_code(&dashboard.sessions, code, caller).await,
         (None, None) => Err(Refused::Wrong),
     };
     match role {
@@ -93,6 +93,19 @@ async fn sign_in(
         Err(Refused::Wrong) => refuse(&dashboard, caller, &given, place).await,
         Err(refused) => hold_off(&dashboard, caller, &refused, place),
     }
+}
+
+/// What a code of `terrace dashboard` opens. Who brings it is looked for only where that matters: a stranger's guesses cost no look.
+async fn with_code(sessions: &Arc<Sessions>, code: &str, caller: Caller) -> Result<Role, Refused> {
+    let from = match (caller, sessions.bound()) {
+        (Caller::Tcp { from } | Caller::Dashboard { from, .. }, Some(bound))
+            if sessions.asks_for_user(code) =>
+        {
+            tokio::task::spawn_blocking(move || peer::user_of(from, bound)).await.ok().flatten()
+        }
+        _ => None,
+    };
+    sessions.redeem(code, from, clock::now()).ok_or(Refused::Wrong)
 }
 
 /// What a token opens, together with the code where one is asked for. Who does not have the token is not asked for the code: only

@@ -36,6 +36,7 @@ mod overview;
 mod overview_map;
 mod pages;
 mod past;
+mod peer;
 mod route;
 mod service;
 mod session;

@@ -107,6 +107,14 @@ struct Code {
     text: String,
     role: Role,
     expires: Duration,
+    /// The only user of this machine whom it lets in, besides root; `None`: whoever has it.
+    user: Option<u32>,
+}
+
+impl Code {
+    fn is(&self, given: &str) -> bool {
+        same(self.text.as_bytes(), given.as_bytes())
+    }
 }
 
 impl Sessions {
@@ -240,8 +248,9 @@ impl Sessions {
         }
     }
 
-    /// A code that opens the door once: where to go with it. `None` without a loopback face. `now` since the clock's start.
-    pub(crate) fn issue_code(&self, role: Role, now: Duration) -> Option<String> {
+    /// A code that opens the door once, to whoever has it or to that user alone: where to go with it. `None` without a loopback
+    /// face. `now` since the clock's start.
+    pub(crate) fn issue_code(&self, role: Role, user: Option<u32>, now: Duration) -> Option<String> {
         let text = hex(&self.random_bytes::<16>());
         let mut inner = self.inner();
         let url = format!("http://{}/login?code={text}", inner.door.as_ref()?.bound);
@@ -249,16 +258,31 @@ impl Sessions {
         if inner.codes.len() >= CODES_MAX {
             inner.codes.pop_front();
         }
-        inner.codes.push_back(Code { text, role, expires: now + CODE_LASTS });
+        inner.codes.push_back(Code { text, role, expires: now + CODE_LASTS, user });
         Some(url)
     }
 
-    /// Takes a code: the role it gives, once.
-    pub(crate) fn redeem(&self, given: &str, now: Duration) -> Option<Role> {
+    /// Takes a code: the role it gives, once. `from`: who brings it, as far as the system says. One that is another user's stays
+    /// good for them.
+    pub(crate) fn redeem(&self, given: &str, from: Option<u32>, now: Duration) -> Option<Role> {
         let mut inner = self.inner();
         inner.codes.retain(|code| code.expires > now);
-        let found = inner.codes.iter().position(|code| same(code.text.as_bytes(), given.as_bytes()))?;
-        inner.codes.remove(found).map(|code| code.role)
+        let found = inner.codes.iter().position(|code| code.is(given))?;
+        let is_anothers = match (inner.codes[found].user, from) {
+            (Some(user), Some(from)) => from != user && from != 0,
+            _ => false,
+        };
+        if is_anothers { None } else { inner.codes.remove(found).map(|code| code.role) }
+    }
+
+    /// Whether there is such a code and it is for one user alone.
+    pub(crate) fn asks_for_user(&self, given: &str) -> bool {
+        self.inner().codes.iter().any(|code| code.user.is_some() && code.is(given))
+    }
+
+    /// Where the loopback face is.
+    pub(crate) fn bound(&self) -> Option<SocketAddr> {
+        self.inner().door.as_ref().map(|door| door.bound)
     }
 
     /// Notes an attempt that failed: how long its answer must wait, or `None` when too many wait already.
@@ -471,15 +495,19 @@ mod tests {
     fn a_code_is_good_once_for_a_minute_and_the_oldest_of_too_many_gives_way() {
         let (sessions, state) = opened("codes");
         let at = Duration::from_secs(1_000);
-        let code =
-            |at| sessions.issue_code(Role::Viewer, at).unwrap().split_once("code=").unwrap().1.to_owned();
+        let code = |at| {
+            sessions.issue_code(Role::Viewer, None, at).unwrap().split_once("code=").unwrap().1.to_owned()
+        };
         let (late, good) = (code(at), code(at));
-        assert_eq!(sessions.redeem(&good, at + CODE_LASTS - Duration::from_millis(1)), Some(Role::Viewer));
-        assert_eq!(sessions.redeem(&good, at), None);
-        assert_eq!(sessions.redeem(&late, at + CODE_LASTS), None);
+        assert_eq!(
+            sessions.redeem(&good, None, at + CODE_LASTS - Duration::from_millis(1)),
+            Some(Role::Viewer)
+        );
+        assert_eq!(sessions.redeem(&good, None, at), None);
+        assert_eq!(sessions.redeem(&late, None, at + CODE_LASTS), None);
         let first = code(at);
         (0..CODES_MAX).for_each(|_| drop(code(at)));
-        assert_eq!(sessions.redeem(&first, at), None);
+        assert_eq!(sessions.redeem(&first, None, at), None);
         fs::remove_dir_all(state).unwrap();
     }
 

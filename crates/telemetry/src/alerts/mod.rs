@@ -54,6 +54,16 @@ struct Inner {
     client: Client,
     /// Something is owed.
     wake: Notify,
+    written: watch::Sender<Written>,
+}
+
+/// How far the state is on disk, by the numbers of what was owed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Written {
+    /// The last that was tried.
+    tried: u64,
+    /// The last that is there.
+    kept: u64,
 }
 
 #[derive(Debug)]
@@ -66,13 +76,16 @@ struct Core {
     has_news: bool,
     saved_at: Duration,
     save_every: Duration,
+    /// Savings owed so far.
+    saves: u64,
     owed: Owed,
 }
 
 /// What the tick leaves to do.
 #[derive(Debug, Default)]
 struct Owed {
-    saved: Option<Saved>,
+    /// With its number.
+    saved: Option<(u64, Saved)>,
     messages: Vec<Notification>,
 }
 
@@ -101,10 +114,12 @@ impl Alerts {
             has_news: false,
             saved_at: now,
             save_every: SAVE_EVERY,
+            saves: 0,
             owed: Owed::default(),
         };
         let (core, client, wake) = (Mutex::new(core), Client::new(), Notify::new());
-        Self(Arc::new(Inner { core, config, log, meter, client, wake }))
+        let written = watch::Sender::new(Written::default());
+        Self(Arc::new(Inner { core, config, log, meter, client, wake, written }))
     }
 
     /// Shows the engine what there is to see; what follows is done elsewhere.
@@ -156,7 +171,7 @@ impl Alerts {
         }
         post.finish(PARTING).await;
         // Messages that are still under way are in it, and are sent again by whoever comes next.
-        let last = self.core().engine.save(clock::wall());
+        let last = self.core().save(clock::wall());
         keeper.keep(&self, last).await;
     }
 
@@ -202,26 +217,37 @@ impl Alerts {
         self.core().engine.silences(clock::wall())
     }
 
-    pub(crate) fn silence(
+    /// Begins a silence, and says whether it is on disk.
+    pub(crate) async fn silence(
         &self,
         target: &str,
         lasts: Duration,
         about: (&str, &str),
-    ) -> Result<SilenceView, String> {
+    ) -> Result<(SilenceView, bool), String> {
         let (now, wall) = (clock::now(), clock::wall());
-        let mut core = self.core();
-        let silence = core.engine.silence((now, wall), target, lasts, about)?;
-        core.owe_save(now, wall);
-        self.0.wake.notify_one();
-        Ok(silence)
+        let silence = self.core().engine.silence((now, wall), target, lasts, about)?;
+        Ok((silence, self.keep_now().await))
     }
 
-    pub(crate) fn unsilence(&self, id: &str) -> bool {
-        let mut core = self.core();
-        let was_there = core.engine.unsilence(id);
-        core.owe_save(clock::now(), clock::wall());
+    /// Ends a silence, and says whether that is on disk; `None`: there was no such silence.
+    pub(crate) async fn unsilence(&self, id: &str) -> Option<bool> {
+        let was_there = self.core().engine.unsilence(id);
+        if was_there { Some(self.keep_now().await) } else { None }
+    }
+
+    /// Waits until all that is known by now is on disk, not for ever; says whether it is.
+    async fn keep_now(&self) -> bool {
+        let number = {
+            let mut core = self.core();
+            core.owe_save(clock::now(), clock::wall());
+            core.saves
+        };
         self.0.wake.notify_one();
-        was_there
+        let mut written = self.0.written.subscribe();
+        // One that is being written is waited for first.
+        let tried =
+            tokio::time::timeout(2 * SAVE_PATIENCE, written.wait_for(|so_far| so_far.tried >= number));
+        matches!(tried.await, Ok(Ok(so_far)) if so_far.kept >= number)
     }
 
     /// Adds what objectives and alerts are by now, as metrics.
@@ -254,23 +280,33 @@ impl Alerts {
 
 impl Core {
     fn owe_save(&mut self, now: Duration, wall: SystemTime) {
-        if self.path.is_some() {
-            self.owed.saved = Some(self.engine.save(wall));
-        }
+        self.owed.saved = Some(self.save(wall));
         (self.has_news, self.saved_at) = (false, now);
+    }
+
+    fn save(&mut self, wall: SystemTime) -> (u64, Saved) {
+        self.saves += 1;
+        (self.saves, self.engine.save(wall))
     }
 }
 
 impl Keeper {
     /// Writes the state; a disk that hangs is waited for a moment only, and then left to finish.
-    async fn keep(&mut self, alerts: &Alerts, saved: Saved) {
-        let Some(path) = alerts.core().path.clone() else { return };
-        let mut writing = match self.writing.take() {
-            Some(earlier) => earlier,
-            None => tokio::task::spawn_blocking(Self::job(alerts.clone(), path, saved)),
+    async fn keep(&mut self, alerts: &Alerts, (number, saved): (u64, Saved)) {
+        let path = alerts.core().path.clone();
+        let is_free = match self.writing.take() {
+            Some(earlier) => self.wait(earlier).await,
+            None => true,
         };
-        if tokio::time::timeout(SAVE_PATIENCE, &mut writing).await.is_err() {
-            self.writing = Some(writing);
+        let is_kept = match path {
+            Some(path) if is_free => {
+                let writing = tokio::task::spawn_blocking(Self::job(alerts.clone(), path, (number, saved)));
+                self.wait(writing).await
+            }
+            Some(_) => false,
+            None => return alerts.0.written.send_modify(|written| written.tried = number),
+        };
+        if !is_kept {
             alerts.0.log.emit(
                 Event::new(Level::Warn, "alert.state_unwritten")
                     .message("the disk takes long to keep the state of alerts; they are told all the same"),
@@ -278,18 +314,37 @@ impl Keeper {
         }
     }
 
-    fn job(alerts: Alerts, path: PathBuf, saved: Saved) -> impl FnOnce() {
+    /// Whether a writing ended; one that takes too long goes on by itself.
+    async fn wait(&mut self, mut writing: JoinHandle<()>) -> bool {
+        let has_ended = tokio::time::timeout(SAVE_PATIENCE, &mut writing).await.is_ok();
+        if !has_ended {
+            self.writing = Some(writing);
+        }
+        has_ended
+    }
+
+    fn job(alerts: Alerts, path: PathBuf, (number, saved): (u64, Saved)) -> impl FnOnce() {
         move || {
             let json = saved.to_json();
-            if let Err(error) = keep::write(&path, &json) {
-                let event = Event::new(Level::Warn, "alert.state_unwritten")
-                    .message("the state of objectives and alerts cannot be kept; a restart will forget it")
-                    .field("path", path.display().to_string())
-                    .field("error", error.to_string());
-                alerts.0.log.emit(event);
-            }
+            let is_kept = match keep::write(&path, &json) {
+                Ok(()) => true,
+                Err(error) => {
+                    let event = Event::new(Level::Warn, "alert.state_unwritten")
+                        .message(
+                            "the state of objectives and alerts cannot be kept; a restart will forget it",
+                        )
+                        .field("path", path.display().to_string())
+                        .field("error", error.to_string());
+                    alerts.0.log.emit(event);
+                    false
+                }
+            };
             let seconds = json.len() as u64 / SAVE_BYTES_PER_SECOND;
             alerts.core().save_every = SAVE_EVERY.max(Duration::from_secs(seconds));
+            alerts.0.written.send_modify(|written| {
+                written.tried = number;
+                written.kept = if is_kept { number } else { written.kept };
+            });
         }
     }
 }

@@ -109,6 +109,7 @@ impl Intake {
             partial.refused += read.refused;
             partial.why = read.why.to_owned();
         }
+        self.observatory.said().put(clock::now(), read.families);
         self.observatory.foreign().offer(read.samples);
         Ok((read.accepted, partial))
     }

@@ -12,6 +12,7 @@ mod names;
 mod numbers;
 mod records;
 mod request;
+mod said;
 mod senders;
 mod serve;
 
@@ -31,6 +32,8 @@ use crate::observatory::Observatory;
 use crate::records::RecordBook;
 use intake::Intake;
 use listener::Listener;
+
+pub(crate) use said::Said;
 
 /// Before an address that is taken is tried again.
 const BIND_AGAIN_AFTER: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use terrace_instruments::{Kind, Value};
 use terrace_otlp::{Attributes, Data, ExponentialPoint, HistogramPoint, Metric, SummaryPoint, Temporality};
 use terrace_signals::series::Sample;
+use terrace_signals::series::text::{Suffix, TextFamily, TextKind, TextSample};
 
 use super::names;
 use crate::foreign::label_bytes;
@@ -52,6 +53,8 @@ struct Total {
 #[derive(Debug, Default)]
 pub(super) struct Read {
     pub(super) samples: Vec<Sample>,
+    /// The same, to be shown to whoever fetches them here.
+    pub(super) families: Vec<TextFamily>,
     /// Data points.
     pub(super) accepted: u64,
     pub(super) refused: u64,
@@ -66,6 +69,7 @@ struct Reading<'a> {
     name: String,
     is_delta: bool,
     read: &'a mut Read,
+    said: Vec<TextSample>,
 }
 
 /// One point of it.
@@ -84,7 +88,8 @@ impl Numbers {
             let temporality = temporality(&metric.data);
             let is_delta = temporality == Temporality::Delta;
             let is_ours = name.starts_with("terrace_");
-            let mut reading = Reading { numbers: self, now, metric, name, is_delta, read: &mut read };
+            let said = Vec::new();
+            let mut reading = Reading { numbers: self, now, metric, name, is_delta, read: &mut read, said };
             if is_ours {
                 reading.refuse_all();
             } else {
@@ -123,6 +128,15 @@ impl Numbers {
     }
 }
 
+fn text_kind(data: &Data) -> TextKind {
+    match data {
+        Data::Sum { is_monotone: true, .. } => TextKind::Counter,
+        Data::Gauge(_) | Data::Sum { .. } => TextKind::Gauge,
+        Data::Histogram { .. } | Data::Exponential { .. } => TextKind::Histogram,
+        Data::Summary(_) => TextKind::Summary,
+    }
+}
+
 fn temporality(data: &Data) -> Temporality {
     match data {
         Data::Gauge(_) | Data::Summary(_) => Temporality::Cumulative,
@@ -142,6 +156,15 @@ impl Reading<'_> {
             Data::Exponential { points, .. } => points.iter().for_each(|point| self.exponential(point)),
             Data::Summary(points) => points.iter().for_each(|point| self.summary(point)),
         }
+        if !self.said.is_empty() {
+            self.read.families.push(TextFamily {
+                name: Arc::from(self.name.as_str()),
+                kind: text_kind(&self.metric.data),
+                help: cut(&self.metric.description).to_owned(),
+                unit: String::new(),
+                samples: std::mem::take(&mut self.said),
+            });
+        }
     }
 
     fn refuse_all(&mut self) {
@@ -156,7 +179,7 @@ impl Reading<'_> {
     }
 
     fn numbers(&mut self, points: &[terrace_otlp::NumberPoint], kind: Kind) {
-        let ending = if kind == Kind::Counter { "_total" } else { "" };
+        let ending = if kind == Kind::Counter { Suffix::Total } else { Suffix::Bare };
         for point in points {
             let of = Point { attributes: &point.attributes, time: point.time };
             self.point(&of, vec![(ending, None, kind, point.value)]);
@@ -169,7 +192,7 @@ impl Reading<'_> {
         let mut samples = Vec::with_capacity(point.counts.len() + 3);
         for (bound, count) in point.bounds.iter().zip(&point.counts) {
             below = count.saturating_add(below);
-            samples.push(("_bucket", Some(("le", bound.to_string())), Kind::Counter, below as f64));
+            samples.push((Suffix::Bucket, Some(("le", bound.to_string())), Kind::Counter, below as f64));
         }
         self.distribution(&of, samples, point.count, point.sum);
     }
@@ -177,11 +200,11 @@ impl Reading<'_> {
     fn exponential(&mut self, point: &ExponentialPoint) {
         let of = Point { attributes: &point.attributes, time: point.time };
         let mut below = point.negative.counts.iter().copied().fold(point.zero_count, u64::saturating_add);
-        let mut samples = vec![("_bucket", Some(("le", "0".to_owned())), Kind::Counter, below as f64)];
+        let mut samples = vec![(Suffix::Bucket, Some(("le", "0".to_owned())), Kind::Counter, below as f64)];
         for (exponent, count) in octaves(point) {
             below = below.saturating_add(count);
             let bound = 2_f64.powi(exponent);
-            samples.push(("_bucket", Some(("le", bound.to_string())), Kind::Counter, below as f64));
+            samples.push((Suffix::Bucket, Some(("le", bound.to_string())), Kind::Counter, below as f64));
         }
         self.distribution(&of, samples, point.count, point.sum);
     }
@@ -189,19 +212,19 @@ impl Reading<'_> {
     fn summary(&mut self, point: &SummaryPoint) {
         let of = Point { attributes: &point.attributes, time: point.time };
         let quantile = |(quantile, value): &(f64, f64)| {
-            ("", Some(("quantile", quantile.to_string())), Kind::Gauge, *value)
+            (Suffix::Bare, Some(("quantile", quantile.to_string())), Kind::Gauge, *value)
         };
         let mut samples: Vec<Piece> = point.quantiles.iter().map(quantile).collect();
-        samples.push(("_count", None, Kind::Counter, point.count as f64));
-        samples.push(("_sum", None, Kind::Counter, point.sum));
+        samples.push((Suffix::Count, None, Kind::Counter, point.count as f64));
+        samples.push((Suffix::Sum, None, Kind::Counter, point.sum));
         self.point(&of, samples);
     }
 
     fn distribution(&mut self, of: &Point<'_>, mut samples: Vec<Piece>, count: u64, sum: Option<f64>) {
-        samples.push(("_bucket", Some(("le", "+Inf".to_owned())), Kind::Counter, count as f64));
-        samples.push(("_count", None, Kind::Counter, count as f64));
+        samples.push((Suffix::Bucket, Some(("le", "+Inf".to_owned())), Kind::Counter, count as f64));
+        samples.push((Suffix::Count, None, Kind::Counter, count as f64));
         if let Some(sum) = sum {
-            samples.push(("_sum", None, Kind::Counter, sum));
+            samples.push((Suffix::Sum, None, Kind::Counter, sum));
         }
         self.point(of, samples);
     }
@@ -213,8 +236,9 @@ impl Reading<'_> {
         }
         let labels = self.labels(of.attributes);
         let mut samples = Vec::with_capacity(pieces.len());
+        let mut said = Vec::with_capacity(pieces.len());
         for (ending, label, kind, value) in pieces {
-            let name = Arc::from(format!("{}{ending}", self.name));
+            let name = Arc::from(format!("{}{}", self.name, ending.text()));
             let mut sample = Sample { name, kind, labels: finished(&labels, label), value };
             if self.is_delta {
                 let Some(total) = self.numbers.total(self.now, &sample, of.time) else {
@@ -222,10 +246,13 @@ impl Reading<'_> {
                 };
                 sample.value = total;
             }
+            let labels = Arc::clone(&sample.labels);
+            said.push(TextSample { suffix: ending, labels, value: sample.value });
             samples.push(sample);
         }
         self.read.accepted += 1;
         self.read.samples.append(&mut samples);
+        self.said.append(&mut said);
     }
 
     fn refuse(&mut self, why: &'static str) {
@@ -253,7 +280,7 @@ impl Reading<'_> {
 }
 
 /// A name's ending, a further label, what the number does, and the number.
-type Piece = (&'static str, Option<(&'static str, String)>, Kind, f64);
+type Piece = (Suffix, Option<(&'static str, String)>, Kind, f64);
 
 /// In order of the names, each once.
 fn finished(labels: &[(Arc<str>, Arc<str>)], further: Option<(&'static str, String)>) -> Labels {

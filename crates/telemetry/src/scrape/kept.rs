@@ -1,14 +1,16 @@
 //! What was fetched last from each instance, for those who ask Terrace instead of each instance; and how it went.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use terrace_instruments::{Family, Kind};
-use terrace_signals::series::text::{Text, merge, write};
+use terrace_runtime::clock;
+use terrace_signals::series::text::{Text, TextSample, merge, write};
 use terrace_signals::series::{Sample, text_name};
 
 use crate::exposition::{Exposition, Format, Rendered, labels};
+use crate::receive::Said;
 
 /// Samples kept of all instances together; what is beyond is still charted but not shown again.
 const SAMPLES_MAX: usize = 100_000;
@@ -73,16 +75,22 @@ impl Kept {
         self.lock().retain(|of, _| is_there(of));
     }
 
-    /// All instances' own metrics as one text.
-    pub(crate) fn render(&self, format: Format) -> Rendered {
+    /// All instances' own metrics as one text: those that were fetched, and of those that were sent what was not fetched too.
+    pub(crate) fn render(&self, format: Format, said: &Said) -> Rendered {
         let kept = self.lock();
+        let fetched: HashSet<(&str, &str, &str)> = kept.iter().flat_map(names).collect();
+        let said = said.text(clock::now(), |name, sample| {
+            let of = |wanted| label(sample, wanted).unwrap_or_default();
+            fetched.contains(&(name, of("service"), of("instance")))
+        });
         let mut room = SAMPLES_MAX;
-        let texts = kept.values().filter_map(|outcome| outcome.text.as_ref()).filter(|text| {
+        let texts = kept.values().filter_map(|outcome| outcome.text.as_ref()).chain([&said]);
+        let fitting = texts.filter(|text| {
             let fits = text.samples() <= room;
             room -= if fits { text.samples() } else { 0 };
             fits
         });
-        let (families, _dropped) = merge(texts);
+        let (families, _dropped) = merge(fitting);
         Rendered { content_type: format.content_type(), body: write(&families, format.dialect()) }
     }
 
@@ -102,6 +110,16 @@ impl Kept {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Of, Outcome>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Each name that an instance was seen to show, with its service and its own name.
+fn names<'k>((of, outcome): (&'k Of, &'k Outcome)) -> impl Iterator<Item = (&'k str, &'k str, &'k str)> {
+    let families = outcome.text.iter().flat_map(|text| &text.families);
+    families.map(|family| (&*family.name, &*of.0, &*of.1))
+}
+
+fn label<'s>(sample: &'s TextSample, wanted: &str) -> Option<&'s str> {
+    sample.labels.iter().find(|(name, _)| **name == *wanted).map(|(_, value)| &**value)
 }
 
 fn value(family: &Family, outcome: &Outcome) -> f64 {

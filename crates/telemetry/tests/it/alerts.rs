@@ -246,9 +246,10 @@ fn what_fires_and_what_is_silenced_survives_the_end_of_terrace() {
     let running = Running::start(with_state());
     running.backlog.set(10);
     until_true("it is told", || running.count("oncall", "delivered") == 1);
-    let silence = running.handle.silence("backlog", Duration::from_secs(600), "known", "anna").unwrap();
+    let silencing = running.handle.silence("backlog", Duration::from_secs(600), "known", "anna");
+    let (silence, is_kept) = block_on(silencing).unwrap();
     let file = folder.join("alerts.json");
-    until_true("the silence is on disk", || fs::read_to_string(&file).unwrap().contains("anna"));
+    assert!(is_kept && fs::read_to_string(&file).unwrap().contains("anna"), "it is on disk once it is said");
     // As kill -9 leaves it: what is on disk now, and nothing that is written at the end.
     let left_behind = fs::read(&file).unwrap();
     let before = running.handle.alerts();
@@ -262,7 +263,15 @@ fn what_fires_and_what_is_silenced_survives_the_end_of_terrace() {
         (&before[0].id, AlertState::Firing, before[0].since)
     );
     assert_eq!(running.handle.silences()[0].id, silence.id);
-    assert!(running.handle.unsilence(&silence.id));
+    assert_eq!(block_on(running.handle.unsilence(&silence.id)), Some(true));
+    assert!(!fs::read_to_string(&file).unwrap().contains("anna"));
+    // The disk takes nothing more, as this folder at the place of its next file does not.
+    fs::create_dir(folder.join("alerts.json.new")).unwrap();
+    let silencing = running.handle.silence("backlog", Duration::from_secs(600), "at night", "anna");
+    let (silence, is_kept) = block_on(silencing).unwrap();
+    assert!(!is_kept, "what is not on disk is not said to be");
+    assert_eq!(running.handle.silences()[0].id, silence.id, "it holds all the same");
+    fs::remove_dir(folder.join("alerts.json.new")).unwrap();
     running.backlog.set(10);
     until_true("the series is known again", || running.handle.alerts()[0].summary.contains("value of 10"));
     assert_eq!(hook.heard().len(), 1, "nobody is told twice");

@@ -34,13 +34,18 @@ pub(super) fn ending(written: io::Result<()>) -> ExitCode {
 fn print_good(loaded: &Loaded, arguments: &Check, global: &Global) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if global.json {
-        return writeln!(out, "{:#}", loaded.to_json());
+        let mut json = loaded.to_json();
+        json["hints"] = loaded.resolved.hints().into();
+        return writeln!(out, "{json:#}");
     }
     if !arguments.quiet {
         out.write_all(loaded.render(arguments.explain, global.colours_output()).as_bytes())?;
         out.flush()?;
         let name = arguments.file.display();
         writeln!(io::stderr(), "\n{name} is good: {}", contents(&loaded.resolved))?;
+        for hint in loaded.resolved.hints() {
+            writeln!(io::stderr(), "hint: {hint}")?;
+        }
     }
     Ok(())
 }

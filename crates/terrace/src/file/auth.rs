@@ -64,7 +64,7 @@ table! {
         /// Headers of the client that are sent along.
         "send" send: Vec<Token> = ["Authorization", "Cookie"];
         /// Headers of the answer that the service is told, and that are never taken from a client; `Set-Cookie` goes to the
-        /// client.
+        /// client; `Authorization`, or none, takes the place of the client's.
         "take" take: Vec<Token>, example ["X-User"];
         /// How long an answer holds for the same question. `"0s"`: not at all.
         "cache" cache: Duration = "0s", within "0s" to "1h";
@@ -541,8 +541,10 @@ fn resolve_ask(switch: Switch<AskTable>, auth: &Node, reader: &mut Reader<'_>) -
     let mut good = Some(());
     for name in OneOrMany::<Token>::nodes(node.get("take")) {
         match name.text() {
-            // A session that whoever is asked begins goes to the client.
-            Some(text) if text.eq_ignore_ascii_case("set-cookie") => {}
+            // A session that whoever is asked begins goes to the client; and what clients prove who they are by may be changed for
+            // what the service takes.
+            Some(text)
+                if ["set-cookie", "authorization"].iter().any(|one| text.eq_ignore_ascii_case(one)) => {}
             Some(text) => {
                 let checked = check_told(text, name.origin, reader);
                 good = good.and(checked);

@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::private::is_private;
 use super::{Guards, Resolved};
 
 /// Keys, with their tables, that a reload takes note of but cannot bring into force.
@@ -93,17 +94,6 @@ fn key_changes(kind: &str, (before, after): (&Values, &Values), content_differs:
         changes.push(KeyChange { key: "content".to_owned(), from: None, to: None });
     }
     changes
-}
-
-/// Whether the values of a key stay out of logs: people put passwords into plain variables and headers.
-fn is_private(kind: &str, key: &str) -> bool {
-    let private = match kind {
-        "notify" => &["headers."][..],
-        "otlp" => &["export.headers."],
-        "route" => &["request.set.", "request.add.", "request.query.set."],
-        _ => &["env.", "request.set.", "request.add.", "request.query.set."],
-    };
-    private.iter().any(|private| key.starts_with(private))
 }
 
 /// Whether two tables that are written alike still mean different things.

@@ -22,6 +22,7 @@ mod contact;
 mod cors;
 mod diff;
 mod gather;
+mod hints;
 mod issuer;
 mod limit;
 mod listen;
@@ -32,6 +33,7 @@ mod objective;
 mod otlp;
 mod policy;
 mod print;
+mod private;
 mod problem;
 mod read;
 mod reference;
@@ -157,17 +159,19 @@ pub struct Loaded {
 
 impl Loaded {
     /// The configuration as TOML with all layers merged and all defaults written out: it means the same again.
-    /// `explain`: behind each value stands where it comes from. Secrets appear as references only.
+    /// `explain`: behind each value stands where it comes from. Secrets appear as references only, but what was written in plain
+    /// is in it, whatever it is: to be compared and read again, not to be shown.
     pub fn to_toml(&self, explain: bool) -> String {
-        self.render(explain, false)
+        let look = print::Look { explain, whole: true, ..print::Look::default() };
+        print::print(&self.tree, &self.sources, look)
     }
 
-    /// [`Self::to_toml`], in `colour` for a terminal.
+    /// [`Self::to_toml`] to be shown, in `colour` for a terminal: without what looks like a secret written in plain.
     pub fn render(&self, explain: bool, colour: bool) -> String {
-        print::print(&self.tree, &self.sources, explain, colour)
+        print::print(&self.tree, &self.sources, print::Look { explain, colour, whole: false })
     }
 
-    /// Each value with where it comes from, for a program.
+    /// Each value with where it comes from, for a program that shows it; without what looks like a secret written in plain.
     pub fn to_json(&self) -> serde_json::Value {
         print::to_json(&self.tree, &self.sources)
     }

@@ -1,7 +1,7 @@
 //! `[otlp]`: traces, metrics and logs of the app's own, taken in, and what goes on to a collector.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::contact::{FieldsTable, HttpUrl};
 use super::problem::Finding;
@@ -106,6 +106,25 @@ pub struct OtlpExport {
     pub signals: Vec<ExportSignal>,
 }
 
+impl OtlpExport {
+    /// Whether what is sent arrives at a socket bound to `address`, as far as that can be told from the URL.
+    pub fn leads_to(&self, address: SocketAddr) -> bool {
+        let (scheme, rest) = self.to.split_once("://").unwrap_or_default();
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let port = if scheme == "https" { 443 } else { 80 };
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, digits)) if !digits.ends_with(']') => (host, digits.parse().unwrap_or(port)),
+            _ => (authority, port),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let is_host = match host.parse::<IpAddr>() {
+            Ok(ip) => ip.to_canonical() == address.ip().to_canonical(),
+            Err(_) => host.eq_ignore_ascii_case("localhost") && address.ip().is_loopback(),
+        };
+        is_host && port == address.port()
+    }
+}
+
 pub(crate) fn resolve(node: &Node, reader: &mut Reader<'_>) -> Option<Otlp> {
     let export_node = node.get("export");
     let table = OtlpTable::read(node, reader)?;
@@ -114,7 +133,21 @@ pub(crate) fn resolve(node: &Node, reader: &mut Reader<'_>) -> Option<Otlp> {
         (Some(export), Some(node)) => resolve_export(export, node, reader).map(Some),
         _ => Some(None),
     };
-    Some(Otlp { receive: receive?, export: export? })
+    let otlp = Otlp { receive: receive?, export: export? };
+    check_loop(&otlp, node, reader)?;
+    Some(otlp)
+}
+
+/// Refuses to send to ourselves what we would take for the app's own, and send again.
+fn check_loop(otlp: &Otlp, node: &Node, reader: &mut Reader<'_>) -> Option<()> {
+    let (Some(receive), Some(export)) = (otlp.receive, &otlp.export) else { return Some(()) };
+    if !export.leads_to(receive) {
+        return Some(());
+    }
+    let to = node.get("export").map_or(node.origin, |export| export.origin_of("to"));
+    let message = format!("{receive} is Terrace itself: what it sends would come in again");
+    let finding = Finding::new(to, message).help("name the collector's address");
+    reader.refuse(finding.other(node.origin_of("receive"), "the app's own telemetry is taken in here"))
 }
 
 fn resolve_receive(
@@ -143,4 +176,40 @@ fn resolve_export(table: ExportTable, node: &Node, reader: &mut Reader<'_>) -> O
     let headers = table.headers.resolve(node.get("headers"), reader)?;
     let to = table.to.0.trim_end_matches('/').to_owned();
     Some(OtlpExport { to, protocol: table.protocol, headers, signals: table.signals })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_known_under_each_of_its_names() {
+        let leads = |to: &str, address: &str| {
+            let export = OtlpExport {
+                to: to.to_owned(),
+                protocol: ExportProtocol::Http,
+                headers: BTreeMap::new(),
+                signals: vec![ExportSignal::Traces],
+            };
+            export.leads_to(address.parse().unwrap())
+        };
+        for (to, address) in [
+            ("http://127.0.0.1:4318", "127.0.0.1:4318"),
+            ("http://LOCALHOST:4318/otlp", "127.0.0.1:4318"),
+            ("http://localhost:4318", "[::1]:4318"),
+            ("http://[::1]:4318", "[::1]:4318"),
+            ("http://[::1]", "[::1]:80"),
+            ("https://localhost?a", "127.0.0.1:443"),
+        ] {
+            assert!(leads(to, address), "{to} {address}");
+        }
+        for (to, address) in [
+            ("http://127.0.0.1:4317", "127.0.0.1:4318"),
+            ("http://127.0.0.2:4318", "127.0.0.1:4318"),
+            ("http://collector:4318", "127.0.0.1:4318"),
+            ("http://[::1]", "[::1]:1"),
+        ] {
+            assert!(!leads(to, address), "{to} {address}");
+        }
+    }
 }

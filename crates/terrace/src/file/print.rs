@@ -1,7 +1,8 @@
 //! The configuration written out: every layer merged, every default there, and where each value comes from.
 //!
-//! What is printed is valid TOML that means the same again: `[defaults]` and policies are merged into the services
-//! and routes that they reach, and secrets stay references.
+//! What is printed is valid TOML: `[defaults]` and policies are merged into the services and routes that they reach, and secrets
+//! stay references. Printed whole it means the same again; to be shown, it leaves out what looks like a secret in plain
+//! ([`super::private`]).
 
 use std::fmt::Write as _;
 
@@ -9,6 +10,7 @@ use serde_json::json;
 
 use super::diff::Written;
 use super::policy::{self, PolicyTable};
+use super::private;
 use super::problem::Paint;
 use super::read::Read as _;
 use super::root::{self, merged};
@@ -189,6 +191,13 @@ fn push(node: &Node, table: &(String, Option<String>), key: &str, lines: &mut Ve
 }
 
 impl Line {
+    /// Takes out what is not to be shown.
+    fn hide(&mut self) {
+        if !private::is_shown(&self.table.0, &self.key, &self.value) {
+            self.value = private::NOT_SHOWN.to_owned();
+        }
+    }
+
     /// `[service.web]`.
     fn header(&self) -> String {
         match &self.table {
@@ -218,9 +227,23 @@ impl Line {
     }
 }
 
+/// How a configuration is printed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Look {
+    /// Behind each value stands where it comes from.
+    pub(crate) explain: bool,
+    /// For a terminal.
+    pub(crate) colour: bool,
+    /// With what looks like a secret in plain: not to be shown.
+    pub(crate) whole: bool,
+}
+
 /// The tree as TOML.
-pub(crate) fn print(tree: &Node, sources: &Sources, explain: bool, colour: bool) -> String {
-    let lines = lines(tree);
+pub(crate) fn print(tree: &Node, sources: &Sources, Look { explain, colour, whole }: Look) -> String {
+    let mut lines = lines(tree);
+    if !whole {
+        lines.iter_mut().for_each(Line::hide);
+    }
     let paint = Paint { colour };
     let mut out = String::new();
     for section in lines.chunk_by(|one, other| one.table == other.table) {
@@ -252,9 +275,10 @@ fn widest(section: &[Line], text: fn(&Line) -> &str, most: usize) -> usize {
     widths.filter(|width| *width <= most).max().unwrap_or(0)
 }
 
-/// The values with their places, for a program.
+/// The values with their places, for a program that shows them.
 pub(crate) fn to_json(tree: &Node, sources: &Sources) -> serde_json::Value {
-    let values = lines(tree).into_iter().map(|line| {
+    let values = lines(tree).into_iter().map(|mut line| {
+        line.hide();
         let place = match line.origin {
             Origin::BuiltIn => json!(null),
             Origin::Text(place) => json!({ "file": sources.path(place.file), "line": sources.line(place) }),

@@ -156,10 +156,11 @@ impl Scalar for Share {
             });
         };
         let plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        match number.parse::<f64>() {
-            Ok(percent) if plain && percent <= 100.0 => Ok(Self(percent / 100.0)),
-            Ok(_) if plain => Err(Wrong::because("is more than 100%")),
-            _ => Err(Wrong::form()),
+        let share = if plain { hundredth(number) } else { None };
+        match share {
+            Some(share) if share <= 1.0 => Ok(Self(share)),
+            Some(_) => Err(Wrong::because("is more than 100%")),
+            None => Err(Wrong::form()),
         }
     }
 
@@ -174,6 +175,18 @@ impl Scalar for Share {
             _ => None,
         }
     }
+}
+
+/// The hundredth of a number of digits and a point: read with its point moved, so that 99.9 gives what 0.999 gives; divided, it would be
+/// 0.9990000000000001.
+fn hundredth(number: &str) -> Option<f64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let digits = format!("00{whole}");
+    let (above, below) = digits.split_at(digits.len() - 2);
+    format!("{above}.{below}{fraction}").parse().ok()
 }
 
 /// `0.075` as `7.5%`, without the noise of binary fractions.

@@ -37,13 +37,26 @@ pub(super) async fn run(socket: &Path, alerts: &Alerts, global: &Global) -> Resu
         None => list(&value, clock::wall(), paint),
         Some(AlertsAction::Test { .. }) => tested(&value, paint),
         Some(AlertsAction::Silence { target, .. }) => format!(
-            "nobody is told about {target} until {} UTC; terrace alerts unsilence {} ends that\n",
+            "nobody is told about {target} until {} UTC; terrace alerts unsilence {} ends that\n{}",
             second(text(&value, "until"), clock::wall()),
-            text(&value, "id")
+            text(&value, "id"),
+            unless_kept(&value, paint)
         ),
-        Some(AlertsAction::Unsilence { id, .. }) => format!("silence {id} is over\n"),
+        Some(AlertsAction::Unsilence { id, .. }) => {
+            format!("silence {id} is over\n{}", unless_kept(&value, paint))
+        }
     });
     Ok(values(&value["results"]).all(|result| result["is_delivered"] == true))
+}
+
+/// What is to be said besides where the state folder took nothing.
+fn unless_kept(value: &Value, paint: Paint) -> String {
+    match value["kept"].as_bool() {
+        Some(false) => {
+            paint.bad("but the state folder cannot be written, so a restart will forget that") + "\n"
+        }
+        _ => String::new(),
+    }
 }
 
 fn tested(value: &Value, paint: Paint) -> String {

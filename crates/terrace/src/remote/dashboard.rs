@@ -15,14 +15,23 @@ pub(super) async fn run(socket: &Path, dashboard: &Dashboard, global: &Global) -
         DashboardRole::Operator => "operator",
         DashboardRole::Viewer => "viewer",
     };
-    let value = client::request(socket, "POST", "/v1/login-code", Some(&json!({ "role": role }))).await?;
+    let code = async |own_user_only: bool| {
+        let wanted = json!({ "role": role, "own_user_only": own_user_only });
+        client::request(socket, "POST", "/v1/login-code", Some(&wanted)).await
+    };
+    let value = code(false).await?;
     let url = value["url"].as_str().unwrap_or_default();
     let seconds = value["expires_in_seconds"].as_u64().unwrap_or(60);
     print(global, &value, |paint| {
         let hint = format!("(good once, within {seconds} s)");
         format!("{} {}\n", paint.bold(url), paint.faint(&hint))
     });
-    if dashboard.open && !open(url) {
+    if !dashboard.open {
+        return Ok(());
+    }
+    // Another one: what a program gets as an argument, every user of this machine can read; it is good for this one alone.
+    let value = code(true).await?;
+    if !open(value["url"].as_str().unwrap_or_default()) {
         eprintln!("no program to open it with; open the address above in a browser");
     }
     Ok(())

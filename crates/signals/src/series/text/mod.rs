@@ -298,23 +298,33 @@ impl Reader {
         fresh
     }
 
-    fn finish(mut self) -> Text {
-        self.families.retain(|family| !family.samples.is_empty());
-        let names: HashSet<Arc<str>> = self.families.iter().map(|family| Arc::clone(&family.name)).collect();
-        for family in &mut self.families {
-            // A counter `x_total` beside a gauge `x` keeps its name, for there is one family of each name.
-            if let Some((stem, suffix)) = check::stem(family).filter(|(stem, _)| !names.contains(*stem)) {
-                let stem: Arc<str> = stem.into();
-                check::rename(family, stem, suffix);
-            }
-            self.dropped += check::put_right(family);
-        }
-        let families = self.families.into_iter().filter(|family| !family.samples.is_empty()).collect();
-        Text { families, dropped: self.dropped }
+    fn finish(self) -> Text {
+        finished(self.families, self.dropped)
     }
 }
 
+/// Families as they can be shown again: what cannot be true is left out and counted.
+fn finished(mut families: Vec<TextFamily>, mut dropped: usize) -> Text {
+    families.retain(|family| !family.samples.is_empty());
+    let names: HashSet<Arc<str>> = families.iter().map(|family| Arc::clone(&family.name)).collect();
+    for family in &mut families {
+        // A counter `x_total` beside a gauge `x` keeps its name, for there is one family of each name.
+        if let Some((stem, suffix)) = check::stem(family).filter(|(stem, _)| !names.contains(*stem)) {
+            let stem: Arc<str> = stem.into();
+            check::rename(family, stem, suffix);
+        }
+        dropped += check::put_right(family);
+    }
+    families.retain(|family| !family.samples.is_empty());
+    Text { families, dropped }
+}
+
 impl Text {
+    /// Families that come from elsewhere than a text, each name once; what cannot be true is left out, as of one that was read.
+    pub fn of(families: Vec<TextFamily>) -> Self {
+        finished(families, 0)
+    }
+
     /// How many samples there are.
     pub fn samples(&self) -> usize {
         self.families.iter().map(|family| family.samples.len()).sum()
