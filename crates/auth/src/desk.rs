@@ -16,7 +16,10 @@ use tokio::task::JoinSet;
 /// Pieces of work that wait to be begun.
 const WAITING_MAX: usize = 1024;
 /// Pieces of work under way.
-const AT_WORK_MAX: usize = 256;
+const AT_WORK_MAX: usize = 2048;
+/// Of these, with those that wait, so many are of one policy or login: whoever is slow to answer for it must not hold up those who
+/// ask somebody else.
+const OF_ONE_MAX: usize = 512;
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -27,6 +30,8 @@ pub(crate) struct Desk {
     lasting: mpsc::UnboundedSender<Task>,
     /// One permit for each piece of work that may hold a processor at once.
     processors: Arc<Semaphore>,
+    /// One permit for each piece of work of whoever has this desk.
+    own: Arc<Semaphore>,
 }
 
 /// Does it, on the control plane.
@@ -44,11 +49,17 @@ pub(crate) struct Busy;
 pub(crate) fn open(processors: usize) -> (Desk, Clerk) {
     let (jobs, jobs_in) = mpsc::channel(WAITING_MAX);
     let (lasting, lasting_in) = mpsc::unbounded_channel();
-    let desk = Desk { jobs, lasting, processors: Arc::new(Semaphore::new(processors.max(1))) };
+    let processors = Arc::new(Semaphore::new(processors.max(1)));
+    let desk = Desk { jobs, lasting, processors, own: Arc::new(Semaphore::new(OF_ONE_MAX)) };
     (desk, Clerk { jobs: jobs_in, lasting: lasting_in })
 }
 
 impl Desk {
+    /// The same desk for somebody whose work is counted apart.
+    pub(crate) fn for_one(&self) -> Self {
+        Self { own: Arc::new(Semaphore::new(OF_ONE_MAX)), ..self.clone() }
+    }
+
     /// Has `work` done, and waits for what comes of it. Who stops waiting has it stopped.
     ///
     /// # Errors
@@ -57,6 +68,7 @@ impl Desk {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Busy> {
+        let _counted = self.own.try_acquire().map_err(|_| Busy)?;
         let (mut reply, answer) = oneshot::channel();
         let task = async move {
             tokio::select! {
@@ -140,17 +152,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_when_the_line_is_full_is_told_at_once() {
+    async fn who_comes_when_the_line_is_full_is_told_at_once_and_nobody_fills_it_alone() {
         let (desk, clerk) = open(1);
+        let desks: Vec<Desk> = (0..WAITING_MAX / OF_ONE_MAX).map(|_| desk.for_one()).collect();
         let mut waiting = Vec::new();
-        for _ in 0..WAITING_MAX {
-            let mut ask = Box::pin(desk.ask(async {}));
-            assert!(
-                std::future::poll_fn(|cx| std::task::Poll::Ready(ask.as_mut().poll(cx))).await.is_pending()
-            );
-            waiting.push(ask);
+        for desk in &desks {
+            for _ in 0..OF_ONE_MAX {
+                let mut ask = Box::pin(desk.ask(async {}));
+                let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(ask.as_mut().poll(cx)));
+                assert!(polled.await.is_pending(), "{}", waiting.len());
+                waiting.push(ask);
+            }
+            assert_eq!(desk.ask(async {}).await, Err(Busy), "that is all for one");
         }
-        assert_eq!(desk.ask(async {}).await, Err(Busy));
+        assert_eq!(desk.ask(async {}).await, Err(Busy), "that is all");
         drop(clerk);
         for ask in waiting {
             assert_eq!(ask.await, Err(Busy), "nobody waits for ever");

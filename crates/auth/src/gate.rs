@@ -26,6 +26,7 @@ use crate::auth::Shared;
 use crate::basic::BasicMethod;
 use crate::cache::{Keep, Owner, Place};
 use crate::certificate::{self, ClientCertificate, NamePattern};
+use crate::desk::Desk;
 use crate::forward::{self, ForwardError, Source};
 use crate::identity::{Identity, Method};
 use crate::issuer::IssuerError;
@@ -286,6 +287,7 @@ pub struct Gate {
     number: u32,
     config: GateConfig,
     means: Vec<Means>,
+    desk: Desk,
     shared: Arc<Shared>,
 }
 
@@ -300,7 +302,7 @@ impl Gate {
         config.forward.iter().try_for_each(|(name, _)| forward::check_header(name))?;
         let means = config.methods.iter().map(|method| Means::build(method, &shared));
         let means = means.collect::<Result<_, _>>()?;
-        Ok(Self { number, config, means, shared })
+        Ok(Self { number, config, means, desk: shared.desk.for_one(), shared })
     }
 
     /// What it was made from.
@@ -360,7 +362,7 @@ impl Gate {
     /// it.
     pub async fn later(&self, ticket: Ticket) -> Decision {
         let Ticket { means, place, work, without } = ticket;
-        let done = match self.shared.desk.ask(work).await {
+        let done = match self.desk.ask(work).await {
             Ok(done) => done,
             Err(busy) => Err(Refused::unavailable(busy.to_string())),
         };

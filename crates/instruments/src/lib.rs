@@ -20,6 +20,7 @@ mod meter;
 mod number;
 mod plate;
 mod rfc3339;
+mod told;
 mod trace;
 mod trace_parent;
 
@@ -35,6 +36,7 @@ pub use meter::{FamilySnapshot, Meter, SeriesSnapshot, SeriesValue};
 pub use number::{Counter, Gauge};
 pub use plate::{AddressText, Plate};
 pub use rfc3339::Timestamp;
+pub use told::Told;
 pub use trace::{
     Kept, NotAnId, Span, SpanId, SpanKind, SpanReceiver, SpanStatus, TraceId, TraceSettings, Tracer,
 };

@@ -8,7 +8,7 @@
 //! can be forgotten.
 
 mod browser;
-mod cookies;
+pub(crate) mod cookies;
 pub(crate) mod ended;
 mod pages;
 mod pending;
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use ring::digest;
 use terrace_http::Fields;
-use terrace_instruments::{Counter, Event, Family, Kind, Level, Log, Meter};
+use terrace_instruments::{Counter, Event, Family, Kind, Level, Log, Meter, Told};
 
 use crate::auth::Shared;
 use crate::cache::{Cache, CacheBounds, Generation, Keep, Owner, Place};
@@ -30,6 +30,7 @@ use crate::desk::Desk;
 use crate::flights::{self, Flights};
 use crate::form;
 use crate::gate::{Asked, Checked, Fresh, Moment};
+use crate::guesses::Misses;
 use crate::issuer::{IssuerConfig, IssuerError, usable};
 use crate::proof::{NoProof, Proof};
 use crate::refusal::{Refused, Why, challenge as challenge_of};
@@ -95,8 +96,11 @@ pub struct Login {
     renewing: Flights<Renewed>,
     /// By the former first cookie.
     renewed: Cache<Arc<Given>>,
-    /// By the hash of a refresh token that is not to be shown again for a moment.
-    resting: Cache<()>,
+    /// By the hash of a refresh token that is not to be shown again for a moment: whether the issuer said no to it.
+    resting: Cache<bool>,
+    /// Who came back with what is no good, which is a question to the issuer each time.
+    misses: Misses,
+    told: Told,
     ground: Generation,
     desk: Desk,
     log: Log,
@@ -171,8 +175,10 @@ impl Login {
             renewing: Flights::new(RENEWING_MAX),
             renewed: Cache::new(RENEWED),
             resting: Cache::new(RENEWED),
+            misses: Misses::new(),
+            told: Told::default(),
             ground: Generation::default(),
-            desk: shared.desk.clone(),
+            desk: shared.desk.for_one(),
             log: shared.log.clone(),
             meters: Meters::new(&shared.meter, &config.name),
             provider: Arc::new(provider),
@@ -216,9 +222,13 @@ impl Login {
             return Checked::Known(self.fresh(&session, at, REMEMBERED));
         };
         let key = key_of(&renewal.refresh_token);
-        let still_holds = at.wall.as_secs() < renewal.over;
-        if still_holds && (self.renewing.has(&key) || self.is_resting(&key, at)) {
-            return Checked::Known(self.fresh(&session, at, Duration::from_secs(1)));
+        match (at.wall.as_secs() < renewal.over, self.resting_by(&key, at)) {
+            (true, resting) if resting.is_some() || self.renewing.has(&key) => {
+                return Checked::Known(self.fresh(&session, at, Duration::from_secs(1)));
+            }
+            // A browser asks for ten things at once, and a program as often as it likes.
+            (false, Some(true)) => return Checked::Nothing,
+            _ => {}
         }
         let former = Former { place: sought.place(), first: first.into(), is_tls: asked.is_tls };
         Checked::Later(Box::pin(Arc::clone(self).renew(session, key, former, at)))
@@ -274,10 +284,14 @@ impl Login {
                 Ok(self.renewed_fresh(&given, &first, is_tls, at))
             }
             Renewed::Over | Renewed::Silent(_) if still_holds => {
-                self.rest(&key, at);
+                self.rest(&key, matches!(renewed, Renewed::Over), at);
                 Ok(self.fresh(&session, at, REST))
             }
-            Renewed::Done(_) | Renewed::Over => Err(Refused::missing()),
+            Renewed::Over => {
+                self.rest(&key, true, at);
+                Err(Refused::missing())
+            }
+            Renewed::Done(_) => Err(Refused::missing()),
             Renewed::Silent(why) => Err(Refused::unavailable(why)),
         }
     }
@@ -289,10 +303,10 @@ impl Login {
         let before = session.identity();
         let granted = match self.provider.renew(&renewal.refresh_token, &before, at.wall).await {
             Ok(granted) => granted,
-            Err(error) => return self.not_renewed(error),
+            Err(error) => return self.not_renewed(error, at),
         };
         let Some(given) = self.give(granted, Some(session), at) else {
-            return self.not_renewed(AskError::Nonsense("the session became too large for cookies"));
+            return self.not_renewed(AskError::Nonsense("the session became too large for cookies"), at);
         };
         self.meters.renewed.add(1);
         let given = Arc::new(given);
@@ -301,14 +315,20 @@ impl Login {
         Renewed::Done(given)
     }
 
-    fn not_renewed(&self, error: AskError) -> Renewed {
+    fn not_renewed(&self, error: AskError, at: Moment) -> Renewed {
         self.meters.renewal_failed.add(1);
-        let event =
-            Event::new(Level::Warn, "auth.login.not_renewed").field("login", self.config.name.clone());
-        self.log.emit(event.field("problem", error.to_string()));
+        self.tell("auth.login.not_renewed", &error.to_string(), at);
         match error {
             AskError::Silent(why) => Renewed::Silent(why),
             _ => Renewed::Over,
+        }
+    }
+
+    /// Tells of what anybody may cause, and of so many in a second.
+    fn tell(&self, name: &'static str, problem: &str, at: Moment) {
+        if self.told.may(at.now) {
+            let event = Event::new(Level::Warn, name).field("login", self.config.name.clone());
+            self.log.emit(event.field("problem", problem));
         }
     }
 
@@ -348,13 +368,13 @@ impl Login {
         (!cookies::is_too_large(&sealed)).then_some(Given { session, sealed })
     }
 
-    fn is_resting(&self, key: &flights::Key, at: Moment) -> bool {
-        self.resting.get(&self.resting.seek(OWNER, Proof::Sealed(key)), at.wall).is_some()
+    fn resting_by(&self, key: &flights::Key, at: Moment) -> Option<bool> {
+        self.resting.get(&self.resting.seek(OWNER, Proof::Sealed(key)), at.wall)
     }
 
-    fn rest(&self, key: &flights::Key, at: Moment) {
+    fn rest(&self, key: &flights::Key, is_no: bool, at: Moment) {
         let keep = Keep { until: at.wall + REST, since: self.ground.now() };
-        self.resting.put(self.resting.seek(OWNER, Proof::Sealed(key)).place(), (), 0, keep, at.wall);
+        self.resting.put(self.resting.seek(OWNER, Proof::Sealed(key)).place(), is_no, 0, keep, at.wall);
     }
 
     /// Sends a person who asks for a page to the login, and back to that page afterwards; nothing for programs.

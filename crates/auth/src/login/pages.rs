@@ -87,7 +87,7 @@ impl Login {
             "/logout" => return Err(Box::new(wrong_method("GET, POST"))),
             _ => return Err(Box::new(problem(404, "the login has no such page"))),
         };
-        answered.map_err(|refused| Box::new(self.refusal(refused)))
+        answered.map_err(|refused| Box::new(self.refusal(refused, at)))
     }
 
     async fn begin(self: &Arc<Self>, asked: &Asked<'_>, at: Moment) -> Result<LoginAnswer, Refused> {
@@ -141,11 +141,19 @@ impl Login {
                 "this login was begun in another browser, too long ago, or ended already; begin again",
             )
         })?;
+        // One login that was begun is good for any number of codes, and each is a question to the issuer.
+        if let Some(wait) = self.misses.wait(asked.client, at.now) {
+            let why = Why::TooMany { retry_after_s: wait.as_secs() + 1 };
+            return Err(Refused::new(why, "too many logins that failed", ""));
+        }
         let Came { state, iss, code } = came;
         let place = pending.place.clone();
         let granted =
-            self.ask_provider(move |login| async move { login.redeem(pending, iss, code, at).await });
-        let given = self.give(granted.await?, None, at);
+            self.ask_provider(move |login| async move { login.redeem(pending, iss, code, at).await }).await;
+        if matches!(&granted, Err(Refused { why: Why::Forbidden, .. })) {
+            self.misses.charge(asked.client, at.now);
+        }
+        let given = self.give(granted?, None, at);
         let given =
             given.ok_or_else(|| failed(&AskError::Nonsense("the session is too large for cookies")))?;
         let had = cookies::first(fields, &cookie).map_or(0, cookies::count_of);
@@ -184,6 +192,8 @@ impl Login {
         let sealed = cookies::read(&asked.head.fields, &cookie);
         let session =
             sealed.and_then(|sealed| Session::open(&self.config.keys, &self.session_purpose, &sealed));
+        // What is ended is not ended again: that is a write to the disk.
+        let session = session.filter(|session| !self.ended.has(&session.id));
         let forget = cookies::forget(&asked.head.fields, &cookie, asked.is_tls);
         let here = format!("{}/ended", self.config.path);
         let Some(session) = session else {
@@ -261,18 +271,19 @@ impl Login {
         }
     }
 
-    fn refusal(&self, refused: Refused) -> Refusal {
+    fn refusal(&self, refused: Refused, at: Moment) -> Refusal {
         let Refused { why, reason, detail } = refused;
         match why {
             Why::Unavailable { .. } => self.meters.failed.add(1),
             _ => self.meters.refused.add(1),
         }
         if !detail.is_empty() {
-            let event = Event::new(Level::Warn, "auth.login.failed").field("login", self.config.name.clone());
-            self.log.emit(event.field("problem", detail.clone()));
+            self.tell("auth.login.failed", &detail, at);
         }
-        let retry_after_s =
-            if let Why::Unavailable { retry_after_s } = why { Some(retry_after_s) } else { None };
+        let retry_after_s = match why {
+            Why::TooMany { retry_after_s } | Why::Unavailable { retry_after_s } => Some(retry_after_s),
+            _ => None,
+        };
         Refusal { outcome: why.outcome(), retry_after_s, detail, ..problem(why.status(), reason) }
     }
 }

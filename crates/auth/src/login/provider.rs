@@ -26,6 +26,8 @@ use crate::secret::is_same;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Where it does what is asked anew after that time; while it does not answer, what it said holds on.
 const FRESH: Duration = Duration::from_secs(3600);
+/// After it did not answer it is not asked again within that time: whoever waited meanwhile would ask one after the other.
+const REST: Duration = Duration::from_secs(1);
 /// The shortest life of tokens that is believed: less would ask the issuer with every click.
 const LIFE_S_MIN: u64 = 10;
 /// The longest.
@@ -42,8 +44,15 @@ pub(crate) struct Provider {
     algorithms: Algorithms,
     expected: Expected,
     desk: Desk,
-    /// When it was had, since the clock's start.
-    known: Mutex<Option<(Duration, Arc<Discovered>)>>,
+    known: Mutex<Known>,
+}
+
+/// What is known of where the issuer does what; times are since the clock's start.
+#[derive(Debug, Default)]
+struct Known {
+    found: Option<(Duration, Arc<Discovered>)>,
+    /// When it did not answer last, and why.
+    silent: Option<(Duration, String)>,
 }
 
 /// What came for a code or a refresh token.
@@ -93,19 +102,25 @@ impl Provider {
         }
         // The file says where its keys are, so that nobody has asked yet where the rest is.
         let mut known = self.known.lock().await;
-        if let Some((at, places)) = &*known
-            && clock::now().saturating_sub(*at) < FRESH
-        {
+        let is_within = |at: &Duration, time| clock::now().saturating_sub(*at) < time;
+        if let Some((_, places)) = known.found.as_ref().filter(|(at, _)| is_within(at, FRESH)) {
             return Ok(Arc::clone(places));
         }
-        match (discovery::discover(self.ring.client(), self.issuer(), TIMEOUT).await, &*known) {
-            (Ok(found), _) => {
-                let places = Arc::new(found);
-                *known = Some((clock::now(), Arc::clone(&places)));
-                Ok(places)
+        if !known.silent.as_ref().is_some_and(|(at, _)| is_within(at, REST)) {
+            match discovery::discover(self.ring.client(), self.issuer(), TIMEOUT).await {
+                Ok(found) => {
+                    let places = Arc::new(found);
+                    *known = Known { found: Some((clock::now(), Arc::clone(&places))), silent: None };
+                    return Ok(places);
+                }
+                Err(error) => known.silent = Some((clock::now(), error.to_string())),
             }
-            (Err(_), Some((_, places))) => Ok(Arc::clone(places)),
-            (Err(error), None) => Err(AskError::Silent(error.to_string())),
+        }
+        match &*known {
+            Known { found: Some((_, places)), .. } => Ok(Arc::clone(places)),
+            Known { silent, .. } => {
+                Err(AskError::Silent(silent.as_ref().map(|(_, why)| why.clone()).unwrap_or_default()))
+            }
         }
     }
 

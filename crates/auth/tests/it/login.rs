@@ -153,7 +153,8 @@ impl Doors {
             Decision::Known(passed) => {
                 let text = |(name, value): &(Box<str>, Box<str>)| (name.to_string(), value.to_string());
                 let mut fields: Vec<(String, String)> = passed.answer.iter().map(text).collect();
-                fields.extend(passed.forward.iter().map(text));
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                fields.extend(passed.forward.iter().map(|(name, value)| (text(name), text(value))));
                 let tier = passed.identity.claim_text("tier").unwrap_or_default();
                 (200, fields, format!("{} {tier}", passed.identity.subject))
             }
@@ -422,6 +423,25 @@ fn a_session_ends_when_the_issuer_does_not_renew_it() {
     assert_eq!(browser.open(&shop.url("/")).status, 302);
     let begun = browser.open(&shop.url(PATH));
     assert!(begun.field("location").is_some_and(|url| url.starts_with(shop.provider.issuer())), "no circle");
+    assert_eq!(
+        shop.provider.counts()["refresh_token"],
+        json!(2),
+        "nor is it asked each time for a session that is over"
+    );
+}
+
+#[test]
+fn with_one_login_that_was_begun_nobody_tries_codes_without_end() {
+    let shop = Shop::new(json!({}));
+    let mut browser = Browser::new();
+    let begun = browser.open(&shop.url(PATH));
+    let location = begun.field("location").expect("a way").to_owned();
+    let state = location.split("state=").nth(1).and_then(|rest| rest.split('&').next()).expect("a state");
+    let iss = shop.provider.issuer().replace(':', "%3A").replace('/', "%2F");
+    let mut with = |code: u32| {
+        browser.open(&shop.url(&format!("{PATH}/callback?state={state}&code=guess{code}&iss={iss}"))).status
+    };
+    assert_eq!((0..1000).map(&mut with).find(|status| *status != 403), Some(429));
 }
 
 #[test]
