@@ -397,6 +397,16 @@ impl Gate {
         }
     }
 
+    /// Takes out of a request of nobody what is left of a proof: a token in a cookie, which was no good. The service behind may
+    /// read it, and believe it.
+    pub fn hide_leftovers(&self, fields: &mut Fields) {
+        for means in &self.means {
+            if let Means::Token(tokens) = means {
+                tokens.hide_cookie(fields);
+            }
+        }
+    }
+
     /// The first proof that any method from that one on finds, and the method's place.
     fn find<'a>(&self, asked: &Asked<'a>, from: usize) -> Result<Option<(usize, Proof<'a>)>, Refused> {
         for (index, means) in self.means.iter().enumerate().skip(from) {

@@ -5,12 +5,15 @@
 
 use std::sync::Arc;
 
+use terrace_http::Fields;
+
 use crate::auth::Shared;
 use crate::claims;
 use crate::gate::{Asked, Checked, Moment};
 use crate::introspect::{self, IntrospectConfig, Introspection};
 use crate::issuer::{Issuer, IssuerConfig, IssuerError, refused};
 use crate::jose::compact::{Compact, is_compact};
+use crate::login::cookies;
 use crate::proof::{NoProof, Place, Proof};
 use crate::refusal::{Refused, challenge as challenge_of};
 
@@ -52,6 +55,13 @@ impl Tokens {
     /// Whether clients send it of themselves.
     pub(crate) fn is_in_cookie(&self) -> bool {
         matches!(self.place, Place::Cookie(_))
+    }
+
+    /// Takes a cookie out that it would be in.
+    pub(crate) fn hide_cookie(&self, fields: &mut Fields) {
+        if let Place::Cookie(name) = &self.place {
+            cookies::take_out(fields, |found| found == name.as_bytes());
+        }
     }
 
     pub(crate) fn check(&self, asked: &Asked<'_>, token: &[u8], at: Moment) -> Checked {

@@ -128,6 +128,7 @@ pub(crate) async fn admit(
         }
         Decision::Anonymous => {
             journal.anonymous();
+            required.gate.hide_leftovers(&mut request.exchange.head.fields);
             Ok(())
         }
         Decision::Refused(refusal) => Err(refuse(way, &refusal, request, journal)),

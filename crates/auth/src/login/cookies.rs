@@ -103,11 +103,16 @@ pub(crate) fn forget(fields: &Fields, name: &CookieName, is_tls: bool) -> Vec<St
 
 /// Takes every cookie of that login out of a request: of sessions, and of logins under way, with TLS or without.
 pub(crate) fn hide(fields: &mut Fields, name: &str) {
-    if !pairs(fields).any(|(found, _)| is_of(found, name)) {
+    take_out(fields, |found| is_of(found, name));
+}
+
+/// Takes the cookies out whose name it is.
+pub(crate) fn take_out(fields: &mut Fields, is_it: impl Fn(&[u8]) -> bool) {
+    if !pairs(fields).any(|(found, _)| is_it(found)) {
         return;
     }
     let mut kept: Vec<u8> = Vec::new();
-    for (found, value) in pairs(fields).filter(|(found, _)| !is_of(found, name)) {
+    for (found, value) in pairs(fields).filter(|(found, _)| !is_it(found)) {
         if !kept.is_empty() {
             kept.extend_from_slice(b"; ");
         }
@@ -147,7 +152,8 @@ pub(crate) fn pairs(fields: &Fields) -> impl Iterator<Item = (&[u8], &[u8])> {
     all.filter_map(|pair| {
         let pair = pair.trim_ascii();
         let equals = pair.iter().position(|byte| *byte == b'=')?;
-        Some((&pair[..equals], &pair[equals + 1..]))
+        // Some apps read a name without the spaces behind it.
+        Some((pair[..equals].trim_ascii_end(), &pair[equals + 1..]))
     })
 }
 

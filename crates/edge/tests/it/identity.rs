@@ -214,6 +214,28 @@ fn where_it_is_optional_nobody_passes_as_nobody_and_a_bad_proof_does_not() {
 }
 
 #[test]
+fn what_is_left_of_a_token_in_a_cookie_is_nobodys_and_is_not_passed_on() {
+    let control = Control::new();
+    let gate = control.gate(|config| {
+        let [MethodConfig::Token(tokens)] = &mut config.methods[..] else { unreachable!("one method") };
+        tokens.place = Place::Cookie("session".to_owned());
+        config.is_optional = true;
+    });
+    let rig = Rig::with(|setup| behind(setup, gate));
+    let with = |token: &str| {
+        let cookies = format!("Cookie: a=1; session={token}\r\nCookie: session ={token}; b=2\r\n");
+        let (request, _) = rig.exchanges(get("/guarded/x", &cookies), OK);
+        (
+            request.field("x-auth-subject").map(str::to_owned),
+            request.all("cookie").collect::<Vec<_>>().join("; "),
+        )
+    };
+    let (good, over) = (token(&json!({})), token(&json!({"exp": 1_000_000_000, "sub": "root"})));
+    assert_eq!(with(&good), (Some("ann".to_owned()), format!("a=1; session={good}; session ={good}; b=2")));
+    assert_eq!(with(&over), (None, "a=1; b=2".to_owned()));
+}
+
+#[test]
 fn keys_that_must_be_fetched_first_are_waited_for_beside_the_core() {
     let control = Control::new();
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("32 bytes");
