@@ -114,11 +114,13 @@ fn wants_secret_in_form(document: &Map<String, Value>) -> bool {
     }
 }
 
-/// An address that may be gone to: by TLS, if the issuer is.
+/// An address that may be gone to: by TLS, if the issuer is. Browsers are sent to some of them, so that it must be one that a
+/// field can hold: what ends a line would be more than an address.
 fn endpoint(issuer: &str, document: &Map<String, Value>, name: &str) -> Option<String> {
     let url = document.get(name)?.as_str()?;
     let is_safe = url.starts_with("https://") || url.starts_with("http://") && issuer.starts_with("http://");
-    is_safe.then(|| url.to_owned())
+    let is_plain = url.bytes().all(|byte| byte.is_ascii_graphic());
+    (is_safe && is_plain).then(|| url.to_owned())
 }
 
 #[cfg(test)]
@@ -138,6 +140,10 @@ mod tests {
         let found = read(ISSUER, text.as_bytes()).expect("good");
         assert_eq!((found.keys.as_str(), found.authorize), ("https://cdn.example.net/keys", None));
         assert_eq!(found.token.as_deref(), Some("https://id.example.com/token"));
+        let text = r#"{"issuer":"https://id.example.com","jwks_uri":"https://id.example.com/keys",
+            "authorization_endpoint":"https://id.example.com/\r\nSet-Cookie: a=b","end_session_endpoint":"https://id.example.com/\u00e9 x"}"#;
+        let found = read(ISSUER, text.as_bytes()).expect("good");
+        assert_eq!((found.authorize, found.end_session), (None, None), "no field could hold them");
         for other in ["https://id.example.com/", "http://id.example.com", "https://evil.example", ""] {
             let text = format!(r#"{{"issuer":"{other}","jwks_uri":"https://id.example.com/keys"}}"#);
             assert_eq!(error(&text), FetchError::OtherIssuer(other.to_owned()));
