@@ -141,7 +141,7 @@ enum Form {
     Spaced,
 }
 
-/// A text, a list of texts, or an object whose names are what is granted (as Zitadel has it).
+/// A text, a list of texts, or an object whose names are what is granted (as Zitadel has it), but for those that it denies.
 fn grants(value: Option<&Value>, form: Form) -> Result<Vec<String>, ClaimsError> {
     let granted: Vec<String> = match (value, form) {
         (None | Some(Value::Null), _) => Vec::new(),
@@ -153,7 +153,10 @@ fn grants(value: Option<&Value>, form: Form) -> Result<Vec<String>, ClaimsError>
             let texts = list.iter().map(|value| value.as_str().map(str::to_owned));
             texts.collect::<Option<_>>().ok_or(ClaimsError::Kind)?
         }
-        (Some(Value::Object(object)), Form::Whole) => object.keys().cloned().collect(),
+        (Some(Value::Object(object)), Form::Whole) => {
+            let given = object.iter().filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)));
+            given.map(|(name, _)| name.clone()).collect()
+        }
         _ => return Err(ClaimsError::Kind),
     };
     if granted.len() > GRANTS_MAX {
@@ -267,7 +270,8 @@ mod tests {
         );
         let ann = with(r#""realm_access":{"roles":"super admin"},"scp":["x"]"#).expect("good");
         assert_eq!((ann.roles, ann.scopes), (vec!["super admin".to_owned()], vec!["x".to_owned()]));
-        let ann = with(r#""realm_access":{"roles":{"admin":{"1":"org"}}}"#).expect("good");
+        let granted = r#""realm_access":{"roles":{"admin":{"1":"org"},"guest":false,"root":null}}"#;
+        let ann = with(granted).expect("good");
         assert_eq!((ann.roles.as_slice(), ann.scopes.len()), (&["admin".to_owned()][..], 0));
         for wrong in [
             r#""realm_access":{"roles":[1]}"#,
