@@ -85,6 +85,10 @@ impl Validator {
     /// # Errors
     /// [`Refusal`]: the request shall not go on.
     pub fn check_head(&self, head: &RequestHead, has_body: bool) -> Result<Option<BodyCheck>, Refusal> {
+        if has_body && head.fields.all(Known::ContentType).nth(1).is_some() {
+            // The service behind may go by the other one.
+            return Err(Refusal::new(400, "the request says twice of which media type its body is"));
+        }
         let held = match self {
             Self::Schema(schema) => schema_applies(head, has_body)?.then(|| Held::Schema(schema.clone())),
             Self::OpenApi(api) => {

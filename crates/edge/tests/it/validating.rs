@@ -97,6 +97,8 @@ fn rfc9110_15_5_each_reason_has_its_status() {
         Some("application/json")
     );
     refused(&rig, &post(&format!("{JSON}Content-Encoding: gzip\r\n"), "{}"), 415);
+    let twice = post(&format!("{JSON}Content-Type: text/plain\r\n"), r#"{"item":"a","count":1}"#);
+    assert!(refused(&rig, &twice, 400).text().contains("twice"));
     refused(&rig, &post("", "{}"), 415);
     refused(&rig, &post(JSON, ""), 400);
     refused(&rig, &post(JSON, &"[".repeat(1000)), 413);
