@@ -15,6 +15,8 @@ mod answers;
 mod config;
 mod disk;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod lock;
 mod metrics;

@@ -121,7 +121,7 @@ async fn suggestion(http: &Http, url: &str) -> Result<Suggestion, String> {
 }
 
 /// A moment within the suggested window, drawn by `random` (RFC 9773 section 4.2).
-fn window(body: &[u8], random: u64) -> Option<Suggestion> {
+pub(crate) fn window(body: &[u8], random: u64) -> Option<Suggestion> {
     let info: RenewalInfo = serde_json::from_slice(body).ok()?;
     let (start, end) = (moment::rfc3339(&info.window.start)?, moment::rfc3339(&info.window.end)?);
     let width = end.checked_sub(start)?.as_secs().max(1);

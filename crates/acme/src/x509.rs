@@ -39,6 +39,13 @@ impl Facts {
         self.not_after.saturating_sub(self.not_before)
     }
 
+    /// What follows the first value.
+    pub(crate) fn after(der: &[u8]) -> &[u8] {
+        let mut rest = der;
+        let _certificate = next(&mut rest);
+        rest
+    }
+
     /// Reads a certificate in DER; nothing when it is none.
     pub(crate) fn read(der: &[u8]) -> Option<Self> {
         let mut whole = der;

@@ -1,0 +1,3 @@
+//! What the fuzzers call, and what must hold of every input.
+
+pub(crate) use terrace_acme::fuzzing::{certificate, renewal_info};
