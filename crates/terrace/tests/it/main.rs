@@ -11,6 +11,7 @@ mod bodies;
 mod bounds;
 mod certificates;
 mod collecting;
+mod crowd;
 mod dashboard;
 mod ending;
 mod faults;
