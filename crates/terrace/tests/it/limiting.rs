@@ -2,9 +2,12 @@
 //! the limits of API keys, and two Terraces that share a Redis.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
 use serde_json::Value;
-use terrace_testkit::{Port, Redis, Request, Terrace, World, get, until_true};
+use terrace_testkit::{Connection, Port, Redis, Request, Terrace, World, get, until_true};
 
 use crate::world;
 
@@ -88,6 +91,87 @@ fn a_quota_survives_a_restart_and_a_kill() {
     let _terrace = world.up(&text);
     let left = left(get(to, "/a/").field("ratelimit").expect("told"));
     assert!((500 - 332..=500 - 332 + 100).contains(&left), "{left}");
+}
+
+/// Connections that ask at the same time, on four cores.
+const CONNECTIONS: usize = 200;
+
+/// Clients that ask one limit as fast as they are answered, until they are stopped; how many passed.
+struct Hammer {
+    passed: Arc<AtomicU64>,
+    asked: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Hammer {
+    fn on(to: SocketAddr) -> Self {
+        let (passed, asked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let client = |_| {
+            let (passed, asked, stop) = (Arc::clone(&passed), Arc::clone(&asked), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                let mut connection = Connection::open(to).expect("Terrace accepts");
+                while !stop.load(Ordering::SeqCst) {
+                    let status = connection.exchange(&Request::get("/")).expect("an answer").status;
+                    assert!(matches!(status, 200 | 429), "{status}");
+                    passed.fetch_add(u64::from(status == 200), Ordering::SeqCst);
+                    asked.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        };
+        let clients = (0..CONNECTIONS).map(client).collect();
+        Self { passed, asked, stop, clients }
+    }
+
+    /// Waits until each client has asked a few times more, and tells how many have passed in all.
+    fn passed_by_now(&self) -> u64 {
+        let until = self.asked.load(Ordering::SeqCst) + 3 * CONNECTIONS as u64;
+        until_true("all have asked again", || self.asked.load(Ordering::SeqCst) >= until);
+        self.passed.load(Ordering::SeqCst)
+    }
+
+    fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::SeqCst);
+        self.clients.into_iter().for_each(|client| client.join().expect("only 200 and 429"));
+        self.passed.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn two_hundred_connections_on_four_cores_are_let_through_exactly_as_often_as_the_file_says_also_while_it_changes()
+ {
+    // Of a bucket a request comes back each few minutes, of the others none within the test.
+    for algorithm in ["token-bucket", "fixed-window", "sliding-window", "quota"] {
+        let world = world();
+        let port = Port::reserve();
+        let period = if algorithm == "quota" { "month" } else { "d" };
+        let file = |limit: u32, algorithm: &str, comment: &str| {
+            format!(
+                "# {comment}\n[terrace]\nthreads = 4\n[listen.public]\naddress = \"{port}\"\n\
+                 [route.a]\nat = \"/*\"\nrespond = {{ body = \"ok\" }}\n\
+                 limit = {{ rate = \"{limit}/{period}\", algorithm = \"{algorithm}\" }}\n"
+            )
+        };
+        let terrace = world.up(&file(300, algorithm, "first"));
+        let hammer = Hammer::on(port.address());
+        until_true("all of it is had", || hammer.passed_by_now() >= 300);
+        assert_eq!(hammer.passed_by_now(), 300, "{algorithm}");
+        for comment in ["second", "third"] {
+            terrace.reload_with(&file(300, algorithm, comment)).ok();
+            assert_eq!(hammer.passed_by_now(), 300, "{algorithm}: a reload gives nobody a fresh count");
+        }
+        terrace.reload_with(&file(400, algorithm, "more")).ok();
+        until_true("there is more", || hammer.passed_by_now() >= 400);
+        let other = if algorithm == "fixed-window" { "sliding-window" } else { "fixed-window" };
+        if algorithm != "quota" {
+            terrace.reload_with(&file(500, other, "counted in another way")).ok();
+            until_true("there is more", || hammer.passed_by_now() >= 500);
+        }
+        let limit = if algorithm == "quota" { 400 } else { 500 };
+        assert_eq!(hammer.passed_by_now(), limit, "{algorithm}");
+        assert_eq!(hammer.stop(), limit, "{algorithm}");
+    }
 }
 
 fn key(terrace: &Terrace<'_>, more: &[&str]) -> String {
