@@ -4,8 +4,10 @@
 //! not the body. Of its answers two are understood: yes (2xx), with fields that the service behind is told, and an answer
 //! in its place (401, 403 or a redirect), which the client gets as it is. Anything else, and silence, lets nobody in.
 //!
-//! What may be remembered is remembered by everything that was sent, so that no answer is given to another question. Fields that are
-//! taken over can never come from a client: their names are among those that are taken out of every request.
+//! What may be remembered is remembered by everything that was sent, so that no answer is given to another question, but for the
+//! request's id, which decides nothing. Fields that are taken over can never come from a client: their names are among those that are
+//! taken out of every request. `Authorization` is the exception, since clients prove by it who they are: where it is taken over,
+//! the service behind is told what was answered, or nothing, in the place of what the client sent.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +27,8 @@ use crate::refusal::{Refused, Told, Why};
 const BODY_BYTES_MAX: usize = 64 << 10;
 /// Values of one field that are taken over.
 const VALUE_BYTES_MAX: usize = 4 << 10;
+/// The same of `Authorization`, which may hold a token.
+const AUTHORIZATION_BYTES_MAX: usize = 12 << 10;
 const REMEMBERED: CacheBounds = CacheBounds { entries_max: 10_000, bytes_max: 32 << 20 };
 const OWNER: Owner = Owner { gate: 0, method: 0 };
 /// Fields of a refusal that the client gets; all others are between us and the service.
@@ -88,9 +92,9 @@ impl Asking {
         Ok(Self { config: config.clone(), client, remembered, ground: Generation::default() })
     }
 
-    /// The names that services are told, and no client may set.
+    /// The names that services are told, and no client may set; `Authorization` is not among them.
     pub(crate) fn header_names(config: &AskConfig) -> impl Iterator<Item = &str> {
-        config.take.iter().map(String::as_str).filter(|name| !is_cookie(name))
+        config.take.iter().map(String::as_str).filter(|name| !is_cookie(name) && !is_authorization(name))
     }
 
     pub(crate) fn check(&self, asked: &Asked<'_>, at: Moment) -> Checked {
@@ -136,6 +140,10 @@ fn is_cookie(name: &str) -> bool {
     name.eq_ignore_ascii_case("set-cookie")
 }
 
+fn is_authorization(name: &str) -> bool {
+    name.eq_ignore_ascii_case(Known::Authorization.name())
+}
+
 fn question(config: &AskConfig, head: &RequestHead) -> Result<Question, Refused> {
     let mut question = vec![
         ("X-Forwarded-Method".to_owned(), head.method.as_str().to_owned()),
@@ -174,10 +182,11 @@ fn value(fields: &Fields, name: &str) -> Result<Option<String>, Refused> {
     Ok(joined)
 }
 
-/// Everything that was sent, so that no two questions look the same.
+/// Everything that was sent and may decide, so that no two questions look the same.
 fn flat(question: &Question) -> Vec<u8> {
     let mut flat = Vec::new();
-    for part in question.iter().flat_map(|(name, value)| [name, value]) {
+    let decides = |(name, _): &&(String, String)| !name.eq_ignore_ascii_case(Known::XRequestId.name());
+    for part in question.iter().filter(decides).flat_map(|(name, value)| [name, value]) {
         flat.extend_from_slice(&(part.len() as u64).to_le_bytes());
         flat.extend_from_slice(part.as_bytes());
     }
@@ -203,6 +212,13 @@ fn word(config: &AskConfig, answer: &Answer) -> Word {
             continue;
         }
         let values: Vec<&str> = values.map(str::trim).filter(|value| !value.is_empty()).collect();
+        if is_authorization(name) {
+            // No name and no claim: it is for the service behind alone.
+            let single =
+                values.first().filter(|value| values.len() == 1 && value.len() <= AUTHORIZATION_BYTES_MAX);
+            forward.push((name.as_str().into(), single.copied().unwrap_or_default().into()));
+            continue;
+        }
         let joined = values.join(", ");
         if joined.is_empty() || joined.len() > VALUE_BYTES_MAX {
             continue;
@@ -309,6 +325,11 @@ mod tests {
         let one = |name: &str, value: &str| flat(&vec![(name.to_owned(), value.to_owned())]);
         assert_ne!(one("ab", "c"), one("a", "bc"));
         assert_ne!(one("a", ""), flat(&Vec::new()));
+        assert_eq!(
+            one("x-request-id", "1"),
+            one("X-Request-Id", "2"),
+            "asked once for all that differ in nothing else"
+        );
     }
 
     #[test]
@@ -327,6 +348,21 @@ mod tests {
         assert_eq!(names, ["X-User", "X-Auth-Roles"]);
         assert_eq!(word.answer.len(), 2);
         assert_eq!(Asking::header_names(&config()).collect::<Vec<_>>(), ["X-User", "X-Auth-Roles"]);
+        let taking = AskConfig { take: vec!["authorization".to_owned(), "X-User".to_owned()], ..config() };
+        for (fields, expected) in [
+            (&[("authorization", "Bearer inner"), ("x-user", "ann")][..], "Bearer inner"),
+            (&[("x-user", "ann")], ""),
+            (&[("authorization", "Bearer a"), ("authorization", "Bearer b"), ("x-user", "ann")], ""),
+        ] {
+            let word = read(&taking, answer(200, fields, "")).expect("yes");
+            assert_eq!(
+                word.forward[0],
+                ("authorization".into(), expected.into()),
+                "in the place of the client's"
+            );
+            assert_eq!((word.identity.subject.as_str(), word.identity.claims.len()), ("ann", 1));
+        }
+        assert_eq!(Asking::header_names(&taking).collect::<Vec<_>>(), ["X-User"]);
         let nobody = read(&config(), answer(200, &[], "yes")).expect("yes");
         assert_eq!((nobody.identity.subject.as_str(), nobody.forward.len()), ("", 0));
     }

@@ -18,7 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use terrace_http::{Fields, Known, RequestHead};
+use terrace_http::{Fields, Known, KnownSet, RequestHead};
 use terrace_instruments::Plate;
 
 use crate::ask::{AskConfig, Asking};
@@ -139,8 +139,10 @@ pub struct Moment {
 pub struct Passed {
     /// Who it is.
     pub identity: Arc<Identity>,
-    /// Fields to be set on the request, each in the place of any of that name.
-    pub forward: Vec<(Box<str>, Box<str>)>,
+    /// Fields to be added to the request, as they go out. Their names are nobody else's, but for those of `replaced`.
+    pub forward: Fields,
+    /// Fields that clients send as well: theirs are taken out of the request.
+    pub replaced: KnownSet,
     /// Fields to be added to the answer: a session's cookie that was made anew.
     pub answer: Vec<(Box<str>, Box<str>)>,
     /// Who it is, as an access line has it.
@@ -442,7 +444,8 @@ impl Gate {
             Some(rule) if !rule.holds(&identity) => Decision::Refused(self.forbidden(index, rule, identity)),
             _ => {
                 let plate = plate(&identity);
-                Decision::Known(Arc::new(Passed { identity, forward: fields, answer, plate }))
+                let (forward, replaced) = as_sent(&fields);
+                Decision::Known(Arc::new(Passed { identity, forward, replaced, answer, plate }))
             }
         };
         if let Some(keep) = keep {
@@ -506,6 +509,20 @@ fn refusal(refused: Refused, mut challenges: Vec<String>) -> Refusal {
         method: None,
         identity: None,
     }
+}
+
+/// Fields as they go out, and those of their names that clients use as well. One without a value only takes theirs out.
+fn as_sent(fields: &[(Box<str>, Box<str>)]) -> (Fields, KnownSet) {
+    let (mut sent, mut replaced) = (Fields::new(), KnownSet::EMPTY);
+    for (name, value) in fields {
+        if let Some(known) = Known::lookup(name.as_bytes()) {
+            replaced = replaced.with(known);
+        }
+        if !value.is_empty() {
+            sent.append(name.as_bytes(), value.as_bytes());
+        }
+    }
+    (sent, replaced)
 }
 
 /// What remembering it takes: objects of JSON take a few times what they take as text.

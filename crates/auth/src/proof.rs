@@ -120,7 +120,9 @@ fn without_scheme(value: &[u8]) -> &[u8] {
 
 fn after_scheme<'a>(value: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
     let (found, rest) = value.split_at_checked(scheme.len())?;
-    let is_it = found.eq_ignore_ascii_case(scheme) && rest.first() == Some(&b' ');
+    // Schemes are lower-case letters, of which the other case lacks one bit.
+    let is_named = found.iter().zip(scheme).all(|(byte, letter)| byte | 0x20 == *letter);
+    let is_it = is_named && rest.first() == Some(&b' ');
     is_it.then(|| rest.trim_ascii())
 }
 

@@ -120,9 +120,9 @@ pub(crate) async fn admit(
     match decision {
         Decision::Known(passed) => {
             journal.identified(&passed);
-            for (name, value) in &passed.forward {
-                request.exchange.head.fields.append(name.as_bytes(), value.as_bytes());
-            }
+            let fields = &mut request.exchange.head.fields;
+            fields.remove_all(passed.replaced);
+            fields.append_all(&passed.forward);
             request.passed.identity = Known(Some(passed));
             Ok(())
         }

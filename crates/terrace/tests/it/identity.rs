@@ -148,6 +148,42 @@ fn a_service_that_is_asked_decides_and_its_silence_lets_nobody_in() {
 }
 
 #[test]
+fn what_whoever_is_asked_says_of_authorization_takes_the_place_of_the_clients() {
+    let world = world();
+    let port = Port::reserve();
+    let file = |take: &str| {
+        let auth = format!("ask = {{ to = \"web\", path = \"/status?code=200\", take = [\"{take}\"] }}");
+        guarded(&world, &port, &auth, "")
+    };
+    let terrace = world.up(&file("Authorization"));
+    let answer = Request::get("/seen").with("Authorization", "Bearer outer").send(port.address());
+    assert!(seen(&answer, "authorization").is_empty(), "nothing was said of it");
+    // What Terrace itself says of a request is nobody's to say.
+    let refused = terrace.reload_with(&file("X-Forwarded-For")).refused();
+    assert!(refused.contains("terrace.toml:") && refused.contains("X-Forwarded-For"), "{refused}");
+    let forward = guarded(&world, &port, "keys = true, forward = { Authorization = \"sub\" }", "");
+    let refused = terrace.reload_with(&forward).refused();
+    assert!(refused.contains("terrace.toml:") && refused.contains("such as X-User"), "{refused}");
+}
+
+#[test]
+fn the_login_of_one_host_answers_on_no_other() {
+    let world = world();
+    let port = Port::reserve();
+    let more = "[route.other]\nat = \"other.example/*\"\nto = \"web\"\n\
+                [issuer.main]\nurl = \"http://127.0.0.1:1\"\naudience = [\"shop\"]\n\
+                [login.web]\nissuer = \"main\"\nclient = \"shop\"\n";
+    let file = guarded(&world, &port, "login = \"web\"", more);
+    let _terrace = world.up(&file.replacen("at = \"/*\"", "at = \"shop.example/*\"", 1));
+    let ended = |host: &str| {
+        let answer = Request::get("/.terrace/login/ended").with("Host", host).send(port.address());
+        answer.text().contains("You are signed out")
+    };
+    assert!(ended("shop.example") && ended("SHOP.example."), "on its own");
+    assert!(!ended("other.example") && !ended("evil.example"));
+}
+
+#[test]
 fn a_certificate_says_who_its_client_is() {
     let world = world();
     let port = Port::reserve();
