@@ -48,6 +48,7 @@ program ps procps
 program faketime faketime
 program pebble pebble
 program promtool prometheus
+program systemd-analyze systemd
 program redis-server redis-server
 program chromium chromium
 program brotli brotli

@@ -168,6 +168,8 @@ TimeoutStartSec=10min
 TimeoutStopSec={stop_seconds}
 Restart=on-failure
 RestartSec=1
+# The file is wrong: trying again cannot help.
+RestartPreventExitStatus=2
 LimitNOFILE=1048576
 TasksMax=infinity
 {confined}
