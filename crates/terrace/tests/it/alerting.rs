@@ -60,11 +60,17 @@ fn a_page_outlives_kill_9_with_its_budget_and_silences_and_is_not_told_twice() {
     until_true("its arrival is known", || outcomes(&first, "oncall", "delivered") == 1.0);
     until_true("all are counted", || objective_of(&first)["total"] == asked);
     // A silence is kept on disk at once, and all that is known with it.
+    let is_on_disk = || world.folder.read(".terrace/alerts.json").contains("being looked at");
     first.command(&["alerts", "silence", "checkout", "1h", "--comment", "being looked at"]).ok();
-    until_true("it is on disk", || world.folder.read(".terrace/alerts.json").contains("being looked at"));
+    assert!(is_on_disk(), "what is said to hold survives a kill at this moment");
     let (fired, silences) = (in_state(&first, "checkout", "firing"), alerts(&first)["silences"].clone());
     first.command(&["alerts", "unsilence", id_of(&silences, "checkout")]).ok();
-    until_true("that is on disk", || !world.folder.read(".terrace/alerts.json").contains("being looked at"));
+    assert!(!is_on_disk());
+    let in_the_way = world.folder.join(".terrace/alerts.json.new");
+    std::fs::create_dir(&in_the_way).expect("it can be made");
+    let told = first.command(&["alerts", "silence", "checkout", "1h"]).ok();
+    assert!(told.contains("a restart will forget"), "{told}");
+    std::fs::remove_dir(in_the_way).expect("it is there");
     first.kill();
     let second = world.up(&file);
     let firing = since(&in_state(&second, "checkout", "firing"));
@@ -118,6 +124,31 @@ fn id_of<'v>(silences: &'v Value, target: &str) -> &'v str {
     let mut all = silences.as_array().into_iter().flatten();
     let found = all.find(|silence| silence["target"] == target).expect("it is listed");
     found["id"].as_str().expect("it has an id")
+}
+
+#[test]
+fn a_quick_failure_is_no_quick_answer_and_a_goal_is_shown_as_it_was_written() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 1);
+    let promises = ["route", "service"].map(|subject| {
+        let latency = "latency = { under = \"10m\", for = \"99.9%\" }";
+        format!("[objective.by-{subject}]\n{subject} = \"web\"\n{latency}\nsuccess = \"99.95%\"\n")
+    });
+    let terrace = world.up(&format!("{file}{}", promises.concat()));
+    world.folder.write("failing", "");
+    (0..20).for_each(|_| assert_eq!(get(address, "/").status, 500));
+    world.folder.remove("failing");
+    (0..5).for_each(|_| assert_eq!(get(address, "/").status, 200));
+    let objectives = until("all are counted", || {
+        let all = alerts(&terrace)["objectives"].as_array().cloned().unwrap_or_default();
+        all.iter().all(|objective| objective["total"] == 25).then_some(all)
+    });
+    assert_eq!(objectives.len(), 4);
+    for objective in objectives {
+        assert_eq!(objective["bad"], 20, "{objective}");
+        let goal = if objective["kind"] == "latency" { "0.999" } else { "0.9995" };
+        assert_eq!(objective["goal"].to_string(), goal);
+    }
 }
 
 #[test]

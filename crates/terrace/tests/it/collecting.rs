@@ -51,6 +51,10 @@ fn spans_counts_and_words_of_opentelemetrys_own_sdk_stand_beside_terraces() {
         terrace.ask("/v1/series?name=orders_placed_total&by=service,instance")["lines"].get(0).cloned()
     });
     assert_eq!(line["labels"], serde_json::json!({ "instance": "orders-1", "service": "orders" }));
+    let address = crate::seeing::probes(&terrace);
+    let shown = get(address, "/metrics/services").text();
+    let (kind, line) = ("# TYPE orders_placed_total counter", "orders_placed_total{instance=\"orders-1\",");
+    assert!(shown.contains(kind) && shown.contains(line), "whoever scrapes Terrace has it too: {shown}");
     let firing = until("the alert on it fires", || {
         order();
         let all = terrace.ask("/v1/alerts")["alerts"].as_array().cloned().unwrap_or_default();
@@ -146,7 +150,10 @@ fn a_collector_that_is_away_refuses_or_moves_is_followed_under_load() {
     assert_eq!(field("content-type").map(|(_, value)| value.as_str()), Some("application/x-protobuf"));
     terrace.reload_with(&format!("{file}[trace]\nsample = \"100%\"\n")).ok();
     let sent = exported(&terrace, "sent");
-    load.wait_for_more(&KINDS);
+    // A request has some five spans: were they still sent on, these would be several batches.
+    let requests = || terrace.counted("terrace_requests_total{");
+    let more = requests() + 2_000.0;
+    until_true("two thousand more were kept", || requests() >= more);
     load.stop().assert_nothing_lost();
     assert!(exported(&terrace, "sent") - sent <= 512.0, "one batch at most was still under way");
     assert!(terrace.stop().success());

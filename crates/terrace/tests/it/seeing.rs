@@ -1,7 +1,8 @@
 //! What an operator sees: the access log, metrics, probes, the admin API, who changed what, and no secret anywhere.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::fs::Permissions;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -218,6 +219,84 @@ fn a_port_that_the_system_chose_is_told() {
 }
 
 #[test]
+fn the_dashboards_port_stays_over_a_restart_also_where_nobody_chose_it() {
+    let world = world();
+    let (_port, _, file) = shop(&world, 1);
+    let file = format!("{file}[admin]\nprobes = \"127.0.0.1:0\"\naddress = \"127.0.0.1:0\"\n");
+    let dashboard = |terrace: &Terrace<'_>| {
+        let url = terrace.status()["dashboard"].as_str().map(str::to_owned).expect("it is on");
+        let address = url.strip_prefix("http://").and_then(|rest| rest.strip_suffix('/'));
+        address.and_then(|text| text.parse::<SocketAddr>().ok()).expect("an address")
+    };
+    let mut first = world.up(&file);
+    let chosen = dashboard(&first);
+    assert!(first.stop().success());
+    let mut second = world.up(&file);
+    assert_eq!(dashboard(&second), chosen, "who has it open finds it again");
+    assert!(second.stop().success());
+    let _taken = TcpListener::bind(chosen).expect("it is free while no Terrace runs");
+    assert_ne!(dashboard(&world.up(&file)), chosen, "somebody else has it by now");
+}
+
+#[test]
+fn an_address_that_a_browser_is_given_as_an_argument_is_good_for_its_user_alone() {
+    let world = world();
+    let given = world.folder.join("given");
+    let script = format!("#!/bin/sh\nprintf %s \"$1\" > '{}'\n", given.display());
+    for opener in ["bin/xdg-open", "bin/open"] {
+        let path = world.folder.write(opener, &script);
+        std::fs::set_permissions(path, Permissions::from_mode(0o755)).expect("it is ours");
+    }
+    let path =
+        format!("{}:{}", world.folder.join("bin").display(), std::env::var("PATH").unwrap_or_default());
+    let world = world.with_variable("PATH", &path);
+    let (_port, _, file) = shop(&world, 1);
+    let api = Port::reserve();
+    let admin = format!("[admin]\nprobes = false\naddress = \"{api}\"\n");
+    let terrace = world.up(&format!("{file}{admin}"));
+    let printed = terrace.command(&["dashboard", "--open"]).ok();
+    let code = |url: &str| {
+        let (_, rest) = url.split_once("code=").expect("it has a code");
+        rest.chars().take_while(char::is_ascii_hexdigit).collect::<String>()
+    };
+    let (printed, given) = (code(&printed), code(&world.folder.read("given")));
+    assert_ne!(printed, given, "what is printed is seen by nobody else, and may be opened elsewhere");
+    let url = format!("http://{api}/login");
+    let curl = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-d"];
+    let bring = |before: &[&str], code: &str| {
+        let form = format!("code={code}");
+        let words = [before, &curl, &[form.as_str(), &url]].concat();
+        world.run(words[0], &words[1..]).ok()
+    };
+    // Only root can be somebody else.
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    if world.run(nobody[0], &[&nobody[1..], &["true"]].concat()).code == Some(0) {
+        assert_eq!(bring(&nobody, &given), "401");
+        assert_eq!(bring(&nobody, &printed), "303");
+    }
+    assert_eq!(bring(&[], &given), "303", "what somebody else tried is still good for its own");
+    assert_eq!(bring(&[], &given), "401", "once");
+}
+
+#[test]
+fn whoever_guesses_tokens_does_not_wash_the_log_away_and_is_counted() {
+    let world = world();
+    let (_port, _, file) = shop(&world, 1);
+    let api = Port::reserve();
+    let admin = format!("[admin]\nprobes = \"127.0.0.1:0\"\naddress = \"{api}\"\n");
+    let terrace = world.up(&format!("{file}{admin}"));
+    let guess = || {
+        let request = Request::get("/v1/status").with("Host", &api.to_string());
+        request.with("Authorization", "Bearer a-token-that-is-a-guess").send(api.address()).status
+    };
+    (0..200).for_each(|_| assert_eq!(guess(), 401));
+    assert_eq!(terrace.counted("terrace_admin_refused_total"), 200.0);
+    let told = terrace.events().into_iter().filter(|event| event["event"] == "admin.refused").count();
+    // Ten a minute; on a machine so slow that this takes some minutes, some times ten.
+    assert!((1..=100).contains(&told), "{told} are told");
+}
+
+#[test]
 fn who_changed_what_is_on_record() {
     let world = world();
     let (_port, _, file) = shop(&world, 1);
@@ -270,6 +349,25 @@ fn secrets_appear_nowhere() {
         for secret in &SECRETS[..if is_the_file { 3 } else { 4 }] {
             assert!(!text.contains(secret), "{secret} stands in {place}:\n{text}");
         }
+    }
+}
+
+#[test]
+fn what_looks_like_a_secret_is_not_shown_although_it_stands_in_the_file_in_plain() {
+    let world = world();
+    let (_port, _, file) = shop(&world, 1);
+    let file = format!(
+        "{file}env = {{ DB_PASSWORD = \"s3cret-1\", DB = \"postgres://app:s3cret-2@db/shop\", MODE = \"production\" }}\n\
+         [notify.oncall]\nwebhook = \"https://oncall.example.com/alerts\"\n\
+         headers = {{ X-Oncall-Key = \"s3cret-3\", User-Agent = \"our-shop\" }}\n\
+         [otlp]\nexport = {{ to = \"https://otlp.example.com\", headers = {{ x-team = \"s3cret-4\" }} }}\n"
+    );
+    world.write(&file);
+    for how in [&["check"][..], &["check", "--explain"], &["check", "--json"]] {
+        let told = world.terrace(how).ok();
+        assert!(!told.contains("s3cret"), "{how:?}: {told}");
+        assert_eq!(told.matches("•••").count(), 4, "that there is something is shown: {told}");
+        assert!(told.contains("production") && told.contains("our-shop"), "{told}");
     }
 }
 

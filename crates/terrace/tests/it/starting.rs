@@ -1,7 +1,10 @@
 //! Starting, and not starting: a clear sentence, an exit status, and nothing left half-started.
 
+use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
 
+use serde_json::Value;
 use terrace_testkit::{Port, Signal, Terrace, WebSocket, World, get, try_get, until_true};
 
 use crate::{shop, world};
@@ -195,7 +198,7 @@ fn every_command_explains_itself_with_examples() {
         assert!(told.contains(&format!("terrace {command}")) && told.contains("xample"), "{command}: {told}");
     }
     let schema = world.terrace(&["schema"]).ok();
-    let schema: serde_json::Value = serde_json::from_str(&schema).expect("the schema is JSON");
+    let schema: Value = serde_json::from_str(&schema).expect("the schema is JSON");
     assert!(schema["properties"]["service"].is_object());
     for shell in ["bash", "zsh", "fish"] {
         assert!(world.terrace(&["completions", shell]).ok().contains("restart"), "{shell}");
@@ -204,6 +207,29 @@ fn every_command_explains_itself_with_examples() {
     world.write(&file);
     let unit = world.terrace(&["install", "--print"]).ok();
     assert!(unit.contains("[Service]") && unit.contains("ExecStart="), "{unit}");
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_unit_and_one_that_somebody_changed_is_left_alone() {
+    let world = world();
+    let config = world.folder.join("50% of a home");
+    let world = world.with_variable("XDG_CONFIG_HOME", config.to_str().expect("its path is text"));
+    let (_port, _, file) = shop(&world, 1);
+    world.write(&file);
+    assert!(world.terrace(&["install", "--user"]).ok().contains("systemctl --user enable --now terrace"));
+    let unit = config.join("systemd/user/terrace.service");
+    world.folder.write("system/terrace.service", &world.terrace(&["install", "--print"]).ok());
+    let runtime = format!("XDG_RUNTIME_DIR={}", world.folder.path().display());
+    let unit_path = unit.to_str().expect("its path is text");
+    for arguments in [&["verify", "--user", unit_path][..], &["verify", "system/terrace.service"]] {
+        let verified = world.run("env", &[&[runtime.as_str(), "systemd-analyze"], arguments].concat());
+        assert_eq!((verified.code, verified.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+    assert!(world.terrace(&["install", "--user"]).ok().contains("unchanged:"));
+    let mine = format!("{}# mine\n", std::fs::read_to_string(&unit).expect("it was written"));
+    std::fs::write(&unit, &mine).expect("it is ours");
+    assert!(world.terrace(&["install", "--user"]).refused().contains("--force"));
+    assert_eq!(std::fs::read_to_string(&unit).expect("it is there"), mine);
 }
 
 #[test]
@@ -218,15 +244,86 @@ fn a_command_without_a_running_terrace_says_so() {
 }
 
 #[test]
+fn a_promise_of_which_nobody_is_told_is_hinted_at_once_and_no_more_when_somebody_is() {
+    let world = world();
+    let (_port, _, file) = shop(&world, 1);
+    let promised = format!("{file}[objective.checkout]\nroute = \"web\"\nsuccess = \"99%\"\n");
+    world.write(&promised);
+    let checked = world.terrace(&["check"]);
+    assert_eq!(checked.code, Some(0), "it is good all the same: {}", checked.stderr);
+    let hint = checked.stderr.lines().find(|line| line.starts_with("hint: "));
+    let hint = hint.unwrap_or_else(|| panic!("no hint in {}", checked.stderr));
+    assert!(hint.contains("[objective.checkout] calls nobody") && hint.contains("[notify."), "{hint}");
+    let json: Value = serde_json::from_str(&world.terrace(&["check", "--json"]).ok()).expect("it is JSON");
+    assert_eq!(json["hints"].as_array().map(Vec::len), Some(1), "{json}");
+    let terrace = world.up(&promised);
+    let hints = || terrace.events().into_iter().filter(|event| event["event"] == "file.hint").count();
+    assert!(terrace.event("file.hint")["message"].as_str().is_some_and(|told| hint.ends_with(told)));
+    terrace.reload_with(&format!("{promised}[log]\nkept = \"1MiB\"\n")).ok();
+    assert_eq!(hints(), 1, "what was told is not told again");
+    let told = format!("{promised}[notify.oncall]\ncommand = \"true\"\n");
+    terrace.reload_with(&told).ok();
+    let checked = world.terrace(&["check"]);
+    assert!(!checked.stderr.contains("hint"), "{}", checked.stderr);
+}
+
+#[test]
+fn telemetry_is_not_sent_to_where_it_comes_in_also_where_terrace_chose_the_port() {
+    let world = world();
+    let (_port, _, file) = shop(&world, 1);
+    let terrace = world.up(&file);
+    let chosen: String = serde_json::from_str(&world.folder.read(".terrace/otlp.json")).expect("an address");
+    let told = terrace.reload_with(&format!("{file}[otlp]\nexport = {{ to = \"http://{chosen}\" }}\n"));
+    assert!(told.refused().contains("in a circle"), "what ran runs on");
+    assert!(terrace.metrics().contains("terrace_requests_total"));
+}
+
+#[test]
+fn a_state_folder_of_somebody_else_or_open_to_all_or_not_to_be_written_is_refused_with_what_to_do() {
+    let world = world();
+    let (_port, _, file) = shop(&world, 1);
+    let state = world.folder.join("state");
+    let file = format!("{file}[terrace]\nstate = \"state\"\n");
+    let mode = |bits| std::fs::set_permissions(&state, Permissions::from_mode(bits)).expect("it is ours");
+    std::fs::create_dir(&state).expect("it can be made");
+    mode(0o777);
+    let told = refused(&world, &file);
+    assert!(told.contains("others may write into it; `chmod go-w` it"), "{told}");
+    assert!(!state.join("identity.key").exists(), "no key is put where others could have changed it");
+    mode(0o700);
+    // Only root can give a folder away, and only others are stopped by its mode.
+    match chown(&state, Some(65_534), None) {
+        Ok(()) => {
+            let told = refused(&world, &file);
+            assert!(told.contains("it belongs to user 65534") && told.contains("chown -R"), "{told}");
+            assert!(!state.join("identity.key").exists());
+        }
+        Err(_) => {
+            mode(0o500);
+            let told = refused(&world, &file);
+            assert!(told.contains("give it to the user who runs Terrace (chown)"), "{told}");
+            mode(0o700);
+        }
+    }
+    let told = refused(&world, &file.replace("\"state\"", "\"terrace.toml\""));
+    assert!(told.contains("it must be a folder"), "{told}");
+}
+
+#[test]
 fn a_second_terrace_in_the_same_folder_is_refused() {
     let world = world();
     let (_port, address, file) = shop(&world, 1);
     let terrace = world.up(&file);
-    let pids = terrace.pids("web");
+    let (pids, otlp) = (terrace.pids("web"), world.folder.read(".terrace/otlp.json"));
     let mut second = world.start_with(&["up"]);
     assert_eq!(second.wait().code(), Some(1), "{}", second.stderr());
     assert_eq!(get(address, "/").status, 200, "the first is not disturbed");
     assert_eq!(terrace.pids("web"), pids);
+    assert_eq!(
+        world.folder.read(".terrace/otlp.json"),
+        otlp,
+        "nor where its instances send to after a restart"
+    );
 }
 
 /// Terrace refuses to start with this file, and nothing is left of the attempt.
