@@ -1,11 +1,10 @@
 //! What the edge counts, and the handles with which it does: RED by route and class of status, connections by listener.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use terrace_auth::Method;
 use terrace_content::Coding;
-use terrace_instruments::{Counter, Family, Gauge, Histogram, Kind, Meter};
+use terrace_instruments::{Counter, Family, Gauge, Histogram, Kind, Meter, Told};
 use terrace_policy::{Priority, Turned};
 use terrace_route::Ground;
 
@@ -449,24 +448,6 @@ impl IdentityMetrics {
     }
 }
 
-/// Bounds what is told in words about a thing that anybody can cause: so many in each second.
-#[derive(Debug, Default)]
-struct Told(AtomicU64);
-
-impl Told {
-    const PER_SECOND_MAX: u64 = 5;
-
-    fn may(&self, now: Duration) -> bool {
-        let second = now.as_secs() << 8;
-        let told = |state: u64| match state & !0xff == second {
-            true if state & 0xff >= Self::PER_SECOND_MAX => None,
-            true => Some(state + 1),
-            false => Some(second + 1),
-        };
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, told).is_ok()
-    }
-}
-
 /// What is broken on purpose on one route.
 #[derive(Debug, Clone)]
 pub(crate) struct FaultMetrics {
@@ -633,17 +614,5 @@ impl GateMetrics {
             waited: meter.histogram(&QUEUE_WAIT, &[service]),
             shed: ShedMetrics::new(meter, Some(service)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_is_told_a_few_times_a_second() {
-        let told = Told::default();
-        let count = |second| (0..100).filter(|_| told.may(Duration::from_secs(second))).count();
-        assert_eq!([count(7), count(7), count(8)], [5, 0, 5]);
     }
 }
