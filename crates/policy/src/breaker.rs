@@ -573,6 +573,8 @@ mod tests {
         prop::collection::vec((0_u64..700, event), 1..300)
     }
 
+    type Probing = Option<(Probe, Duration)>;
+
     /// The breaker as a list of what happened since it was last closed, looked through anew each time.
     #[derive(Debug, Default)]
     struct Naive {
@@ -581,7 +583,7 @@ mod tests {
         slow: Vec<(Duration, bool)>,
         row: u32,
         /// Openings in a row, the pause's end, probes that went well, and the one that is waited for.
-        open: Option<(u32, Duration, u32, Option<(Probe, Duration)>)>,
+        open: Option<(u32, Duration, u32, Probing)>,
     }
 
     impl Naive {
