@@ -79,7 +79,7 @@ fn every_coding_is_read_by_its_program() {
         assert!(decoded(coding, &got.body) == page.as_bytes(), "{coding}");
         assert_eq!(rig.counted("terrace_coded", &["pages", coding]), 1);
     }
-    assert_eq!(rig.counted("terrace_coding_taken", &["pages"]), 3 * page.len() as u64);
+    rig.counts("terrace_coding_taken", &["pages"], 3 * page.len() as u64);
     assert!(rig.counted("terrace_coding_given", &["pages"]) < page.len() as u64);
 }
 
