@@ -125,12 +125,15 @@ table! {
     }
 }
 
-/// What is tried again.
+/// Why something is done about a request, as written: a failure that has a name, or a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RetryReason {
-    Cause(RetryCause),
+pub(crate) enum Reason<C> {
+    Cause(C),
     Status(StatusRange),
 }
+
+/// What is tried again.
+type RetryReason = Reason<RetryCause>;
 
 choice! {
     /// A failure without a response.
@@ -146,14 +149,9 @@ choice! {
 
 const STATUS_FORM: Form = Form { noun: "a status", example: "503", pattern: "^[1-5]([0-9]{2}|xx)$" };
 
-/// A status, or a class of them, among words.
-pub(crate) fn status_shape() -> Shape {
-    Shape::Text(STATUS_FORM)
-}
-
-impl Read for RetryReason {
+impl<C: Read> Read for Reason<C> {
     fn shape() -> Shape {
-        Shape::Either(vec![RetryCause::shape(), status_shape()])
+        Shape::Either(vec![C::shape(), Shape::Text(STATUS_FORM)])
     }
 
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
@@ -161,12 +159,15 @@ impl Read for RetryReason {
             Value::Text(text) if text.starts_with(|first: char| first.is_ascii_digit()) => {
                 Some(Self::Status(StatusRange::read(node, reader)?))
             }
-            Value::Integer(number) => reader.unexpected(
-                node,
-                "a text like \"connect\" or \"503\"",
-                Some(format!("write \"{number}\"")),
-            ),
-            _ => Some(Self::Cause(RetryCause::read(node, reader)?)),
+            Value::Integer(number) => {
+                let word = match C::shape() {
+                    Shape::Choice([first, ..]) => first.name,
+                    _ => "…",
+                };
+                let expected = format!("a text like {word:?} or \"503\"");
+                reader.unexpected(node, &expected, Some(format!("write \"{number}\"")))
+            }
+            _ => Some(Self::Cause(C::read(node, reader)?)),
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::issuer::ClaimPath;
-use super::policy::status_shape;
+use super::policy::Reason;
 use super::problem::Finding;
 use super::read::{Read, Reader, Switch, choice, table};
 use super::route::{Known, RespondTable};
@@ -94,31 +94,7 @@ choice! {
 }
 
 /// When something else answers, as written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FallbackReason {
-    Cause(FallbackCause),
-    Status(StatusRange),
-}
-
-impl Read for FallbackReason {
-    fn shape() -> Shape {
-        Shape::Either(vec![FallbackCause::shape(), status_shape()])
-    }
-
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        match &node.value {
-            Value::Text(text) if text.starts_with(|first: char| first.is_ascii_digit()) => {
-                Some(Self::Status(StatusRange::read(node, reader)?))
-            }
-            Value::Integer(number) => reader.unexpected(
-                node,
-                "a text like \"open\" or \"503\"",
-                Some(format!("write \"{number}\"")),
-            ),
-            _ => Some(Self::Cause(FallbackCause::read(node, reader)?)),
-        }
-    }
-}
+type FallbackReason = Reason<FallbackCause>;
 
 choice! {
     /// How much a request matters when not all can be served.
