@@ -575,6 +575,7 @@ class Shop:
                 self.program, "--json", "up", self.file, stdout=log, stderr=log, start_new_session=True
             )
         await until(self.is_ready, "the shop to be ready", self.screen)
+        await until(self.has_keys, "the keys that tokens are checked with", self.screen)
 
     async def is_ready(self):
         if self.process.returncode is not None:
@@ -583,6 +584,10 @@ class Shop:
             return (await Client(self.probes_port).send("GET", "/readyz")).status == 200
         except Cut:
             return False
+
+    async def has_keys(self):
+        """Whether Terrace has asked the auth service for them since that was ready."""
+        return any(keys > 0 for keys in (await self.metrics("terrace_auth_keys")).values())
 
     def last_lines(self):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
