@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::Value;
-use terrace_testkit::{Connection, Port, Redis, Request, Terrace, World, get, until_true};
+use terrace_testkit::{Capacity, Connection, Origin, Port, Redis, Request, Terrace, World, get, until_true};
 
 use crate::world;
 
@@ -172,6 +173,52 @@ fn two_hundred_connections_on_four_cores_are_let_through_exactly_as_often_as_the
         assert_eq!(hammer.passed_by_now(), limit, "{algorithm}");
         assert_eq!(hammer.stop(), limit, "{algorithm}");
     }
+}
+
+#[test]
+fn never_more_are_under_way_at_once_than_the_file_says_and_no_place_is_lost_by_who_leaves_or_by_a_reload() {
+    let origin = Origin::start_many(1, Capacity { workers: 1_000, service: Duration::from_millis(5) });
+    let world = world();
+    let port = Port::reserve();
+    let service = origin.addresses()[0];
+    let file = |at_once: u32, comment: &str| {
+        format!(
+            "# {comment}\n[terrace]\nthreads = 4\n[listen.public]\naddress = \"{port}\"\n[service.app]\n\
+             hosts = [\"{service}\"]\n[route.a]\nat = \"/*\"\nto = \"app\"\n\
+             limit = {{ at-once = {at_once}, key = \"all\" }}\n"
+        )
+    };
+    let terrace = world.up(&file(5, "first"));
+    let hammer = Hammer::on(port.address());
+    // Beside those who wait for their answer, some who send a request and go away.
+    let leave = || {
+        for _ in 0..50 {
+            let mut connection = Connection::open(port.address()).expect("Terrace accepts");
+            connection.write(&Request::get("/").to_bytes()).expect("it reads");
+        }
+    };
+    let under_way = |until: u64| {
+        let mut most = 0;
+        while hammer.passed.load(Ordering::SeqCst) < until {
+            most = most.max(origin.served_in_all().present);
+        }
+        most
+    };
+    assert!(under_way(100) <= 5);
+    for round in 1..=3 {
+        leave();
+        terrace.reload_with(&file(5, &format!("again {round}"))).ok();
+        let passed = hammer.passed.load(Ordering::SeqCst);
+        assert!(under_way(passed + 100) <= 5, "round {round}");
+    }
+    terrace.reload_with(&file(3, "less")).ok();
+    until_true("those who were let in before are done", || origin.served_in_all().present <= 3);
+    let passed = hammer.passed.load(Ordering::SeqCst);
+    assert!(under_way(passed + 100) <= 3);
+    assert!(hammer.stop() >= 600);
+    until_true("all places are back", || {
+        get(port.address(), "/").field("ratelimit").is_some_and(|told| told.contains(";r=2;"))
+    });
 }
 
 fn key(terrace: &Terrace<'_>, more: &[&str]) -> String {
