@@ -22,7 +22,7 @@ table! {
         "service" service: Option<Words>, example "orders";
         /// Share of the requests that must not fail (status 500 and above, or no answer through our own fault).
         "success" success: Option<Share>, example "99.9%";
-        /// Share of the requests that must be answered within a time.
+        /// Share of the requests that must be answered within a time; what fails was not, however quickly.
         "latency" latency: Option<LatencyTable>, example { under = "300ms", for = "99%" };
         /// The time over which the promise holds, and over which the error budget is spent.
         "window" window: Duration = "30d", within "1d" to "90d";
