@@ -516,7 +516,7 @@ fn as_sent(fields: &[(Box<str>, Box<str>)]) -> (Fields, KnownSet) {
     let (mut sent, mut replaced) = (Fields::new(), KnownSet::EMPTY);
     for (name, value) in fields {
         if let Some(known) = Known::lookup(name.as_bytes()) {
-            replaced = replaced.with(known);
+            replaced.add(known);
         }
         if !value.is_empty() {
             sent.append(name.as_bytes(), value.as_bytes());

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use terrace_http::{Fields, Known, RequestHead, tokens};
+use terrace_http::{Fields, Known, KnownSet, RequestHead, tokens};
 use terrace_instruments::{AddressText, Plate, TraceId};
 use terrace_runtime::random;
 
@@ -86,9 +86,9 @@ pub(crate) fn identify(
     let peer = connected.peer.ip().to_canonical();
     let believes = is_trusted(peer);
     if !believes {
-        remove_claims(&mut head.fields);
+        head.fields.remove_all(CLAIMS);
     }
-    head.fields.retain(|known, name, _| known.is_some() || !is_look_alike(name));
+    head.fields.remove_unknown(|name| is_look_alike(name) || !believes && is_claim(name));
     if !head.fields.has(Known::Host) {
         // HTTP/1.0 needs none, but the service is spoken to in HTTP/1.1, which does (RFC 9112 section 3.3).
         head.fields.append_known(Known::Host, connected.local.to_string().as_bytes());
@@ -104,25 +104,19 @@ pub(crate) fn request_id(fields: &Fields) -> &str {
     fields.text(Known::XRequestId).unwrap_or_default()
 }
 
-/// Takes out what only a trusted proxy, or a neighbour, may say.
-fn remove_claims(fields: &mut Fields) {
-    fields.retain(|known, name, _| match known {
-        Some(
-            Known::Forwarded
-            | Known::XForwardedFor
-            | Known::XForwardedHost
-            | Known::XForwardedPort
-            | Known::XForwardedProto
-            | Known::XRealIp
-            | Known::XRequestDeadline
-            | Known::XRequestId
-            | Known::XTerraceAttempt
-            | Known::XTerraceMirror,
-        ) => false,
-        Some(_) => true,
-        None => !is_claim(name),
-    });
-}
+/// What only a trusted proxy, or a neighbour, may say.
+const CLAIMS: KnownSet = KnownSet::of(&[
+    Known::Forwarded,
+    Known::XForwardedFor,
+    Known::XForwardedHost,
+    Known::XForwardedPort,
+    Known::XForwardedProto,
+    Known::XRealIp,
+    Known::XRequestDeadline,
+    Known::XRequestId,
+    Known::XTerraceAttempt,
+    Known::XTerraceMirror,
+]);
 
 /// Whether an unknown field says what proxies say under other names: whom they speak for, and for which address. Frameworks believe
 /// them (`X-Forwarded-Prefix`, `X-Forwarded-Ssl`; `X-Original-URL` takes the place of the path that was routed), and only who is in

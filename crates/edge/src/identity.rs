@@ -92,7 +92,7 @@ pub(crate) fn reserved(routes: &[Route]) -> Option<Arc<Reserved>> {
 #[inline]
 pub(crate) fn remove_claims(way: Way<'_>, fields: &mut Fields) {
     if let Some(reserved) = removed(way) {
-        fields.retain(|known, name, _| known.is_some() || !reserved.contains(name));
+        fields.remove_unknown(|name| reserved.contains(name));
     }
 }
 

@@ -304,7 +304,9 @@ impl<'a> Holds<'a> {
         }
         let mut permits = Vec::new();
         permits.extend(self.first.and_then(Hold::keep));
-        self.further.into_iter().for_each(|hold| permits.extend(hold.keep()));
+        if !self.further.is_empty() {
+            self.further.into_iter().for_each(|hold| permits.extend(hold.keep()));
+        }
         permits
     }
 }

@@ -101,7 +101,7 @@ impl Fields {
         let base = narrow(self.arena.len());
         self.arena.extend_from_slice(&others.arena);
         self.entries.extend(others.entries.iter().map(|entry| Entry { at: base + entry.at, ..*entry }));
-        self.may_have = self.may_have.and(others.may_have);
+        self.may_have.add_all(others.may_have);
     }
 
     /// Adds the fields that a parser found in `lines`, which end with the last of them. Those whose line is written as ours are
@@ -132,9 +132,10 @@ impl Fields {
 
     /// Writes the lines of the fields with unknown names, and of those known ones that are not in `left_out`.
     pub(crate) fn write_lines(&self, left_out: KnownSet, out: &mut Vec<u8>) {
+        let leaves_out = self.may_have_any(left_out);
         let (mut from, mut to) = (0, 0);
         for entry in &self.entries {
-            if entry.known.is_some_and(|known| left_out.has(known)) {
+            if leaves_out && entry.known.is_some_and(|known| left_out.has(known)) {
                 continue;
             }
             let at = entry.at as usize;
@@ -183,6 +184,15 @@ impl Fields {
     pub fn remove_named(&mut self, name: &[u8]) {
         let arena = &self.arena;
         self.entries.retain(|entry| !name_of(arena, entry).eq_ignore_ascii_case(name));
+    }
+
+    /// Removes the fields with unknown names for which `is_unwanted(name)` holds.
+    pub fn remove_unknown(&mut self, is_unwanted: impl Fn(&[u8]) -> bool) {
+        let arena = &self.arena;
+        let goes = |entry: &Entry| entry.known.is_none() && is_unwanted(name_of(arena, entry));
+        if self.entries.iter().any(goes) {
+            self.entries.retain(|entry| !goes(entry));
+        }
     }
 
     /// Keeps the fields for which `keep(known, name, value)` holds.
@@ -252,11 +262,15 @@ impl Fields {
     }
 
     /// Remembers a field whose line stands in the arena.
+    #[inline]
     fn note(&mut self, known: Option<Known>, at: usize, name: &[u8], value: &[u8]) {
         if let Some(known) = known {
-            self.may_have = self.may_have.with(known);
+            self.may_have.add(known);
         }
-        let (at, name_bytes, value_bytes) = (narrow(at), narrow(name.len()), narrow(value.len()));
+        // Where the line ends says how large each part can be.
+        let end = narrow(at + name.len() + COLON.len() + value.len() + LINE_END.len());
+        let (name_bytes, value_bytes) = (name.len() as u32, value.len() as u32);
+        let at = end - name_bytes - value_bytes - (COLON.len() + LINE_END.len()) as u32;
         self.entries.push(Entry { known, at, name_bytes, value_bytes });
     }
 }
@@ -362,6 +376,7 @@ mod tests {
         more.append(b"X-Two", b"2");
         more.append_known(Known::Date, b"");
         fields.append_all(&more);
+        fields.remove_unknown(|name| name == b"Via" || name == b"Host");
         assert!(fields != more && more == more.clone());
         assert_eq!(fields.get(Known::Date), Some(&b""[..]));
         fields.append(b"Last", b"3");

@@ -143,62 +143,60 @@ fn is_same(name: &[u8], known: &[u8]) -> bool {
     }
 }
 
-/// A set of known names.
+/// A set of known names, a bit for each. Two words, since shifting one of 128 bits takes a dozen instructions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct KnownSet(u128);
+pub struct KnownSet([u64; 2]);
+
+const _: () = assert!(ALL.len() <= 128, "a set has a bit for each known name");
 
 impl KnownSet {
     /// No name.
-    pub const EMPTY: Self = Self(0);
+    pub const EMPTY: Self = Self([0; 2]);
 
     /// Those names.
     #[must_use]
     pub const fn of(names: &[Known]) -> Self {
         let (mut set, mut at) = (Self::EMPTY, 0);
         while at < names.len() {
-            set = set.with(names[at]);
+            set.add(names[at]);
             at += 1;
         }
         set
     }
 
-    /// Those of the set, and one more.
+    /// Adds a name.
     #[inline]
-    #[must_use]
-    pub const fn with(self, name: Known) -> Self {
-        Self(self.0 | 1 << name as u8)
+    pub const fn add(&mut self, name: Known) {
+        self.0[name as usize >> 6] |= 1 << (name as u64 & 63);
     }
 
-    /// Those of both sets.
+    /// Adds those of another set.
     #[inline]
-    #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+    pub const fn add_all(&mut self, other: Self) {
+        self.0 = [self.0[0] | other.0[0], self.0[1] | other.0[1]];
     }
 
     /// Those of the set that are not in the other.
     #[inline]
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
+        Self([self.0[0] & !other.0[0], self.0[1] & !other.0[1]])
     }
 
     /// Whether the name is among them.
     #[inline]
     #[must_use]
     pub const fn has(self, name: Known) -> bool {
-        self.0 & 1 << name as u8 != 0
+        self.0[name as usize >> 6] >> (name as u64 & 63) & 1 != 0
     }
 
     /// Whether one name is in both.
     #[inline]
     #[must_use]
     pub const fn meets(self, other: Self) -> bool {
-        self.0 & other.0 != 0
+        self.0[0] & other.0[0] | self.0[1] & other.0[1] != 0
     }
 }
-
-const _: () = assert!(ALL.len() <= u128::BITS as usize, "a set has a bit for each known name");
 
 impl Known {
     /// The known name that equals `name`, in whatever case it is written.
@@ -266,9 +264,12 @@ mod tests {
 
     #[test]
     fn a_set_has_what_was_put_in_and_nothing_else() {
-        let some = KnownSet::of(&[Known::Accept, Known::XTerraceMirror]);
-        assert!(some.has(Known::Accept) && some.has(Known::XTerraceMirror) && !some.has(Known::Allow));
+        let mut some = KnownSet::of(&[Known::Accept]);
+        some.add_all(KnownSet::of(&[Known::XTerraceMirror]));
+        for (known, _) in ALL {
+            assert_eq!(some.has(*known), matches!(known, Known::Accept | Known::XTerraceMirror), "{known:?}");
+            assert_eq!(some.meets(KnownSet::of(&[*known])), some.has(*known));
+        }
         assert!(!some.without(KnownSet::of(&[Known::Accept])).has(Known::Accept));
-        assert!(some.meets(some) && !some.meets(KnownSet::of(&[Known::Via])) && !KnownSet::EMPTY.meets(some));
     }
 }

@@ -146,17 +146,14 @@ pub fn parse_response(bytes: &[u8], bounds: &Bounds, head: &mut ResponseHead) ->
 
 /// Takes over the fields that were found in that head. Where their lines are what nearly all are, one look has seen that each ends
 /// in CR LF; else the head is looked through.
-fn take_fields(
-    fields: &mut Fields,
-    found: &[httparse::Header<'_>],
-    head: &[u8],
-) -> Result<(), ParseError> {
+fn take_fields(fields: &mut Fields, found: &[httparse::Header<'_>], head: &[u8]) -> Result<(), ParseError> {
     let Some(whole) = head.strip_suffix(b"\r\n") else { return only_whole_lines(head) };
     let offset = |first: &httparse::Header<'_>| first.name.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
     let lines_at = found.first().map_or(whole.len(), offset);
     let (first_line, lines) = whole.split_at_checked(lines_at).unwrap_or((whole, b""));
     let are_whole = fields.append_lines(lines, found.iter().map(|one| (one.name.as_bytes(), one.value)));
-    let is_one = first_line.ends_with(b"\r\n") && memchr::memchr(b'\n', first_line) == Some(first_line.len() - 1);
+    let is_one =
+        first_line.ends_with(b"\r\n") && memchr::memchr(b'\n', first_line) == Some(first_line.len() - 1);
     if are_whole && is_one { Ok(()) } else { only_whole_lines(head) }
 }
 
