@@ -34,9 +34,10 @@ impl State {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let state = Self { folder: folder.canonicalize()? };
         let probe = state.folder.join(format!("probe-{}", std::process::id()));
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&probe)?;
-        fs::remove_file(probe)?;
-        Ok(state)
+        let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&probe);
+        let written = opened.and_then(|mut file| file.write_all(b"can this be kept?\n"));
+        let removed = fs::remove_file(probe);
+        written.and(removed).map(|()| state)
     }
 
     pub(crate) fn folder(&self) -> &Path {

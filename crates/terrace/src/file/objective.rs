@@ -32,7 +32,7 @@ table! {
 }
 
 table! {
-    /// Share of the requests that must be answered within a time.
+    /// Share of the requests that must be answered within a time; what fails was not, however quickly.
     pub(crate) struct LatencyTable {
         /// The time, up to the answer's last byte.
         "under" under: Duration, within "1ms" to "10m", example "300ms";
