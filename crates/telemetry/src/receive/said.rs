@@ -47,7 +47,7 @@ struct Heard {
 
 impl Said {
     /// Keeps what was said. Of one name with two meanings the first is kept, for as long as it is heard of.
-    pub(super) fn put(&self, now: Duration, families: Vec<TextFamily>) {
+    pub(crate) fn put(&self, now: Duration, families: Vec<TextFamily>) {
         let mut inner = self.lock();
         if now.saturating_sub(inner.forgot_at) >= FORGET_EVERY {
             inner.forget(now);

@@ -143,3 +143,37 @@ fn own_samples((service, instance): &Of, outcome: &Outcome) -> Vec<Sample> {
     };
     [&UP, &DURATION, &SAMPLES, &DROPPED].map(sample).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use terrace_signals::series::text::{Dialect, TextBounds, parse};
+
+    use super::*;
+
+    fn text(lines: &str) -> Text {
+        parse(lines.as_bytes(), Dialect::Prometheus, &TextBounds::default()).expect("it is in the grammar")
+    }
+
+    #[test]
+    fn what_an_instance_tells_in_both_ways_is_shown_once() {
+        let kept = Kept::default();
+        let fetched = "# TYPE placed_total counter\nplaced_total{instance=\"a-1\",service=\"a\"} 3\n";
+        let of: Of = ("a".into(), "a-1".into());
+        kept.put(&of, Outcome { text: Some(text(fetched)), took: Duration::ZERO });
+        let said = Said::default();
+        let sent = "# TYPE placed_total counter\nplaced_total{instance=\"a-1\",service=\"a\"} 4\n\
+                    placed_total{instance=\"b-1\",service=\"b\"} 7\n# TYPE depth gauge\n\
+                    depth{instance=\"a-1\",service=\"a\"} 1\n";
+        said.put(clock::now(), text(sent).families);
+        let shown = kept.render(Format::Prometheus, &said).body;
+        let lines: Vec<&str> = shown.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            lines,
+            [
+                "depth{instance=\"a-1\",service=\"a\"} 1",
+                "placed_total{instance=\"a-1\",service=\"a\"} 3",
+                "placed_total{instance=\"b-1\",service=\"b\"} 7",
+            ]
+        );
+    }
+}
