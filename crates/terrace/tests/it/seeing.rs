@@ -229,13 +229,17 @@ fn the_dashboards_port_stays_over_a_restart_also_where_nobody_chose_it() {
         address.and_then(|text| text.parse::<SocketAddr>().ok()).expect("an address")
     };
     let mut first = world.up(&file);
-    let chosen = dashboard(&first);
+    let kept = || world.folder.read(".terrace/dashboard.address");
+    assert_eq!(kept().trim(), dashboard(&first).to_string(), "where it is, is kept");
     assert!(first.stop().success());
+    // One that nobody else takes meanwhile.
+    let port = Port::reserve();
+    world.folder.write(".terrace/dashboard.address", &port.to_string());
     let mut second = world.up(&file);
-    assert_eq!(dashboard(&second), chosen, "who has it open finds it again");
+    assert_eq!(dashboard(&second), port.address(), "who has it open finds it again");
     assert!(second.stop().success());
-    let _taken = TcpListener::bind(chosen).expect("it is free while no Terrace runs");
-    assert_ne!(dashboard(&world.up(&file)), chosen, "somebody else has it by now");
+    let _taken = TcpListener::bind(port.address()).expect("it is free while no Terrace runs");
+    assert_ne!(dashboard(&world.up(&file)), port.address(), "somebody else has it by now");
 }
 
 #[test]

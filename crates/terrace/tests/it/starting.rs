@@ -223,7 +223,9 @@ fn systemd_finds_nothing_wrong_with_the_unit_and_one_that_somebody_changed_is_le
     let unit_path = unit.to_str().expect("its path is text");
     for arguments in [&["verify", "--user", unit_path][..], &["verify", "system/terrace.service"]] {
         let verified = world.run("env", &[&[runtime.as_str(), "systemd-analyze"], arguments].concat());
-        assert_eq!((verified.code, verified.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+        // Of other units on this machine it may think what it likes.
+        let is_calm = !verified.stderr.contains("terrace.service");
+        assert!(verified.code == Some(0) && is_calm, "{arguments:?}: {}", verified.stderr);
     }
     assert!(world.terrace(&["install", "--user"]).ok().contains("unchanged:"));
     let mine = format!("{}# mine\n", std::fs::read_to_string(&unit).expect("it was written"));
