@@ -209,7 +209,9 @@ impl Gate {
         journal: &mut Journal<'_>,
     ) -> Result<(), Problem> {
         let priority = request.passed.priority;
-        let fastest = to.service.upstream.usual().fastest.unwrap_or_default();
+        let usual = to.service.upstream.usual();
+        // A few answers may all have been slow ones.
+        let fastest = usual.fastest.filter(|_| usual.is_known).unwrap_or_default();
         let until = until.map_or(terrace_runtime::timer::NEVER, |until| until.saturating_sub(fastest));
         let began = clock::now();
         let Some(mut waiting) =

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use terrace_edge::{
-    Concurrency, Fallback, FallbackOn, FallbackTo, Guards, Network, Priority, Purpose, Queue, Resilience,
-    Route, Target,
+    Action, Concurrency, Fallback, FallbackOn, FallbackTo, Guards, Network, Priority, Purpose, Queue,
+    Resilience, Route, Target,
 };
 use terrace_instruments::SeriesValue;
 use terrace_policy::{
@@ -397,6 +397,44 @@ fn who_waits_for_too_long_is_told_so() {
     origin.request();
     assert_eq!(rig.client_that_sent(get("/", "")).response().status(), 503);
     assert_eq!(rig.shed("queue_wait"), 1);
+}
+
+#[test]
+fn one_slow_answer_is_no_reason_to_send_those_away_who_could_wait() {
+    let rig = Rig::with(|setup| {
+        at_once(setup, 1, 10);
+        let mut brief = setup.policy.clone();
+        brief.timeouts.total = Some(Duration::from_secs(1));
+        let action = match forward(setup, &[1]) {
+            Action::Forward { split, choosing, mirror, strip, rewrite, .. } => {
+                let targets = vec![Target { service: 0, policy: brief }];
+                Action::Forward { split, targets, choosing, mirror, strip, rewrite }
+            }
+            other => other,
+        };
+        setup.routes.push(route("brief", "/brief/*", action));
+    });
+    // The service's first answer takes longer than the others have.
+    let mut first = rig.client_that_sent(get("/first", ""));
+    let mut origin = rig.origin.accept();
+    origin.request();
+    let began = clock::now();
+    until("it has taken long", || (clock::now() >= began + Duration::from_millis(1_200)).then_some(()));
+    origin.send(OK);
+    assert_eq!(first.response().status(), 200);
+    first.send(get("/second", ""));
+    origin.request();
+    until("that is all that is known", || {
+        rig.upstream.maintain(clock::now());
+        rig.upstream.usual().fastest.filter(|fastest| *fastest > Duration::from_secs(1))
+    });
+    let mut waits = rig.client_that_sent(get("/brief/", ""));
+    until("it waits, or was sent away", || {
+        (rig.gauge("terrace_queue_length") == 1 || waits.has_bytes()).then_some(())
+    });
+    origin.send(OK);
+    assert!(answers(&mut origin, OK).line.contains("/brief/"));
+    assert_eq!(waits.response().status(), 200);
 }
 
 #[test]
