@@ -894,8 +894,8 @@ class Tour:
         if made < len(crowd.paid):
             raise Failed(f"{len(crowd.paid)} orders are paid, and the bank made {made} charges")
         self.screen.good(
-            f"{count(len(crowd.paid), 'order')} paid, {len(crowd.rescued)} of them after a while, by {count(made, 'charge')}; "
-            f"{count(repeated, 'charge')} that the bank had made in silence it was asked for again, and did not make again"
+            f"{count(len(crowd.paid), 'order')} paid by {count(made, 'charge')}; {len(crowd.rescued)} had been kept, of which "
+            f"{repeated} were charged in silence, and not again"
         )
 
     async def charges(self, bank):

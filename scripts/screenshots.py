@@ -50,7 +50,7 @@ async def take(screen, shop, calm_s):
             await shop.switch("payments", "?mute=100%25&for=120s")
             await demo.until(lambda: shop.is_cut_off("payments"), "the breaker to open", screen)
             await watched(screen, "the bank is silent", OUTAGE_S)
-            await photograph(screen, shop, "outage", "service", "shop-kept")
+            await photograph(screen, shop, "outage", "shop-kept")
             await shop.switch("payments", "")
             await demo.until(lambda: crowd.waiting == 0, "the kept orders to be paid", screen)
         await shop.switch("catalog", f"?fail=40%25&for={TROUBLE_S}s")

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use terrace_signals::alerts::Subject;
 
 use crate::control::ControlError;
-use crate::map::{Figures, Instance, Service};
+use crate::map::{Figures, Instance, Route, Service};
 
 use super::actions::{drain_form, restart_form, scale_form};
 use super::charts::{Page, Range};
@@ -107,6 +107,8 @@ pub(super) fn failing(figures: &Figures) -> Markup {
 fn now(view: &View<'_>, service: &Service) -> Markup {
     let figures = &service.figures;
     let time = |value: Option<f64>| value.map_or_else(|| UNKNOWN.to_owned(), seconds);
+    let is_here = |route: &&Route| route.to.iter().any(|(to, _)| *to == service.name);
+    let reached: Vec<&Route> = view.map.routes.iter().filter(is_here).collect();
     html! {
         section class="panel" aria-label="Now" {
             dl class="facts" {
@@ -129,9 +131,8 @@ fn now(view: &View<'_>, service: &Service) -> Markup {
                 div {
                     dt { "Reached by" }
                     dd {
-                        @for route in view.map.routes.iter().filter(|route| route.to.iter().any(|(to, _)| *to == service.name)) {
-                            a href={ "/routes/" (segment(&route.name)) } { (route.name) } " "
-                        }
+                        @for route in &reached { a href={ "/routes/" (segment(&route.name)) } { (route.name) } " " }
+                        @if reached.is_empty() { "other services" }
                     }
                 }
             }

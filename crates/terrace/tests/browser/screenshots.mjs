@@ -65,7 +65,6 @@ const PICTURES = {
   overview: () => open("/"),
   "overview-dark": () => open("/", { colorScheme: "dark" }),
   outage: () => open("/"),
-  service: () => openWithCharts("/services/payments?last=5m"),
   "shop-kept": keptOrder,
   phone: () => open("/", { viewport: { width: 390, height: 780 } }),
   route: () => openWithCharts("/routes/pages?last=5m"),
@@ -84,7 +83,7 @@ for (const name of names) {
   await PICTURES[name]();
   await page.mouse.move(0, 0);
   await page.evaluate(() => scrollTo(0, 0));
-  await fit(name === "phone" ? 0 : 1100);
+  await fit(name === "phone" ? 0 : 1400);
   await page.screenshot({ path: `${folder}/${name}.png` });
   console.log(`${name}.png`);
 }

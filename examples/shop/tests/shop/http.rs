@@ -106,6 +106,17 @@ pub(crate) fn begin(
     stream
 }
 
+/// Makes sure that for a moment the service neither answers nor hangs up.
+pub(crate) fn expect_silence(stream: &mut BufReader<TcpStream>) {
+    stream.get_ref().set_read_timeout(Some(MOMENT)).expect("sockets have timeouts");
+    let heard = stream.read(&mut [0]);
+    assert!(
+        heard.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)),
+        "the service was not silent"
+    );
+    stream.get_ref().set_read_timeout(Some(HANG)).expect("sockets have timeouts");
+}
+
 /// Keeps cookies, as browsers do.
 pub(crate) struct Browser {
     port: u16,
@@ -222,13 +233,7 @@ impl Upload {
     /// Makes sure that the service goes on waiting for the rest: for a moment it neither answers nor hangs up. (A
     /// service that waits passes however slow the machine is; only one that does not could be missed.)
     pub(crate) fn expect_patience(&mut self) {
-        self.0.get_ref().set_read_timeout(Some(MOMENT)).expect("sockets have timeouts");
-        let heard = self.0.read(&mut [0]);
-        assert!(
-            heard.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)),
-            "the service did not wait"
-        );
-        self.0.get_ref().set_read_timeout(Some(HANG)).expect("sockets have timeouts");
+        expect_silence(&mut self.0);
     }
 
     pub(crate) fn finish(mut self) -> Reply {

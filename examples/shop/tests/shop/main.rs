@@ -5,7 +5,7 @@ mod processes;
 
 use serde_json::{Value, json};
 
-use http::{Browser, Events, Upload, WebSocket, begin, send, told};
+use http::{Browser, Events, Upload, WebSocket, begin, expect_silence, send, told};
 use processes::{Service, Shop};
 
 /// Long enough that no order moves on during a test that does not want it to.
@@ -149,8 +149,9 @@ fn a_bank_that_charges_and_does_not_say_so_is_asked_again_and_charges_once() {
         text.lines().any(|line| line == format!("{name} 1"))
     };
     assert_eq!(send(port, "POST", "/switch?mute=100%&for=10m", &[], b"").status, 200);
-    let waiting = begin(port, "POST", "/charges", &headers, charge);
+    let mut waiting = begin(port, "POST", "/charges", &headers, charge);
     while !counted("shop_charges_made_total") {}
+    expect_silence(&mut waiting);
     drop(waiting);
     assert_eq!(send(port, "POST", "/switch", &[], b"").status, 200);
     assert_eq!(send(port, "POST", "/charges", &headers, charge).status, 200, "it was made before: not 201");
