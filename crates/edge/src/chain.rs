@@ -359,7 +359,7 @@ fn find_route<'a>(
 /// Refuses a path that the server behind may take for one of another route, where that route would have asked what this one does
 /// not: a slash in code or too many, a backslash or a parameter must not be the way around it.
 fn hold_against_other_readings(way: Way<'_>, seen: &Seen<'_>, route: &Route) -> Result<(), Problem> {
-    if !matches!(route.action, Action::Forward { .. }) {
+    if !way.snapshot.asks || !matches!(route.action, Action::Forward { .. }) {
         return Ok(());
     }
     for path in terrace_http::other_readings(seen.0.path()) {

@@ -17,7 +17,7 @@ use crate::choose::Sides;
 use crate::config::{Action, Config, Listener, LoginPages, Purpose, Service, Target};
 use crate::fallback::FallbackTo;
 use crate::fault::{FaultBoard, Slot};
-use crate::guards::Guards;
+use crate::guards::{self, Guards};
 use crate::identity;
 use crate::metrics::{ListenerMetrics, MirrorMetrics, RouteMetrics, RuleMetrics, ServiceMetrics};
 use crate::mirror::{self, Lane};
@@ -44,6 +44,8 @@ pub(crate) struct Snapshot {
     pub(crate) logins: Vec<LoginPages>,
     /// Fields that no client may set, where routes ask who somebody is.
     pub(crate) reserved: Option<Arc<Reserved>>,
+    /// Whether any route refuses whom others let through.
+    pub(crate) asks: bool,
 }
 
 /// What stands in the place of a route where none matched.
@@ -197,6 +199,7 @@ impl Snapshot {
         let listeners = (0..).zip(config.listeners).map(view).collect();
         let issuer = config.issuer;
         let reserved = identity::reserved(&config.routes);
+        let asks = config.routes.iter().any(|route| guards::ask_more(None, route.guards.as_deref()));
         let mut kept = Budgets::new();
         let services = config.services;
         registry.lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
@@ -238,6 +241,7 @@ impl Snapshot {
             issuer,
             logins: config.logins,
             reserved,
+            asks,
             table,
             rules,
         })
