@@ -540,6 +540,7 @@ impl<'a> Conversation<'a, '_> {
             && self.tries.may_retry(self.to.policy)
             && self.tries.is_method_allowed
             && self.tries.is_bodyless
+            && self.time.outlasts(self.longest_pause(), now)
             && self.tries.reserve(self.to, now);
         let cause = Cause::Attempt(AttemptOutcome::Status(status));
         let fallback = self.to.policy.fallback.as_ref();
@@ -554,6 +555,14 @@ impl<'a> Conversation<'a, '_> {
             detail: format!("endpoint {} answered {status}", self.lease.endpoint().name()),
             is_probe: self.is_probe,
         }))
+    }
+
+    /// How long the next attempt may be waited with.
+    fn longest_pause(&self) -> Duration {
+        match self.is_probe {
+            true => Duration::ZERO,
+            false => self.to.policy.retry.backoff.bound(self.tries.number.get()),
+        }
     }
 
     /// Makes the endpoint's head ours: without the fields between neighbours, with what Terrace adds.

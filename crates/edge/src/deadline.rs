@@ -77,6 +77,11 @@ impl Time {
         Err(Problem::new(504, "http_response_timeout", Fault::Client, false, detail))
     }
 
+    /// Whether anything can still be begun after such a wait.
+    pub(crate) fn outlasts(&self, wait: Duration, now: Duration) -> bool {
+        self.until.is_none_or(|until| now.saturating_add(wait) < until)
+    }
+
     /// Tells an endpoint, at the beginning of an attempt, how much time there is.
     #[inline]
     pub(crate) fn tell(&self, way: Way<'_>, fields: &mut Fields) {

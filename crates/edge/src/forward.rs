@@ -255,8 +255,11 @@ async fn serve<'a>(
         };
         journal.failed(clock::now(), failure.error);
         let wait = if is_over { None } else { decide(course, &failure) };
-        let Some(wait) = wait else { return Err(given_up(course, request, failure, is_over)) };
-        pause(course, request, journal, wait).await?;
+        // What went wrong is told, and not that there would be no time to try again.
+        let Some(wait) = wait.filter(|wait| time.outlasts(*wait, clock::now())) else {
+            return Err(given_up(course, request, failure, is_over));
+        };
+        pause(request, wait).await;
     }
 }
 
@@ -316,23 +319,13 @@ fn was_begun(outcome: AttemptOutcome) -> bool {
     !matches!(outcome, AttemptOutcome::ConnectFailed)
 }
 
-/// Waits out the backoff, within the request's own time.
-async fn pause(
-    course: Course<'_, '_>,
-    request: &mut Request<'_, '_>,
-    journal: &Journal<'_>,
-    wait: Duration,
-) -> Result<(), Unserved> {
+/// Waits out the backoff.
+async fn pause(request: &mut Request<'_, '_>, wait: Duration) {
     if wait.is_zero() {
-        return Ok(());
+        return;
     }
-    let now = clock::now();
-    let deadline = course.time.timeouts.next(journal.began(), now, Phase::Waiting);
-    if deadline.is_some_and(|deadline| deadline.at <= now + wait) {
-        return Err(given_up(course, request, timed_out(TimeoutKind::Total), true));
-    }
-    match request.exchange.reused.down.run(now + wait, std::future::pending::<()>()).await {
-        Ok(()) | Err(Elapsed) => Ok(()),
+    match request.exchange.reused.down.run(clock::now() + wait, std::future::pending::<()>()).await {
+        Ok(()) | Err(Elapsed) => {}
     }
 }
 

@@ -326,6 +326,25 @@ fn a_retry_says_that_it_is_one() {
     assert_eq!(client.response().status(), 200);
 }
 
+#[test]
+fn an_answer_is_not_given_up_for_a_retry_that_comes_too_late() {
+    let rig = Rig::with(|setup| {
+        setup.origins = 2;
+        setup.policy.timeouts.total = Some(Duration::from_secs(20));
+        setup.policy.retry.on.statuses = Statuses::none().with(503);
+        let pause = Duration::from_secs(100_000);
+        setup.policy.retry.backoff = Backoff { from: pause, to: pause };
+    });
+    let mut client = rig.client_that_sent(get("/", ""));
+    let (mut origin, _) = rig.either_origin();
+    answers(
+        &mut origin,
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nbusy",
+    );
+    let answer = client.response();
+    assert_eq!((answer.status(), answer.field("retry-after"), answer.text()), (503, Some("7"), "busy"));
+}
+
 // The gate of a service.
 
 #[test]
