@@ -362,9 +362,15 @@ fn a_route_that_answers_by_itself_asks_as_well() {
         setup
             .routes
             .push(Route { guards: Some(Box::new(guards)), ..respond("fixed", "/guarded/*", 200, "secret") });
+        setup.routes.push(respond("open", "/guarded;v=1/*", 200, "open"));
     });
     assert_eq!(rig.answers_itself(get("/guarded/x", "")).status(), 401);
     assert_eq!(rig.answers_itself(bearer(&token(&json!({})))).text(), "secret");
+    assert_eq!(
+        rig.answers_itself(get("/guarded;v=1/x", "")).text(),
+        "open",
+        "there is nobody behind who might read the path otherwise"
+    );
 }
 
 #[test]
