@@ -176,7 +176,9 @@ fn the_configuration_shown_is_the_one_in_force_whatever_the_file_says_by_now() {
     let (_port, _, file) = shop(&world, 1);
     let api = Port::reserve();
     world.folder.write("token", TOKEN);
-    let file = format!("{file}[admin]\naddress = \"{api}\"\ntoken = {{ file = \"token\" }}\n");
+    let file = format!(
+        "{file}[admin]\nprobes = \"127.0.0.1:0\"\naddress = \"{api}\"\ntoken = {{ file = \"token\" }}\n"
+    );
     let terrace = world.up(&file);
     let config = || -> Value {
         let request = Request::get("/v1/config").with("Host", &api.to_string());
