@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use terrace_limits::Engine;
 use terrace_policy::limit::Law;
-use terrace_testkit::{Redis, until_true};
+use terrace_testkit::{Port, Redis, until_true};
 
 use crate::machine::{
     Machine, block_on, bucket, fixed, hammer, hasty, material, patient, quota, redis, sliding, spec, take,
@@ -357,10 +357,15 @@ fn nothing_stays_in_redis_for_ever() {
 
 #[test]
 fn a_cluster_is_followed_to_whoever_has_the_key() {
-    let nodes: Vec<Redis> = (0..3).map(|_| Redis::start(&["--cluster-enabled", "yes"])).collect();
+    // Where they talk to one another is a port of its own: ten thousand above the other it may be anybody's, or none.
+    let buses: Vec<Port> = (0..3).map(|_| Port::reserve()).collect();
+    let bus = |node: usize| buses[node].number().to_string();
+    let node = |node| Redis::start(&["--cluster-enabled", "yes", "--cluster-port", &bus(node)]);
+    let nodes: Vec<Redis> = (0..3).map(node).collect();
     for (node, slots) in nodes.iter().zip([["0", "5460"], ["5461", "10922"], ["10923", "16383"]]) {
         assert_eq!(node.ask(&["CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1]]), "OK");
-        assert_eq!(node.ask(&["CLUSTER", "MEET", "127.0.0.1", &nodes[0].port().to_string()]), "OK");
+        let first = nodes[0].port().to_string();
+        assert_eq!(node.ask(&["CLUSTER", "MEET", "127.0.0.1", &first, &bus(0)]), "OK");
     }
     until_true("they are one cluster", || {
         nodes.iter().all(|node| {
