@@ -61,6 +61,8 @@ pub struct Guards {
 pub(crate) struct Passed {
     /// How much the request matters when not all can be served.
     pub(crate) priority: terrace_policy::Priority,
+    /// It is later than when the request began: something had to be waited for.
+    pub(crate) has_waited: bool,
     /// Who asks, where that was to be known.
     pub(crate) identity: identity::Known,
     /// What limits say of the client's next requests, and places held until the answer's end.

@@ -115,7 +115,10 @@ pub(crate) async fn admit(
     let decision = match check(way, required, request, journal) {
         Now::Decided(decision) => decision,
         // On the heap, since it is large and rare.
-        Now::Later(ticket) => Box::pin(wait(required, ticket, request)).await?,
+        Now::Later(ticket) => {
+            request.passed.has_waited = true;
+            Box::pin(wait(required, ticket, request)).await?
+        }
     };
     match decision {
         Decision::Known(passed) => {
@@ -143,7 +146,10 @@ fn check(way: Way<'_>, required: &Required, request: &Request<'_, '_>, journal: 
 fn asked<'r>(way: Way<'r>, request: &'r Request<'_, '_>) -> Asked<'r> {
     let head = &*request.exchange.head;
     // As the client came to whoever is in front, where that one is believed.
-    let is_tls = head.fields.get(Name::XForwardedProto) == Some(b"https");
+    let is_tls = match way.listener.config.trusted_proxies.is_empty() {
+        true => way.connected.is_tls,
+        false => head.fields.get(Name::XForwardedProto) == Some(b"https"),
+    };
     let certificate = way.connected.certificate.as_ref().map(|shown| &shown.certificate);
     Asked { head, is_tls, client: request.client, certificate }
 }

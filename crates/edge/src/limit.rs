@@ -318,7 +318,7 @@ pub(crate) async fn admit(
     request: &mut Request<'_, '_>,
     journal: &mut Journal<'_>,
 ) -> Result<(), Ending> {
-    let now = moment(way);
+    let now = at(way, if request.passed.has_waited { clock::now() } else { journal.began() });
     let mut holds = Holds::default();
     if let Some(refused) = take_of_key(limits, request, now, &mut holds) {
         return Err(refuse(limits, refused, request, journal));
@@ -479,7 +479,10 @@ fn refuse(
 }
 
 fn moment(way: Way<'_>) -> Moment {
-    let now = clock::now();
+    at(way, clock::now())
+}
+
+fn at(way: Way<'_>, now: Duration) -> Moment {
     Moment { clock: now, wall: way.core.wall_since_1970(now) }
 }
 
