@@ -90,8 +90,9 @@ impl Sign {
 #[derive(Debug, Default)]
 struct Work {
     load: AtomicU64,
-    /// When it last answered, or began to owe an answer after owing none, in nanoseconds.
-    heard_ns: AtomicU64,
+    /// When it was first asked since it last answered anything, in nanoseconds; 0 while it was not asked since. An answer that
+    /// takes long by nature is owed all the while, and proves nothing as long as whatever was asked later is answered.
+    asked_ns: AtomicU64,
 }
 
 /// Parameters that a reload may change, as the request's way reads them.
@@ -279,12 +280,14 @@ impl Endpoint {
         (self.work.load.load(Ordering::Relaxed) >> (2 * COUNT_BITS)) as u32
     }
 
-    /// For how long it has owed answers and given none; nothing, while it owes none.
+    /// For how long it has been asked and has answered nothing; not at all, while it owes nothing or was not asked since it
+    /// last answered.
     pub(crate) fn silent_for(&self, now: Duration) -> Duration {
-        if self.awaited() == 0 {
-            return Duration::ZERO;
+        match self.work.asked_ns.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            _ if self.awaited() == 0 => Duration::ZERO,
+            asked_ns => now.saturating_sub(Duration::from_nanos(asked_ns)),
         }
-        now.saturating_sub(Duration::from_nanos(self.work.heard_ns.load(Ordering::Relaxed)))
     }
 
     /// Requests and streams together.
@@ -319,8 +322,8 @@ impl Endpoint {
             self.subtract(counts);
             return Err(refusal);
         }
-        if is_whole && before >> (2 * COUNT_BITS) == 0 {
-            self.work.heard_ns.store(nanos(now), Ordering::Relaxed);
+        if is_whole {
+            self.asked(before, now);
         }
         Ok(())
     }
@@ -328,15 +331,22 @@ impl Endpoint {
     /// A request that was begun is sent whole now: it owes an answer.
     pub(crate) fn request_is_whole(&self, now: Duration) {
         let before = self.work.load.fetch_add(AWAITED, Ordering::SeqCst);
-        if before >> (2 * COUNT_BITS) == 0 {
-            self.work.heard_ns.store(nanos(now), Ordering::Relaxed);
+        self.asked(before, now);
+    }
+
+    /// It was asked one thing more than `before`. What was asked of it and given up since is past when it owes nothing.
+    #[inline]
+    fn asked(&self, before: u64, now: Duration) {
+        let owed_nothing = before >> (2 * COUNT_BITS) == 0;
+        if owed_nothing || self.work.asked_ns.load(Ordering::Relaxed) == 0 {
+            self.work.asked_ns.store(nanos(now).max(1), Ordering::Relaxed);
         }
     }
 
     /// An answer is owed no longer: it came (`is_heard`), or nobody waits for it any more.
-    pub(crate) fn request_is_answered(&self, is_heard: bool, now: Duration) {
+    pub(crate) fn request_is_answered(&self, is_heard: bool) {
         if is_heard {
-            self.work.heard_ns.store(nanos(now), Ordering::Relaxed);
+            self.work.asked_ns.store(0, Ordering::Relaxed);
         }
         self.work.load.fetch_sub(AWAITED, Ordering::SeqCst);
     }

@@ -119,7 +119,7 @@ impl Lease {
         let is_heard =
             !matches!(outcome, Outcome::Failure { kind: FailureKind::Timeout | FailureKind::Connect, .. });
         match self.owes.replace(Owes::Nothing) {
-            Owes::Answer => self.endpoint.request_is_answered(is_heard, now),
+            Owes::Answer => self.endpoint.request_is_answered(is_heard),
             Owes::Request | Owes::Nothing | Owes::Stream => {}
         }
         self.endpoint.record(outcome, now);
@@ -149,7 +149,7 @@ impl Lease {
 
     fn end_owing(&self) {
         if self.owes.replace(Owes::Nothing) == Owes::Answer {
-            self.endpoint.request_is_answered(false, Duration::ZERO);
+            self.endpoint.request_is_answered(false);
         }
     }
 

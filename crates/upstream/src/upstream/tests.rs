@@ -318,13 +318,33 @@ fn an_endpoint_that_owes_answers_and_gives_none_is_taken_out() {
         service.now = begun + Duration::from_millis(wait_ms);
         for lease in &others {
             lease.endpoint().request_is_whole(service.now);
-            lease.endpoint().request_is_answered(true, service.now);
+            lease.endpoint().request_is_answered(true);
         }
         service.upstream.attend(service.now);
         assert_eq!(silent[0].endpoint().is_out(), wait_ms == 300, "after {wait_ms} ms");
     }
     drop(others);
     assert_eq!(service.names().len(), 3);
+}
+
+#[test]
+fn one_answer_that_takes_long_makes_nobody_silent_who_answers_what_is_asked_later() {
+    let mut service = Service::new(config(Balance::LeastRequests), 4);
+    service.answer_everywhere(100, Duration::from_millis(10));
+    let whole = Ask { is_whole: true, ..Ask::default() };
+    let report = service.ask(&whole).expect("an endpoint");
+    // A second between two requests is nothing special where few people are.
+    for _ in 0..5 {
+        report.endpoint().request_is_whole(service.now);
+        report.endpoint().request_is_answered(true);
+        service.now += Duration::from_secs(1);
+        service.upstream.attend(service.now);
+        assert!(!report.endpoint().is_out());
+    }
+    report.endpoint().request_is_whole(service.now);
+    service.now += Duration::from_secs(1);
+    service.upstream.attend(service.now);
+    assert!(report.endpoint().is_out(), "what was asked last is not answered either");
 }
 
 #[test]
