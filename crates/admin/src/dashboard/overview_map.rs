@@ -386,7 +386,7 @@ fn asked(service: &Service) -> Figures {
 /// How a service does: its instances, or where those who ask fare worse (its breaker is open, the line is full), those.
 pub(super) fn told(service: &Service) -> Figures {
     let asked = asked(service);
-    match Health::of_figures(&asked) > Health::of_figures(&service.figures) {
+    match service.gate.is_open || Health::of_figures(&asked) > Health::of_figures(&service.figures) {
         true => Figures { rate: asked.rate, errors: asked.errors, ..service.figures.clone() },
         false => service.figures.clone(),
     }
