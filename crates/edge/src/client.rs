@@ -1,12 +1,13 @@
 //! Who is asking: the client's address, scheme and request id, from the connection itself, and from what proxies in
 //! front say when they are trusted. A client's own claims are removed before anybody can believe them.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use terrace_http::{Fields, Known, KnownSet, RequestHead, tokens};
 use terrace_instruments::{AddressText, Plate, TraceId};
+use terrace_policy::limit::AddressKey;
 use terrace_runtime::random;
 
 use crate::config::Network;
@@ -37,6 +38,8 @@ pub(crate) struct Connected {
     listener: Box<str>,
     /// The same with the host that the first request asked for, as nearly all after it do.
     opening: OnceCell<(Box<str>, Plate)>,
+    /// The key by which the last client was limited.
+    pub(crate) address_key: Cell<Option<AddressKey>>,
 }
 
 impl Connected {
@@ -45,7 +48,18 @@ impl Connected {
         let peer_text = AddressText::new(peer.ip());
         let plate = Plate::new(&[("client", text(&peer_text)), ("listener", listener)]);
         let (listener, opening) = (listener.into(), OnceCell::new());
-        Self { peer, local, is_tls: false, peer_text, plate, certificate: None, listener, opening }
+        let address_key = Cell::default();
+        Self {
+            peer,
+            local,
+            is_tls: false,
+            peer_text,
+            plate,
+            certificate: None,
+            listener,
+            opening,
+            address_key,
+        }
     }
 
     /// Whether the client showed a certificate that would not be taken any more.

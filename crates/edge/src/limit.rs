@@ -6,7 +6,7 @@
 //! dropping it. A place among those at once is held until the answer's end. The client is told how it stands with the
 //! tightest of its limits, on every answer (draft-ietf-httpapi-ratelimit-headers).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use terrace_auth::{Identity, Method};
 use terrace_http::{Known as Name, RequestHead, ResponseHead};
 use terrace_limits::{Hold, KEY_LIMIT, KeyHold, KeyLimits, Outcome, Step, Unsaved};
-use terrace_policy::limit::{Decision, Material, Moment, Permit, Policy, Turn};
+use terrace_policy::limit::{AddressKey, Decision, Material, Moment, Permit, Policy, Turn};
 use terrace_runtime::clock;
 
 use crate::chain::{CLIENT_GONE, Ending, Request, Way};
@@ -95,6 +95,10 @@ impl Limit {
     }
 
     fn take(&self, asker: &Asker<'_>, cost: u32, now: Moment, wait_max: Duration) -> Step<'_> {
+        if let [LimitKey::ClientAddress] = self.rules.key[..] {
+            let client = (asker.client, self.rules.ipv6_prefix_bits);
+            return self.limit.take_of_address(client, asker.address_key, cost, now, wait_max);
+        }
         MATERIAL.with_borrow_mut(|material| {
             material.clear();
             self.rules.key.iter().for_each(|part| asker.add(part, self.rules.ipv6_prefix_bits, material));
@@ -129,6 +133,7 @@ struct Asker<'a> {
     client: std::net::IpAddr,
     identity: Option<&'a Identity>,
     route: &'a str,
+    address_key: &'a Cell<Option<AddressKey>>,
 }
 
 impl Asker<'_> {
@@ -328,7 +333,8 @@ pub(crate) async fn admit(
         let step = {
             let head = &*request.exchange.head;
             let identity = request.passed.identity.identity();
-            let asker = Asker { head, client: request.client, identity, route: journal.route_name() };
+            let (client, address_key) = (request.client, &way.connected.address_key);
+            let asker = Asker { head, client, identity, route: journal.route_name(), address_key };
             limit.take(&asker, cost, now, wait_max(way, limits, limit, request, journal))
         };
         let (decision, hold, outcome) = match step {

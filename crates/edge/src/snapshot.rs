@@ -199,7 +199,8 @@ impl Snapshot {
         let listeners = (0..).zip(config.listeners).map(view).collect();
         let issuer = config.issuer;
         let reserved = identity::reserved(&config.routes);
-        let asks = config.routes.iter().any(|route| guards::ask_more(None, route.guards.as_deref()));
+        let asks = config.routes.len() > 1
+            && config.routes.iter().any(|route| guards::ask_more(None, route.guards.as_deref()));
         let mut kept = Budgets::new();
         let services = config.services;
         registry.lanes.retain(|_, lane| Arc::strong_count(lane) > 1);

@@ -86,14 +86,14 @@ impl Fields {
 
     /// Adds a field with a known name at the end; `write` appends its value, which holds no line end.
     pub fn append_with(&mut self, name: Known, write: impl FnOnce(&mut Vec<u8>)) {
-        self.append_known(name, b"");
-        self.arena.truncate(self.arena.len() - LINE_END.len());
-        let before = self.arena.len();
+        let at = self.arena.len();
+        self.arena.extend_from_slice(name.name().as_bytes());
+        self.arena.extend_from_slice(COLON);
+        let value_at = self.arena.len();
         write(&mut self.arena);
-        let written = self.arena.len() - before;
+        let value_bytes = self.arena.len() - value_at;
         self.arena.extend_from_slice(LINE_END);
-        let entry = self.entries.last_mut().expect("invariant: it was just added");
-        entry.value_bytes = narrow(written);
+        self.note(Some(name), at, name.name().len(), value_bytes);
     }
 
     /// Adds fields at the end, in one piece.
@@ -119,7 +119,7 @@ impl Fields {
             let known = Known::lookup(name);
             match place(lines, name, value) {
                 Some(at) => {
-                    self.note(known, base + at, name, value);
+                    self.note(known, base + at, name.len(), value.len());
                     if at == seen {
                         seen = at + name.len() + COLON.len() + value.len() + LINE_END.len();
                     }
@@ -258,18 +258,18 @@ impl Fields {
         self.arena.extend_from_slice(COLON);
         self.arena.extend_from_slice(value);
         self.arena.extend_from_slice(LINE_END);
-        self.note(known, at, name, value);
+        self.note(known, at, name.len(), value.len());
     }
 
     /// Remembers a field whose line stands in the arena.
     #[inline]
-    fn note(&mut self, known: Option<Known>, at: usize, name: &[u8], value: &[u8]) {
+    fn note(&mut self, known: Option<Known>, at: usize, name_bytes: usize, value_bytes: usize) {
         if let Some(known) = known {
             self.may_have.add(known);
         }
         // Where the line ends says how large each part can be.
-        let end = narrow(at + name.len() + COLON.len() + value.len() + LINE_END.len());
-        let (name_bytes, value_bytes) = (name.len() as u32, value.len() as u32);
+        let end = narrow(at + name_bytes + COLON.len() + value_bytes + LINE_END.len());
+        let (name_bytes, value_bytes) = (name_bytes as u32, value_bytes as u32);
         let at = end - name_bytes - value_bytes - (COLON.len() + LINE_END.len()) as u32;
         self.entries.push(Entry { known, at, name_bytes, value_bytes });
     }

@@ -2,6 +2,8 @@
 //! for its turn. What a request took is held by a [`Hold`]; dropped, it gives everything back, so whoever is refused by the
 //! next limit, or leaves while it waits, has cost nothing.
 
+use std::cell::Cell;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -10,7 +12,8 @@ use std::time::{Duration, SystemTime};
 use ring::digest;
 use rustc_hash::FxHashMap;
 use terrace_policy::limit::{
-    Answer, Decision, Key, KeySeed, Law, Limiter, Material, Moment, Permit, Place, Policy, QuotaUse, Turn,
+    AddressKey, Answer, Decision, Key, KeySeed, Law, Limiter, Material, Moment, Permit, Place, Policy,
+    QuotaUse, Turn,
 };
 use terrace_runtime::clock;
 
@@ -243,6 +246,27 @@ impl Limit {
                 }
             }
         }
+    }
+
+    /// The same for whoever is counted by address alone, `(address, ipv6_prefix_bits)`. `last` is the connection's: most requests of
+    /// one come from one client.
+    #[inline]
+    pub fn take_of_address(
+        &self,
+        (address, ipv6_prefix_bits): (IpAddr, u8),
+        last: &Cell<Option<AddressKey>>,
+        cost: u32,
+        now: Moment,
+        wait_max: Duration,
+    ) -> Step<'_> {
+        let Backing::Memory = &self.backing else {
+            let mut material = Material::new();
+            material.address(address, ipv6_prefix_bits);
+            return self.take(&material, cost, now, wait_max);
+        };
+        let known = AddressKey::after(last.get(), self.seed, address, ipv6_prefix_bits);
+        last.set(Some(known));
+        self.decide(known.key(), cost, now, wait_max)
     }
 
     /// Goes on with Redis' word, or, without it, alone.

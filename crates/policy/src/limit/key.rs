@@ -30,7 +30,7 @@ impl Key {
 }
 
 /// The secret of the keys' hash, chosen at random once a process.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeySeed(u64, u64);
 
 impl KeySeed {
@@ -56,6 +56,42 @@ impl fmt::Debug for Material {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A part may be somebody's key or token.
         write!(f, "Material({} bytes, redacted)", self.0.len())
+    }
+}
+
+/// The key of an address, for the next request of the same client.
+#[derive(Clone, Copy, Debug)]
+pub struct AddressKey {
+    seed: KeySeed,
+    address: IpAddr,
+    ipv6_prefix_bits: u8,
+    key: Key,
+}
+
+impl AddressKey {
+    /// The key that [`Material::address`] alone makes: `last`'s, if that was made of the same.
+    #[must_use]
+    pub fn after(last: Option<Self>, seed: KeySeed, address: IpAddr, ipv6_prefix_bits: u8) -> Self {
+        match last {
+            Some(last)
+                if last.address == address
+                    && last.ipv6_prefix_bits == ipv6_prefix_bits
+                    && last.seed == seed =>
+            {
+                last
+            }
+            _ => {
+                let mut material = Material::new();
+                material.address(address, ipv6_prefix_bits);
+                Self { seed, address, ipv6_prefix_bits, key: material.key(&seed) }
+            }
+        }
+    }
+
+    /// The key.
+    #[must_use]
+    pub const fn key(&self) -> Key {
+        self.key
     }
 }
 
@@ -142,6 +178,27 @@ mod tests {
         assert_eq!(address("2001:db8:1:2::1", 48), address("2001:db8:1:3::1", 48));
         assert_eq!(address("2001:db8::1", 0), address("::2", 0));
         assert_ne!(address("2001:db8::1", 128), address("2001:db8::2", 128));
+    }
+
+    #[test]
+    fn a_key_that_is_remembered_is_the_key_of_that_client_and_limit() {
+        let mut last = None;
+        for (address, prefix, seed) in [
+            ("2001:db8:1:2::1", 64, SEED),
+            ("2001:db8:1:2::1", 64, SEED),
+            ("2001:db8:1:2::1", 48, SEED),
+            ("192.0.2.1", 48, SEED),
+            ("192.0.2.2", 48, SEED),
+            ("192.0.2.2", 48, KeySeed::new(1, 3)),
+            ("192.0.2.2", 48, SEED),
+        ] {
+            let address = address.parse().expect("an address");
+            let mut material = Material::new();
+            material.address(address, prefix);
+            let known = AddressKey::after(last, seed, address, prefix);
+            assert_eq!(known.key(), material.key(&seed), "{address}/{prefix}");
+            last = Some(known);
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ use std::time::Duration;
 
 // The public interface is:
 pub use concurrency::Permit;
-pub use key::{Key, KeySeed, Material};
+pub use key::{AddressKey, Key, KeySeed, Material};
 pub use law::{Law, Period, Policy, Rate};
 pub use limiter::{Answer, Limiter};
 pub use line::{CATCH_UP, Place, Turn};
