@@ -102,6 +102,8 @@ struct Line {
     /// When the last fetch began: nanoseconds since the clock's start, plus one.
     begun_ns: AtomicU64,
     is_under_way: AtomicBool,
+    /// No keys came yet, and some may come any moment.
+    is_starting: AtomicBool,
     has_failed: AtomicBool,
     waiting: AtomicUsize,
 }
@@ -266,8 +268,9 @@ impl Keyring {
         if self.is_fixed() {
             return Verdict::Refused(self.unknown_key(token));
         }
-        let may_come =
-            self.line.is_under_way.load(Ordering::Acquire) || self.line.may_hurry(&self.config.pace, now);
+        let may_come = self.line.is_under_way.load(Ordering::Acquire)
+            || self.line.is_starting.load(Ordering::Acquire)
+            || self.line.may_hurry(&self.config.pace, now);
         match may_come {
             true if self.line.waiting.load(Ordering::Relaxed) < WAITING_MAX => Verdict::Wait,
             true => Verdict::Refused(Refused::unavailable("too many wait for the issuer's keys already")),
@@ -348,6 +351,7 @@ impl Line {
             begun_ns: AtomicU64::new(0),
             // The first fetch begins as soon as the task does.
             is_under_way: AtomicBool::new(true),
+            is_starting: AtomicBool::new(true),
             has_failed: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
         }
@@ -365,8 +369,9 @@ impl Line {
         self.is_under_way.store(true, Ordering::Release);
     }
 
-    fn end(&self, has_failed: bool) {
+    fn end(&self, has_failed: bool, is_starting: bool) {
         self.has_failed.store(has_failed, Ordering::Release);
+        self.is_starting.store(is_starting, Ordering::Release);
         self.is_under_way.store(false, Ordering::Release);
         self.told.send_modify(|told| told.ended += 1);
     }
@@ -391,7 +396,7 @@ async fn follow(ring: Weak<Keyring>, line: Arc<Line>, mut schedule: Schedule) {
         schedule.begin(now);
         line.begin(now);
         let done = held.refresh(&mut schedule).await;
-        line.end(!done);
+        line.end(!done, schedule.is_starting());
         drop(held);
         rest(&ring, &line, &schedule).await;
     }
@@ -405,6 +410,9 @@ async fn rest(ring: &Weak<Keyring>, line: &Line, schedule: &Schedule) {
             () = line.wanted.notified() => {
                 if ring.strong_count() == 0 || schedule.may_hurry(clock::now()) {
                     return;
+                }
+                if schedule.is_starting() {
+                    return tokio::time::sleep_until(clock::instant(schedule.starts_again())).await;
                 }
                 line.too_soon();
             }

@@ -19,6 +19,9 @@ pub struct Pace {
     pub fresh_max: Duration,
     /// Between two fetches on account of unknown keys.
     pub unknown_every: Duration,
+    /// Between two fetches on account of tokens while no keys came yet: an authority that starts together with Terrace, perhaps
+    /// as one of its services, is there in a moment.
+    pub first_every: Duration,
     /// For so long after the last success keys are used while their authority is silent or tells nonsense.
     pub stale_max: Duration,
     /// Between failures.
@@ -36,6 +39,7 @@ impl Default for Pace {
             fresh_min: Duration::from_secs(300),
             fresh_max: Duration::from_secs(86_400),
             unknown_every: Duration::from_secs(10),
+            first_every: Duration::from_millis(100),
             stale_max: Duration::from_secs(86_400),
             retry: Backoff { from: Duration::from_secs(1), to: Duration::from_secs(60) },
             timeout: Duration::from_secs(5),
@@ -43,6 +47,9 @@ impl Default for Pace {
         }
     }
 }
+
+/// Failures after which an authority from which no keys came yet is not one that is about to start.
+const STARTING_FAILURES_MAX: u32 = 20;
 
 /// What is known of the fetches so far.
 #[derive(Debug)]
@@ -68,6 +75,16 @@ impl Schedule {
     /// Whether a key that nobody knows is reason enough to fetch now.
     pub(crate) fn may_hurry(&self, now: Duration) -> bool {
         may_hurry(&self.pace, self.begun, now)
+    }
+
+    /// Whether no keys came yet, and some may come any moment: tokens wait for them.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.succeeded.is_none() && self.failures < STARTING_FAILURES_MAX
+    }
+
+    /// When a token may have the next fetch begun, while [`Schedule::is_starting`].
+    pub(crate) fn starts_again(&self) -> Duration {
+        self.begun.map_or(Duration::ZERO, |begun| begun + self.pace.first_every).min(self.due)
     }
 
     pub(crate) fn begin(&mut self, now: Duration) {

@@ -8,6 +8,7 @@ use terrace_auth::{
     Decision, Gate, GateConfig, IssuerConfig, KeySource, MethodConfig, Now, Pace, Place, TokenConfig,
 };
 use terrace_http::RequestHead;
+use terrace_policy::Backoff;
 use terrace_testkit::{Folder, until_true};
 
 use crate::authority::{Authority, Mood};
@@ -141,6 +142,19 @@ fn a_core_does_not_wait_for_an_issuer_that_is_silent() {
     let gate = house.gate(at_pace(&authority, Pace::default()));
     let now = ask_now(&gate, &Signer::new("a").sign(&claims(&authority.url())));
     assert!(matches!(now, Now::Later(_)), "{now:?}");
+}
+
+#[test]
+fn an_issuer_that_starts_together_with_us_is_waited_for() {
+    let hour = Duration::from_secs(3600);
+    let (house, signer) = (House::new(), Signer::new("a"));
+    let authority = Authority::start(Mood::Status(503));
+    let pace = Pace { unknown_every: hour, retry: Backoff { from: hour, to: hour }, ..quick() };
+    let gate = house.gate(at_pace(&authority, pace));
+    let token = signer.sign(&claims(&authority.url()));
+    assert_eq!(status(&ask(&gate, &token)), 503);
+    authority.be(Mood::Keys(set(&[signer.public()])));
+    assert_eq!(status(&ask(&gate, &token)), 200, "neither the next try nor the next unknown key is due");
 }
 
 #[test]
