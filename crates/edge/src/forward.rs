@@ -231,6 +231,7 @@ async fn serve<'a>(
     to: Towards<'a>,
     journal: &mut Journal<'a>,
 ) -> Result<After, Unserved> {
+    journal.headed(to);
     let time = match Time::of(way, to, request, journal) {
         Ok(time) => time,
         Err(problem) => return Err(unopened(problem)),
@@ -341,7 +342,7 @@ async fn attempt<'a>(
     if lease.is_probe() {
         journal.note(Note::Probed);
     }
-    journal.tried(to, lease.endpoint(), began);
+    journal.tried(lease.endpoint(), began);
     journal.tell(request.exchange.head);
     let fields = &mut request.exchange.head.fields;
     tries.mark(fields);

@@ -190,7 +190,7 @@ impl<'a> Conversation<'a, '_> {
             return None;
         }
         self.tries.begin(lease.endpoint().id());
-        journal.tried(self.to, lease.endpoint(), now);
+        journal.tried(lease.endpoint(), now);
         let mut head = head.clone();
         journal.tell(&mut head);
         self.tries.mark(&mut head.fields);

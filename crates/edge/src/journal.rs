@@ -277,10 +277,16 @@ impl<'a> Journal<'a> {
         }
     }
 
+    /// The request is for that service, whether any of its endpoints will be asked or not: whoever is told that it cannot answer
+    /// has been failed by it.
+    #[inline]
+    pub(crate) fn headed(&mut self, to: Towards<'a>) {
+        self.towards = Some(to);
+    }
+
     /// A try begins.
     #[inline]
-    pub(crate) fn tried(&mut self, to: Towards<'a>, endpoint: &Endpoint, now: Duration) {
-        self.towards = Some(to);
+    pub(crate) fn tried(&mut self, endpoint: &Endpoint, now: Duration) {
         self.tries += 1;
         self.current = self.tries;
         if self.is_noted() {

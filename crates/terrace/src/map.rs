@@ -377,9 +377,7 @@ impl Ask<'_> {
     }
 
     fn gates(&self) -> BTreeMap<String, Gate> {
-        let mut classes = self.by("terrace_service_requests_total", Measure::Rate, ["service", "class"]);
-        // Who was sent away in front of a service did not go there, and was told 503.
-        classes.extend(self.by("terrace_shed_total", Measure::Rate, ["service", "reason"]));
+        let classes = self.by("terrace_service_requests_total", Measure::Rate, ["service", "class"]);
         let asked = self.counted(&classes, |class| !FINE.contains(&class));
         let gate = |(service, asked): (String, Figures)| {
             (service, Gate { asked_rate: asked.rate, asked_errors: asked.errors, ..Gate::default() })

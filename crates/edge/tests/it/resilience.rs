@@ -62,10 +62,7 @@ impl Rig {
 
     /// How often requests were sent away for that reason.
     fn shed(&self, reason: &str) -> u64 {
-        let families = self.meter.collect();
-        let shed = families.iter().filter(|family| family.family.name == "terrace_shed");
-        let of = shed.flat_map(|family| &family.series).filter(|series| series.labels[0] == reason);
-        of.map(|series| if let SeriesValue::Counter(count) = series.value { count } else { 0 }).sum()
+        self.counted("terrace_shed", &[reason])
     }
 
     fn is_out(&self, name: &str) -> bool {
@@ -624,6 +621,8 @@ fn a_service_that_answers_nobody_is_not_asked_for_a_while() {
     assert!(refused.text().contains("its breaker is open"), "{refused:?}");
     rig.origin.heard_nothing();
     assert_eq!((rig.shed("breaker_open"), rig.gauge("terrace_breaker_state")), (1, 2));
+    // Whoever was told so was failed by the service.
+    rig.counts("terrace_service_requests", &["5xx"], 3);
     let (mut client, mut origin) = until("a probe is let through", || rig.passes_the_breaker(&get("/", "")));
     answers(&mut origin, OK);
     assert_eq!(client.response().status(), 200);
