@@ -75,11 +75,14 @@ fn content(view: &View<'_>, service: &Service, instance: &Instance, actions: &Ma
 /// Whether requests go there, and if not, why, and until when.
 fn rotation(instance: &Instance) -> String {
     match instance.ejected_for_seconds {
-        Some(left) => {
+        _ if instance.is_drained => {
+            "An operator took it out of rotation; no new requests go there.".to_owned()
+        }
+        Some(left) if left > 0.0 => {
             format!("It failed too often, so no requests go there for another {}.", seconds(left.ceil()))
         }
-        None if instance.is_drained => {
-            "An operator took it out of rotation; no new requests go there.".to_owned()
+        Some(_) => {
+            "It failed too often; one request at a time finds out whether it is well again.".to_owned()
         }
         None if instance.in_rotation => "Requests go there.".to_owned(),
         None => "No requests go there until it is ready.".to_owned(),
@@ -121,7 +124,11 @@ mod tests {
         instance.is_drained = true;
         assert!(rotation(&instance).contains("operator"));
         instance.ejected_for_seconds = Some(4.2);
-        assert!(rotation(&instance).contains("failed too often"));
+        assert!(rotation(&instance).contains("operator"), "it is not tried while it is drained");
+        instance.is_drained = false;
+        assert!(rotation(&instance).contains("for another 5"));
+        instance.ejected_for_seconds = Some(0.0);
+        assert!(rotation(&instance).contains("one request at a time"));
     }
 
     #[test]

@@ -228,7 +228,8 @@ fn troubles_of_service(service: &Service) -> Vec<Trouble> {
 /// What is wrong with an instance; that an operator drained it is not. Where all of a service fails, an instance
 /// alone is not to blame.
 fn trouble_of_instance(instance: &Instance, is_service_failing: bool) -> Option<String> {
-    let is_out = instance.ejected_for_seconds.is_some() || Health::of_state(&instance.state) > Health::Ok;
+    let is_ejected = instance.ejected_for_seconds.is_some() && !instance.is_drained;
+    let is_out = is_ejected || Health::of_state(&instance.state) > Health::Ok;
     match instance.figures.errors {
         _ if is_out => Some(instance_state(instance)),
         Some(errors) if !is_service_failing && Health::of_figures(&instance.figures) == Health::Bad => {

@@ -408,17 +408,19 @@ pub(super) fn instance_health(instance: &Instance) -> Health {
 pub(super) fn stands(instance: &Instance) -> Health {
     let by_state = Health::of_state(&instance.state);
     match () {
-        () if instance.ejected_for_seconds.is_some() => Health::Bad,
         () if instance.is_drained => by_state.max(Health::Warn),
+        () if instance.ejected_for_seconds.is_some() => Health::Bad,
         () => by_state,
     }
 }
 
-/// What an instance's state is called, with what an operator or its failures made of it.
+/// What an instance's state is called, with what an operator or its failures made of it. Of one that is drained nobody finds out
+/// whether it is well again.
 pub(super) fn instance_state(instance: &Instance) -> String {
     match instance.ejected_for_seconds {
-        Some(left) => format!("ejected for {}", seconds(left.ceil())),
-        None if instance.is_drained => format!("{}, drained", instance.state),
+        _ if instance.is_drained => format!("{}, drained", instance.state),
+        Some(left) if left > 0.0 => format!("ejected for {}", seconds(left.ceil())),
+        Some(_) => "ejected, on trial".to_owned(),
         None => instance.state.clone(),
     }
 }
@@ -613,7 +615,11 @@ mod tests {
             (Health::Warn, "ready, drained")
         );
         instance.ejected_for_seconds = Some(11.2);
+        assert_eq!(instance_state(&instance), "ready, drained", "it is not tried while it is drained");
+        instance.is_drained = false;
         assert_eq!(instance_health(&instance), Health::Bad);
         assert!(instance_state(&instance).starts_with("ejected for 12"));
+        instance.ejected_for_seconds = Some(0.0);
+        assert_eq!(instance_state(&instance), "ejected, on trial");
     }
 }
