@@ -71,7 +71,7 @@ static PANICS: Family = Family {
 
 static SERVICE_REQUESTS: Family = Family {
     name: "terrace_service_requests",
-    help: "Requests that went to a service, by class of status; tries of one request count once. Class none: the client had gone.",
+    help: "Requests for a service, those who were sent away in front of it included, by class of status; tries of one request count once. Class none: the client had gone.",
     unit: "",
     labels: &["service", "class"],
     kind: Kind::Counter,
