@@ -312,6 +312,8 @@ impl Breaker {
     fn count_failure(&self, law: &BreakerLaw, now: Duration) {
         let is_new = nanos(now).saturating_sub(self.failed_ns.load(Ordering::Relaxed)) > nanos(law.window);
         if is_new || self.troubled_ns.load(Ordering::Relaxed) == 0 {
+            // What went well in an earlier trouble is not to speak for this one.
+            self.failures.clear();
             self.troubled_ns.store(nanos(now).max(1), Ordering::Relaxed);
         }
         self.failed_ns.store(nanos(now), Ordering::Relaxed);
@@ -505,6 +507,19 @@ mod tests {
             breaker.success(&LAW, FAST, at(minute * 60_000 + 20_000));
             assert_eq!(breaker.troubled_ns.load(Ordering::Relaxed), 0, "all is calm again");
         }
+    }
+
+    #[test]
+    fn what_went_well_after_an_earlier_trouble_does_not_speak_for_the_next_one() {
+        let breaker = Breaker::default();
+        breaker.failure(&LAW, at(20_815));
+        (0..7).for_each(|_| drop(breaker.success(&LAW, FAST, at(25_000))));
+        let steps = (0..12).map(|step| (at(30_816 + step * 100), step % 5 == 4));
+        let opened = steps.filter_map(|(now, is_well)| match is_well {
+            true => breaker.success(&LAW, FAST, now),
+            false => breaker.failure(&LAW, now),
+        });
+        assert_eq!(opened.last(), Some(BreakerCause::Errors { failures: 9, requests: 11 }));
     }
 
     #[test]

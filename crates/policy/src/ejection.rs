@@ -7,6 +7,11 @@
 //! fails nothing: they are held against the neighbours' latencies and not against a number that somebody would have to
 //! tune ([`SlowLaw`], [`SilenceLaw`]).
 //!
+//! Failures too are held against the neighbours': where all of them fail every third request, it is the requests that are
+//! ill, or what all endpoints wait for, and five failures in a row are bound to happen to each of them. Then a row must be
+//! as unlikely as five are where little fails, and of a share only what is above the neighbours' counts
+//! ([`EjectionLaw::is_out_of_line`]).
+//!
 //! An endpoint that is out (open) is let in by *probes* (half-open): one request at a time, and a few in a row must go
 //! well. Two kinds of request serve. One that may be sent twice can be sent elsewhere when the probe fails, so that its
 //! client notices nothing; such a probe is made early, after [`EjectionLaw::probe`]. Any other request would be lost with
@@ -24,6 +29,13 @@ use std::time::Duration;
 
 use crate::window::Window;
 use crate::{Backoff, Share, SpreadCounts};
+
+/// Where one in so many answers fails or fewer, failures in a row count as they are configured.
+const ORDINARY: f64 = 16.0;
+/// Larger numbers of failures in a row ask no more of chance than this one: five where a sixteenth fails are one in a million.
+const ROW_MAX: u32 = 5;
+/// An endpoint is taken to have answered so often before it was first asked, and well: a few answers say little.
+const TAKEN_AS_WELL: f64 = 5.0;
 
 /// The parameters of ejection. Cheap to copy; may change between two calls (a reload).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +168,13 @@ pub fn normal_of(medians: &mut [Duration]) -> Option<Duration> {
     medians.get(medians.len().saturating_sub(1) / 2).copied()
 }
 
+/// The share of failures that is normal for a set: that of the best quarter, for as long as so much is well the others can
+/// be blamed. Sorts what it is given; nothing without any.
+pub fn normal_failing_of(failing: &mut [Share]) -> Share {
+    failing.sort_unstable();
+    failing.get(failing.len().saturating_sub(1) / 4).copied().unwrap_or(Share::ZERO)
+}
+
 /// Why an endpoint is to be ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EjectionCause {
@@ -206,6 +225,16 @@ impl Evidence {
             return Some(EjectionCause::Consecutive(consecutive));
         }
         self.share_cause(law, now)
+    }
+
+    /// The share of answers that fail of late, with some that went well added: of an endpoint that was hardly asked it is
+    /// small. A row that is under way counts although the window does not show it yet.
+    pub fn failing(&self, window: Duration, now: Duration) -> Share {
+        let sums = self.window.sums(window, now);
+        let row = f64::from(self.consecutive());
+        let in_row = row / (row + TAKEN_AS_WELL);
+        let in_window = sums.marked as f64 / ((sums.plain + sums.marked) as f64 + TAKEN_AS_WELL);
+        Share::from_ratio(in_row.max(in_window))
     }
 
     /// Failures in a row, up to now.
@@ -369,11 +398,40 @@ fn level_max(law: &EjectionLaw) -> u32 {
 }
 
 impl EjectionLaw {
+    /// Whether so much failing is the endpoint's own, where of its neighbours' answers the share `normal` fails as well.
+    ///
+    /// It must not be chance: `failures` of `requests` are that with a probability of at most exp(-n D), D being the
+    /// relative entropy of the two shares (Hoeffding, "Probability Inequalities for Sums of Bounded Random Variables",
+    /// 1963, theorem 1). For a row that asks for `failures` times 4 / log2(1 / normal): twice as many where a quarter
+    /// fails, four times where half does. And what is above normal, of all that could be, must reach the law's share
+    /// (Abbott, "A Method of Computing the Effectiveness of an Insecticide", 1925).
+    pub fn is_out_of_line(&self, cause: EjectionCause, normal: Share) -> bool {
+        let (failures, requests) = match cause {
+            EjectionCause::Consecutive(row) => (f64::from(row), f64::from(row)),
+            EjectionCause::Share { failures, requests } => (failures as f64, requests as f64),
+            // These were found by the neighbours' measure.
+            EjectionCause::Slow { .. } | EjectionCause::Silent(_) => return true,
+        };
+        let (share, normal) = (failures / requests.max(1.0), normal.ratio());
+        if normal <= 0.0 || share <= normal {
+            return normal <= 0.0;
+        }
+        let own = (share - normal) / (1.0 - normal);
+        let unlikely = f64::from(self.failures.clamp(1, ROW_MAX)) * ORDINARY.ln();
+        Share::from_ratio(own) >= self.share && requests * relative_entropy(share, normal) >= unlikely
+    }
+
     /// Whether one more of `endpoints` may go when `ejected` are out already. A set of one never loses it:
     /// a failing endpoint is better than none.
     pub fn may_eject(&self, ejected: usize, endpoints: usize) -> bool {
         (ejected as u64) < self.share_max.of(endpoints as u64)
     }
+}
+
+/// How far a share is from an expected one that is neither none nor all, in nats.
+fn relative_entropy(share: f64, expected: f64) -> f64 {
+    let part = |is: f64, was: f64| if is > 0.0 { is * (is / was).ln() } else { 0.0 };
+    part(share, expected) + part(1.0 - share, 1.0 - expected)
 }
 
 #[cfg(test)]

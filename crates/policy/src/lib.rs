@@ -35,7 +35,8 @@ pub use deadline::{
     can_make_it, format_grpc_timeout, format_request_deadline, parse_grpc_timeout, parse_request_deadline,
 };
 pub use ejection::{
-    Ejection, EjectionCause, EjectionLaw, Evidence, ProbeEnd, SilenceLaw, SlowLaw, normal_of,
+    Ejection, EjectionCause, EjectionLaw, Evidence, ProbeEnd, SilenceLaw, SlowLaw, normal_failing_of,
+    normal_of,
 };
 pub use hedge::{HedgeAfter, HedgeLaw, Quantile};
 pub use line::{Line, LineLaw, Order, Place, Turned};

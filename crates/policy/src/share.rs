@@ -33,6 +33,11 @@ impl Share {
         self.0
     }
 
+    /// From 0.0 to 1.0.
+    pub fn ratio(self) -> f64 {
+        f64::from(self.0) / f64::from(WHOLE_PPM)
+    }
+
     /// This share of `count`, rounded down.
     pub const fn of(self, count: u64) -> u64 {
         (count as u128 * self.0 as u128 / WHOLE_PPM as u128) as u64

@@ -386,7 +386,7 @@ impl Endpoint {
                 self.latency.failure(latency, now);
                 self.slights.failure(now);
                 if let Some(upstream) = self.upstream.upgrade() {
-                    upstream.failed(self, now);
+                    upstream.failed(self, kind, now);
                 }
             }
         }

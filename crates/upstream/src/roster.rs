@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use terrace_policy::EjectionLaw;
+use terrace_policy::{EjectionLaw, Share, normal_failing_of};
 
 use crate::balance::maglev;
 use crate::config::{Balance, Config, Protocol};
@@ -188,6 +188,13 @@ impl Roster {
         let open = || self.seats.iter().filter(|seat| seat.is_open());
         let ejected = open().filter(|seat| seat.endpoint.is_out()).count();
         law.may_eject(ejected, open().count())
+    }
+
+    /// The share of failures that is normal here, of those that requests go to.
+    pub(crate) fn normal_failing(&self, law: &EjectionLaw, now: Duration) -> Share {
+        let asked = self.seats.iter().filter(|seat| seat.is_open() && seat.is_healthy());
+        let failing = asked.map(|seat| seat.endpoint.evidence().failing(law.window, now));
+        normal_failing_of(&mut failing.collect::<Vec<_>>())
     }
 
     /// Folds all that is known into the picture that picks look at.

@@ -7,13 +7,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use terrace_instruments::{Event, Level, Log, Meter};
-use terrace_policy::{EjectionCause, EjectionLaw, ProbeEnd, SilenceLaw, normal_of};
+use terrace_policy::{EjectionCause, EjectionLaw, ProbeEnd, Share, SilenceLaw, normal_of};
 use terrace_runtime::clock;
 use terrace_runtime::drain::Drain;
 use tokio::sync::watch;
@@ -22,7 +22,7 @@ use crate::config::{Balance, Config};
 use crate::endpoint::{Endpoint, Health, Identity};
 use crate::error::{BuildError, NoEndpoint};
 use crate::id::EndpointId;
-use crate::lease::Lease;
+use crate::lease::{FailureKind, Lease};
 use crate::live::{Ask, Live, Miss};
 use crate::metrics::{DiscoveryMetrics, EndpointMetrics, ServiceMetrics};
 use crate::padded::Padded;
@@ -68,6 +68,8 @@ pub struct Upstream {
     slow_ns: AtomicU64,
     /// Who answers nothing for longer is silent, in nanoseconds.
     silence_ns: AtomicU64,
+    /// The share of failures that was normal when it was last looked at, in millionths.
+    normal_failing_ppm: AtomicU32,
     beats: Padded<AtomicU64>,
     beat: Mutex<Beat>,
     turn: Padded<AtomicU64>,
@@ -96,6 +98,7 @@ impl Upstream {
             usual: SharedUsual::default(),
             slow_ns: AtomicU64::new(NEVER),
             silence_ns: AtomicU64::new(nanos(SilenceLaw::default().limit(None))),
+            normal_failing_ppm: AtomicU32::new(0),
             beats: Padded::default(),
             beat: Mutex::default(),
             turn: Padded::default(),
@@ -173,8 +176,12 @@ impl Upstream {
                 continue;
             }
             seat.endpoint.set_drained(is_out);
-            // Back after a while: its share grows as a newcomer's.
-            seat.joined_at = if is_out { seat.joined_at } else { now };
+            if !is_out {
+                // Back after a while: its share grows as a newcomer's, and whoever lets it in takes it to be well.
+                seat.joined_at = now;
+                seat.endpoint.pardon();
+                seat.pulse.forget(now);
+            }
             if seat.is_open() {
                 // Before the picture that offers it; who is drained is closed after the picture that does not.
                 seat.endpoint.set_accepting(true);
@@ -298,19 +305,31 @@ impl Upstream {
     }
 
     /// An attempt at an endpoint failed: one failure more, perhaps one too many.
-    pub(crate) fn failed(&self, endpoint: &Endpoint, now: Duration) {
+    pub(crate) fn failed(&self, endpoint: &Endpoint, kind: FailureKind, now: Duration) {
         let settings = self.settings.load();
         let Some(law) = &settings.config.ejection else { return };
-        if let Some(cause) = endpoint.evidence().failure(law, now) {
-            self.eject(endpoint, law, cause, now);
+        let Some(cause) = endpoint.evidence().failure(law, now) else { return };
+        // That nobody can be connected to is no request's fault, however the neighbours fare.
+        let is_its_own = kind == FailureKind::Connect;
+        let normal = Share::from_ppm(self.normal_failing_ppm.load(Ordering::Relaxed));
+        // Where everything fails it is not found out anew with each failure.
+        if is_its_own || law.is_out_of_line(cause, normal) {
+            self.eject(endpoint, law, cause, is_its_own, now);
         }
     }
 
-    /// Takes an endpoint out, if the set can spare it. When the lock is taken the evidence stays, and the next
-    /// failure tries again: a request does not wait.
-    fn eject(&self, endpoint: &Endpoint, law: &EjectionLaw, cause: EjectionCause, now: Duration) {
+    /// Takes an endpoint out, if it is out of line and the set can spare it. When the lock is taken the evidence stays,
+    /// and the next failure tries again: a request does not wait.
+    fn eject(
+        &self,
+        endpoint: &Endpoint,
+        law: &EjectionLaw,
+        cause: EjectionCause,
+        is_its_own: bool,
+        now: Duration,
+    ) {
         let Some(mut roster) = self.try_roster() else { return };
-        if endpoint.is_out() {
+        if endpoint.is_out() || !(is_its_own || law.is_out_of_line(cause, roster.normal_failing(law, now))) {
             return;
         }
         endpoint.evidence().clear();
@@ -458,6 +477,7 @@ impl Upstream {
         let Some(law) = &settings.config.ejection else { return false };
         let silence = law.silence.unwrap_or_default();
         self.silence_ns.store(nanos(self.silence_limit_by(&silence)), Ordering::Relaxed);
+        self.normal_failing_ppm.store(roster.normal_failing(law, now).ppm(), Ordering::Relaxed);
         let silent = self.eject_silent(roster, law, now);
         let slow = self.eject_slow(roster, law, settings.config.balance, now);
         silent || slow

@@ -68,6 +68,67 @@ fn failures_older_than_the_window_say_nothing() {
     assert_eq!(evidence.failure(&LAW, at(60)), None);
 }
 
+/// The shortest row that says something where so much is normal.
+fn row_where(normal: Share) -> Option<u32> {
+    (LAW.failures..10_000).find(|row| LAW.is_out_of_line(EjectionCause::Consecutive(*row), normal))
+}
+
+#[test]
+fn the_more_neighbours_fail_the_longer_a_row_must_be() {
+    let rows: Vec<_> = [0, 1, 6, 25, 50, 80, 100].map(|percent| row_where(Share::percent(percent))).into();
+    assert_eq!(rows, [Some(5), Some(5), Some(5), Some(10), Some(20), Some(63), None]);
+}
+
+#[test]
+fn one_failure_is_enough_for_who_asks_for_no_more_where_little_fails() {
+    let law = EjectionLaw { failures: 1, ..LAW };
+    assert!(law.is_out_of_line(EjectionCause::Consecutive(1), Share::percent(5)));
+    assert!(!law.is_out_of_line(EjectionCause::Consecutive(1), Share::percent(20)));
+}
+
+#[test]
+fn of_a_share_what_is_above_the_neighbours_counts() {
+    let is_out = |failures, normal| {
+        LAW.is_out_of_line(EjectionCause::Share { failures, requests: 1_000 }, Share::percent(normal))
+    };
+    assert!(is_out(500, 0));
+    assert!(!is_out(500, 33), "a quarter of what the neighbours do well");
+    assert!(is_out(680, 33) && !is_out(650, 33));
+    assert!(!is_out(300, 33) && !is_out(330, 33) && !is_out(1_000, 100));
+}
+
+#[test]
+fn a_share_of_few_is_chance() {
+    let is_out = |failures, requests| {
+        LAW.is_out_of_line(EjectionCause::Share { failures, requests }, Share::percent(33))
+    };
+    assert!(!is_out(14, 20) && is_out(140, 200));
+}
+
+#[test]
+fn how_much_an_endpoint_fails_is_known_by_its_row_before_the_window_shows_it() {
+    let evidence = Evidence::default();
+    assert_eq!(evidence.failing(LAW.window, at(1)), Share::ZERO);
+    (0..995).for_each(|_| evidence.success(LAW.window, at(1)));
+    evidence.failure(&LAW, at(1));
+    let one = evidence.failing(LAW.window, at(1));
+    assert!(one < Share::percent(17), "one failure is one of six: {one:?}");
+    (0..19).for_each(|_| drop(evidence.failure(&LAW, at(1))));
+    assert_eq!(evidence.failing(LAW.window, at(1)), Share::percent(80));
+    evidence.success(LAW.window, at(1));
+    assert!(evidence.failing(LAW.window, at(1)) < Share::percent(2));
+}
+
+#[test]
+fn normal_is_what_the_best_quarter_fails() {
+    let of = |percents: &[u32]| {
+        normal_failing_of(&mut percents.iter().copied().map(Share::percent).collect::<Vec<_>>())
+    };
+    assert_eq!([of(&[]), of(&[7]), of(&[9, 3])], [Share::ZERO, Share::percent(7), Share::percent(3)]);
+    assert_eq!(of(&[100, 100, 1]), Share::percent(1));
+    assert_eq!(of(&[100, 30, 100, 1, 100]), Share::percent(30));
+}
+
 fn answers(latencies: &[(usize, Duration)]) -> SpreadCounts {
     let spread = Spread::default();
     for (count, latency) in latencies {

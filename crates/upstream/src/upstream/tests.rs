@@ -89,7 +89,11 @@ impl Service {
     }
 
     fn fail(&self, name: &str, times: usize) {
-        let outcome = Outcome::Failure { kind: FailureKind::Reset, latency: Duration::from_millis(1) };
+        self.fail_by(FailureKind::Reset, name, times);
+    }
+
+    fn fail_by(&self, kind: FailureKind, name: &str, times: usize) {
+        let outcome = Outcome::Failure { kind, latency: Duration::from_millis(1) };
         (0..times).for_each(|_| self.endpoint(name).record(outcome, self.now));
     }
 
@@ -111,6 +115,26 @@ impl Service {
         let lease = self.ask(&REPEATABLE).expect("an endpoint");
         lease.done(Outcome::Success { latency: Duration::from_millis(10) }, self.now);
         lease.endpoint().name().as_ref() == name
+    }
+
+    /// So many requests, one each ten milliseconds, of which these fail wherever they go.
+    fn requests(&mut self, times: usize, fails: impl Fn(usize, &str) -> bool) {
+        for number in 0..times {
+            self.now += Duration::from_millis(10);
+            self.upstream.attend(self.now);
+            let lease = self.ask(&REPEATABLE).expect("an endpoint");
+            let latency = Duration::from_millis(1);
+            let outcome = match fails(number, lease.endpoint().name()) {
+                true => Outcome::Failure { kind: FailureKind::Status, latency },
+                false => Outcome::Success { latency },
+            };
+            lease.done(outcome, self.now);
+        }
+    }
+
+    /// How many endpoints have been ejected, ever.
+    fn ejections(&self) -> u64 {
+        self.upstream.metrics.ejections.value()
     }
 
     fn set_health(&self, name: &str, health: Health) {
@@ -410,6 +434,48 @@ fn never_more_than_the_share_is_ejected() {
     (0..5).for_each(|number| service.fail(&format!("orders-{number}"), 50));
     let out = service.upstream.report(START).iter().filter(|report| report.ejected_for.is_some()).count();
     assert_eq!(out, 2);
+}
+
+#[test]
+fn where_requests_fail_wherever_they_go_nobody_is_ejected() {
+    for endpoints in [2, 3, 10] {
+        let mut service = Service::new(config(Balance::LeastRequests), endpoints);
+        service.requests(50_000, |number, _| number % 3 == 0);
+        service.requests(50_000, |number, _| number * 2_654_435_761 % 97 < 48);
+        service.requests(10_000, |_, _| true);
+        assert_eq!(service.ejections(), 0, "of {endpoints} endpoints");
+    }
+}
+
+#[test]
+fn one_that_fails_more_than_the_others_is_ejected_although_they_fail_as_well() {
+    let mut service = Service::new(config(Balance::Random), 4);
+    service.requests(2_000, |number, _| number % 3 == 0);
+    service.requests(200, |number, name| number % 3 == 0 || name == "orders-2");
+    let out = service.upstream.report(service.now).into_iter().find(|report| report.ejected_for.is_some());
+    assert_eq!(
+        (service.ejections(), out.map(|report| report.name.to_string())),
+        (1, Some("orders-2".to_owned()))
+    );
+}
+
+#[test]
+fn one_to_which_nobody_can_connect_is_ejected_however_the_others_fare() {
+    let mut service = Service::new(config(Balance::RoundRobin), 2);
+    service.requests(2_000, |number, _| number % 3 == 0);
+    service.fail_by(FailureKind::Connect, "orders-1", 5);
+    assert_eq!(service.names(), ["orders-0"]);
+}
+
+#[test]
+fn who_lets_an_endpoint_in_again_is_believed() {
+    let mut service = Service::new(config(Balance::LeastRequests), 2);
+    service.fail("orders-1", 5);
+    service.upstream.set_drained("orders-1", true, START);
+    assert!(service.upstream.report(START)[1].ejected_for.is_some(), "that it is drained makes nobody well");
+    service.upstream.set_drained("orders-1", false, START);
+    assert!(service.upstream.report(START)[1].ejected_for.is_none());
+    assert_eq!(service.names().len(), 2);
 }
 
 #[test]

@@ -216,10 +216,10 @@ table! {
 }
 
 table! {
-    /// An endpoint is ejected by failures in a row, or by its share of failures. A failure is a broken or refused
-    /// connection, a timeout, or a status of 500 and above.
+    /// An endpoint is ejected by failures in a row, or by its share of failures, more of them where its neighbours fail as
+    /// well. A failure is a broken or refused connection, a timeout, or a status of 500 and above.
     pub(crate) struct EjectTable {
-        /// Failures in a row.
+        /// Failures in a row, where little else fails.
         "failures" failures: u32 = 5, within 1 to 1000;
         /// Share of failures in the window.
         "share" share: Share = "50%";
