@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use terrace_auth::{Identity, Method};
 use terrace_http::{Known as Name, RequestHead, ResponseHead};
-use terrace_limits::{Hold, KEY_LIMIT, KeyHold, KeyLimits, Outcome, Step, Unsaved};
+use terrace_limits::{Hold, KEY_LIMIT, KeyHold, KeyLimits, KeyStep, Outcome, Step, Unsaved};
 use terrace_policy::limit::{AddressKey, Decision, Material, Moment, Permit, Policy, Turn};
 use terrace_runtime::clock;
 
@@ -325,8 +325,10 @@ pub(crate) async fn admit(
 ) -> Result<(), Ending> {
     let now = at(way, if request.passed.has_waited { clock::now() } else { journal.began() });
     let mut holds = Holds::default();
-    if let Some(refused) = take_of_key(limits, request, now, &mut holds) {
-        return Err(refuse(limits, refused, request, journal));
+    match take_of_key(limits, request, now, &mut holds) {
+        Ok(None) => {}
+        Ok(Some(unsaved)) => saved(unsaved, request).await,
+        Err(refused) => return Err(refuse(limits, refused, request, journal)),
     }
     for (place, limit) in limits.limits.iter().enumerate() {
         let cost = limit.cost(request.exchange.head);
@@ -366,22 +368,25 @@ pub(crate) async fn admit(
     Ok(())
 }
 
-/// Takes from the limit that came with an API key.
+/// Takes from the limit that came with an API key. What it has to wait for, if anything.
 fn take_of_key<'a>(
     limits: &'a Limits,
     request: &mut Request<'_, '_>,
     now: Moment,
     holds: &mut Holds<'a>,
-) -> Option<Refused> {
-    let identity = request.passed.identity.identity()?;
-    let (keys, written) = (limits.keys.as_ref()?, identity.limit.as_ref()?);
-    let (decision, policy, hold) = keys.take(&identity.subject, written, now)?;
+) -> Result<Option<Unsaved>, Refused> {
+    let identity = request.passed.identity.identity();
+    let written = identity.and_then(|identity| Some((&identity.subject, identity.limit.as_ref()?)));
+    let (Some(keys), Some((id, written))) = (&limits.keys, written) else { return Ok(None) };
+    let Some(KeyStep { decision, policy, hold, unsaved }) = keys.take(id, written, now) else {
+        return Ok(None);
+    };
     if !decision.allowed {
-        return Some(Refused { by: By::Key(policy), decision, cost: 1 });
+        return Err(Refused { by: By::Key(policy), decision, cost: 1 });
     }
     holds.key = Some(hold);
     request.passed.limits.hear(By::Key(policy), decision);
-    None
+    Ok(unsaved)
 }
 
 /// How long a request can wait in line: for as long as it may take in all, and as its caller leaves it.
@@ -416,9 +421,8 @@ async fn settled<'a>(
                 let word = request.exchange.reused.down.run(until, asked.word()).await;
                 terrace_limits::Limit::settle(question, word.ok().flatten(), moment(way))
             }
-            Step::Unsaved(decision, hold, mut unsaved) => {
-                let until = clock::now() + Unsaved::WITHIN;
-                let _or_for_long_enough = request.exchange.reused.down.run(until, unsaved.written()).await;
+            Step::Unsaved(decision, hold, unsaved) => {
+                saved(unsaved, request).await;
                 Step::Decided(decision, hold)
             }
             Step::Waits(decision, mut hold) => {
@@ -429,6 +433,12 @@ async fn settled<'a>(
             }
         }
     }
+}
+
+/// Waits until what was taken of a quota is written down, or for long enough.
+async fn saved(mut unsaved: Unsaved, request: &mut Request<'_, '_>) {
+    let until = clock::now() + Unsaved::WITHIN;
+    let _or_for_long_enough = request.exchange.reused.down.run(until, Box::pin(unsaved.written())).await;
 }
 
 /// Waits until it is the request's turn; a client that leaves meanwhile gives its place up.

@@ -23,7 +23,7 @@ mod url;
 
 // The public interface is:
 pub use engine::Asked;
-pub use keys::{KEY_LIMIT, KeyHold, KeyLimits};
+pub use keys::{KEY_LIMIT, KeyHold, KeyLimits, KeyStep};
 pub use limit::{Hold, Limit, Question, Step, Unsaved, Word};
 pub use metrics::Outcome;
 pub use registry::{BuildError, Config, Engine, Limits, Prepared, Spec};

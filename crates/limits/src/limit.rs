@@ -365,7 +365,7 @@ impl Limit {
 }
 
 /// A key that means the same in all processes, on all machines, and says nothing of what it is made of: half of a SHA-256.
-fn lasting(material: &Material) -> Key {
+pub(crate) fn lasting(material: &Material) -> Key {
     let digest = digest::digest(&digest::SHA256, material.as_bytes());
     let half = digest.as_ref().first_chunk().copied().unwrap_or_default();
     Key::from_hash(u128::from_be_bytes(half))

@@ -137,12 +137,13 @@ impl Limits {
         };
         let (tasks, waiting) = mpsc::unbounded_channel();
         let seed = random_seed()?;
+        let quotas = config.folder.map(open).transpose()?;
         Ok(Self(Arc::new(Inner {
             seed,
             meter: meter.clone(),
             log: log.clone(),
-            quotas: config.folder.map(open).transpose()?,
-            keys: Arc::new(KeyLimits::new(seed, meter)),
+            keys: Arc::new(KeyLimits::new(seed, quotas.clone(), meter)),
+            quotas,
             times: (config.answer_within, config.pulse),
             known: Mutex::default(),
             tasks,

@@ -46,7 +46,7 @@ pub use key::{AddressKey, Key, KeySeed, Material};
 pub use law::{Law, Period, Policy, Rate};
 pub use limiter::{Answer, Limiter};
 pub use line::{CATCH_UP, Place, Turn};
-pub use personal::PersonalBuckets;
+pub use personal::{PersonalBuckets, PersonalQuotas};
 pub use quota::{QuotaUse, days_since_1970, months_since_1970};
 
 /// A moment, by both clocks: the one that only goes forward, and the one that people read.

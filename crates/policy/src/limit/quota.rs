@@ -152,15 +152,7 @@ impl Quotas {
 
     /// The decision, and what is used now.
     pub(super) fn take(&self, key: Key, cost: u32, now: Moment) -> (Decision, QuotaUse) {
-        self.0.with(key, now, |law, used| {
-            *used = used.as_of(now.wall);
-            let limit = law.limit.get();
-            let allowed = used.in_period(law.period).saturating_add(u64::from(cost)) <= limit;
-            if allowed {
-                used.add(cost);
-            }
-            (used.decision(law, allowed, cost, now), *used)
-        })
+        self.0.with(key, now, |law, used| (used.take(law, cost, now), *used))
     }
 
     pub(super) fn raise_to(&self, key: Key, used: u64, now: Moment) {
@@ -179,12 +171,7 @@ impl Quotas {
 
     pub(super) fn give_back(&self, key: Key, cost: u32, taken: Moment) -> Option<QuotaUse> {
         self.0.with_known(key, |_, used| {
-            if used.day == days_since_1970(taken.wall) {
-                used.in_day = used.in_day.saturating_sub(u64::from(cost));
-            }
-            if used.month == months_since_1970(taken.wall) {
-                used.in_month = used.in_month.saturating_sub(u64::from(cost));
-            }
+            used.give_back(cost, taken);
             *used
         })
     }
@@ -199,6 +186,25 @@ impl Quotas {
 }
 
 impl QuotaUse {
+    pub(super) fn take(&mut self, law: &QuotaLaw, cost: u32, now: Moment) -> Decision {
+        *self = self.as_of(now.wall);
+        let allowed = self.in_period(law.period).saturating_add(u64::from(cost)) <= law.limit.get();
+        if allowed {
+            self.add(cost);
+        }
+        self.decision(law, allowed, cost, now)
+    }
+
+    /// Of windows that are over nothing comes back.
+    pub(super) fn give_back(&mut self, cost: u32, taken: Moment) {
+        if self.day == days_since_1970(taken.wall) {
+            self.in_day = self.in_day.saturating_sub(u64::from(cost));
+        }
+        if self.month == months_since_1970(taken.wall) {
+            self.in_month = self.in_month.saturating_sub(u64::from(cost));
+        }
+    }
+
     fn decision(&self, law: &QuotaLaw, allowed: bool, cost: u32, now: Moment) -> Decision {
         let (limit, used) = (law.limit.get(), self.in_period(law.period));
         // A clock that was set back must first pass the day again.

@@ -246,6 +246,23 @@ fn an_api_key_has_its_own_limit_wherever_it_is_used() {
 }
 
 #[test]
+fn what_an_api_key_has_used_of_its_month_is_not_given_to_it_again_by_a_restart() {
+    let world = world();
+    let port = Port::reserve();
+    let text = file(&world, &port, "[route.a]\nat = \"/a/*\"\nto = \"web\"\nauth = { keys = true }\n");
+    let mut terrace = world.up(&text);
+    let key = key(&terrace, &["sold", "--limit", "5/month"]);
+    let ask = || Request::get("/a/").with("X-Api-Key", &key).send(port.address());
+    until_true("the key is known", || ask().status == 200);
+    assert_eq!((ask().status, ask().status), (200, 200));
+    assert!(terrace.stop().success());
+    let _terrace = world.up(&text);
+    assert_eq!((ask().status, ask().status), (200, 200));
+    let refused = ask();
+    assert_eq!((refused.status, refused.field("ratelimit-policy")), (429, Some(r#""api-key";q=5"#)));
+}
+
+#[test]
 fn two_terraces_that_share_a_redis_have_one_limit_and_go_on_without_it() {
     let mut redis = Redis::start(&[]);
     let (worlds, ports) = ([world(), world()], [Port::reserve(), Port::reserve()]);
