@@ -130,8 +130,9 @@ impl SlowLaw {
     }
 }
 
-/// When an endpoint that owes answers and gives none is silent: after a multiple of what nearly all answers take, since
-/// it was last heard of. Load alone makes nobody silent, for an endpoint that is busy still answers now and then.
+/// When an endpoint that owes two answers or more and gives none is silent: after a multiple of what nearly all answers
+/// take, since it was asked for the second one. Load alone makes nobody silent, for an endpoint that is busy still answers
+/// now and then; nor does one request that takes long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SilenceLaw {
     /// Not sooner than this.

@@ -90,9 +90,10 @@ impl Sign {
 #[derive(Debug, Default)]
 struct Work {
     load: AtomicU64,
-    /// When it was first asked since it last answered anything, in nanoseconds; 0 while it was not asked since. An answer that
-    /// takes long by nature is owed all the while, and proves nothing as long as whatever was asked later is answered.
-    asked_ns: AtomicU64,
+    /// When it was asked first and for the second time since it last answered anything, in nanoseconds; 0 while it was not. An
+    /// answer that takes long by nature is owed all the while, and proves nothing as long as whatever was asked later is
+    /// answered.
+    asked_ns: [AtomicU64; 2],
 }
 
 /// Parameters that a reload may change, as the request's way reads them.
@@ -280,13 +281,21 @@ impl Endpoint {
         (self.work.load.load(Ordering::Relaxed) >> (2 * COUNT_BITS)) as u32
     }
 
-    /// For how long it has been asked and has answered nothing; not at all, while it owes nothing or was not asked since it
-    /// last answered.
+    /// For how long two things that it was asked, or more, have been owed and nothing was answered; not at all, while it
+    /// owes less. One alone may be a report that takes long.
     pub(crate) fn silent_for(&self, now: Duration) -> Duration {
-        match self.work.asked_ns.load(Ordering::Relaxed) {
+        match self.stalled_for(now) {
+            Duration::ZERO => Duration::ZERO,
+            _ if self.awaited() < 2 => Duration::ZERO,
+            _ => since(self.work.asked_ns[1].load(Ordering::Relaxed), now),
+        }
+    }
+
+    /// For how long it has owed anything and answered nothing.
+    pub(crate) fn stalled_for(&self, now: Duration) -> Duration {
+        match self.awaited() {
             0 => Duration::ZERO,
-            _ if self.awaited() == 0 => Duration::ZERO,
-            asked_ns => now.saturating_sub(Duration::from_nanos(asked_ns)),
+            _ => since(self.work.asked_ns[0].load(Ordering::Acquire), now),
         }
     }
 
@@ -300,10 +309,10 @@ impl Endpoint {
         self.busy() + self.slights.weight(now)
     }
 
-    /// What a request is expected to take; at least as long as the endpoint has been silent.
+    /// What a request is expected to take; at least as long as the endpoint has answered nothing.
     pub(crate) fn expected_latency_us(&self, now: Duration) -> f32 {
-        let silent_us = self.silent_for(now).as_secs_f32() * 1e6;
-        self.latency.estimate_us(now).max(silent_us)
+        let stalled_us = self.stalled_for(now).as_secs_f32() * 1e6;
+        self.latency.estimate_us(now).max(stalled_us)
     }
 
     /// Counts a request in, unless the endpoint is at its bound or was withdrawn. One that is `whole` owes an answer at
@@ -337,16 +346,21 @@ impl Endpoint {
     /// It was asked one thing more than `before`. What was asked of it and given up since is past when it owes nothing.
     #[inline]
     fn asked(&self, before: u64, now: Duration) {
+        let [first, second] = &self.work.asked_ns;
         let owed_nothing = before >> (2 * COUNT_BITS) == 0;
-        if owed_nothing || self.work.asked_ns.load(Ordering::Relaxed) == 0 {
-            self.work.asked_ns.store(nanos(now).max(1), Ordering::Relaxed);
+        if owed_nothing || first.load(Ordering::Relaxed) == 0 {
+            second.store(0, Ordering::Relaxed);
+            // After the second one: who sees this sees nothing from before the last answer beside it.
+            first.store(nanos(now).max(1), Ordering::Release);
+        } else if second.load(Ordering::Relaxed) == 0 {
+            second.store(nanos(now).max(1), Ordering::Relaxed);
         }
     }
 
     /// An answer is owed no longer: it came (`is_heard`), or nobody waits for it any more.
     pub(crate) fn request_is_answered(&self, is_heard: bool) {
         if is_heard {
-            self.work.asked_ns.store(0, Ordering::Relaxed);
+            self.work.asked_ns[0].store(0, Ordering::Relaxed);
         }
         self.work.load.fetch_sub(AWAITED, Ordering::SeqCst);
     }
@@ -521,6 +535,14 @@ const NEVER: u64 = u64::MAX;
 /// Requests and streams in a word of load.
 fn busy(load: u64) -> u64 {
     (load & COUNT_MASK) + (load >> COUNT_BITS & COUNT_MASK)
+}
+
+/// How long ago that was; no time, when it never was.
+fn since(then_ns: u64, now: Duration) -> Duration {
+    match then_ns {
+        0 => Duration::ZERO,
+        then_ns => now.saturating_sub(Duration::from_nanos(then_ns)),
+    }
 }
 
 fn nanos(moment: Duration) -> u64 {

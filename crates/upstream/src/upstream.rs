@@ -483,14 +483,15 @@ impl Upstream {
         silent || slow
     }
 
-    /// When more than half of a set is silent, it is what they all wait for that is, and taking some out helps nobody.
+    /// When more than half of a set owes answers and gives none, it is what they all wait for, or a few requests that take
+    /// long, and taking some out helps nobody.
     fn eject_silent(&self, roster: &Roster, law: &EjectionLaw, now: Duration) -> bool {
         let Some(silence) = &law.silence else { return false };
         let limit = self.silence_limit_by(silence);
         let open = || roster.seats.iter().filter(|seat| seat.is_open());
         let is_silent = |seat: &&Seat| seat.endpoint.silent_for(now) > limit;
-        let silent = open().filter(is_silent).count();
-        if silent == 0 || 2 * silent > open().count() {
+        let stalled = open().filter(|seat| seat.endpoint.stalled_for(now) > limit).count();
+        if stalled == 0 || 2 * stalled > open().count() {
             return false;
         }
         let mut any = false;

@@ -14,6 +14,7 @@ use terrace_policy::{
     Share, Statuses,
 };
 use terrace_runtime::{clock, drain};
+use terrace_upstream::Balance;
 
 use crate::frames::{self, Client, DATA, END_STREAM, Said};
 use crate::message::Message;
@@ -24,9 +25,10 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const FAILED: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 3\r\n\r\nill";
 const POST: &str = "POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 0\r\n\r\n";
 
-/// Two endpoints, taken out as they are by default.
+/// Two endpoints that are asked in turn, and taken out as they are by default.
 fn two(setup: &mut Setup) {
     setup.origins = 2;
+    setup.upstream.balance = Balance::RoundRobin;
     setup.upstream.ejection = Some(EjectionLaw::default());
 }
 
@@ -82,49 +84,86 @@ fn answers(peer: &mut Peer, answer: &str) -> Message {
 
 // Endpoints that fall silent.
 
+/// Two who wait for the same endpoint.
+struct Waiting<'a> {
+    clients: [Peer; 2],
+    silent: [Peer; 2],
+    silent_origin: &'a Origin,
+    other: &'a Origin,
+}
+
+impl Rig {
+    /// Two ask in turn, and the endpoint answers neither; a third is answered by the other one.
+    fn two_wait(&self, request: impl Fn() -> String) -> Waiting<'_> {
+        let first = self.client_that_sent(request());
+        let (mut silent, other) = self.either_origin();
+        silent.request();
+        let mut answered = self.client_that_sent(get("/", ""));
+        answers(&mut other.accept(), &OK.replacen("\r\n", "\r\nConnection: close\r\n", 1));
+        assert_eq!(answered.response().text(), "ok");
+        let second = self.client_that_sent(request());
+        let is_first = other.address() != self.origin.address();
+        let silent_origin = if is_first { &self.origin } else { &self.others[0] };
+        let mut silent_too = silent_origin.accept();
+        silent_too.request();
+        Waiting { clients: [first, second], silent: [silent, silent_too], silent_origin, other }
+    }
+}
+
 #[test]
-fn a_request_at_an_endpoint_that_fell_silent_is_answered_by_another() {
+fn requests_at_an_endpoint_that_fell_silent_are_answered_by_another() {
     let rig = Rig::with(two);
-    let mut client = rig.client_that_sent(get("/", ""));
-    let (mut silent, other) = rig.either_origin();
-    assert_eq!(silent.request().field("x-terrace-attempt"), None);
-    let mut second = other.accept();
-    assert_eq!(
-        answers(&mut second, OK).field("x-terrace-attempt"),
-        Some("2"),
-        "it shall not be tried again there"
-    );
+    let mut waiting = rig.two_wait(|| get("/", ""));
+    for _ in 0..2 {
+        let mut second = waiting.other.accept();
+        let marked = answers(&mut second, OK);
+        assert_eq!(marked.field("x-terrace-attempt"), Some("2"), "it shall not be tried again there");
+    }
+    waiting.clients.iter_mut().for_each(|client| assert_eq!(client.response().text(), "ok"));
+    waiting.silent.into_iter().for_each(|mut silent| silent.ends());
+}
+
+#[test]
+fn a_report_that_takes_long_is_asked_for_once_where_nothing_else_waits() {
+    let rig = Rig::with(two);
+    let mut client = rig.client_that_sent(get("/report", ""));
+    let (mut report, other) = rig.either_origin();
+    report.request();
+    // As long as an endpoint is taken for silent after, and looked after in between.
+    let until_then = clock::now() + 2 * rig.upstream.silence_limit();
+    until("it has taken long", || {
+        rig.upstream.maintain(clock::now());
+        (clock::now() > until_then).then_some(())
+    });
+    assert!(!rig.is_out("origin-0") && !rig.is_out("origin-1"));
+    report.send(OK);
     assert_eq!(client.response().text(), "ok");
-    silent.ends();
+    other.heard_nothing();
 }
 
 #[test]
 fn an_endpoint_that_only_took_long_is_still_listened_to() {
     let rig = Rig::with(two);
-    let mut client = rig.client_that_sent(get("/", ""));
-    let (mut slow, other) = rig.either_origin();
-    slow.request();
-    let mut second = other.accept();
-    second.request();
-    slow.send(OK);
-    assert_eq!(client.response().text(), "ok");
-    second.ends();
+    let mut waiting = rig.two_wait(|| get("/", ""));
+    let mut again = [waiting.other.accept(), waiting.other.accept()];
+    again.iter_mut().for_each(|again| drop(again.request()));
+    waiting.silent.iter_mut().for_each(|slow| slow.send(OK));
+    waiting.clients.iter_mut().for_each(|client| assert_eq!(client.response().text(), "ok"));
+    again.into_iter().for_each(|mut again| again.ends());
 }
 
 #[test]
 fn what_must_not_be_sent_twice_waits_for_its_endpoint() {
     let rig = Rig::with(two);
-    let mut client = rig.client_that_sent(POST);
-    let (mut silent, other) = rig.either_origin();
-    silent.request();
-    let name = if other.address() == rig.origin.address() { "origin-1" } else { "origin-0" };
+    let mut waiting = rig.two_wait(|| POST.to_owned());
+    let name = if waiting.other.address() == rig.origin.address() { "origin-1" } else { "origin-0" };
     until("the endpoint is out", || {
         rig.upstream.maintain(clock::now());
         rig.is_out(name).then_some(())
     });
-    silent.send(OK);
-    assert_eq!(client.response().text(), "ok");
-    other.heard_nothing();
+    waiting.silent.iter_mut().for_each(|silent| silent.send(OK));
+    waiting.clients.iter_mut().for_each(|client| assert_eq!(client.response().text(), "ok"));
+    waiting.other.heard_nothing();
 }
 
 #[test]
@@ -222,44 +261,29 @@ fn when_both_attempts_break_the_client_is_told() {
     assert_eq!(client.response().status(), 502);
 }
 
-impl Rig {
-    fn origin_number(&self, number: usize) -> &Origin {
-        if number == 0 { &self.origin } else { &self.others[number - 1] }
-    }
-
-    /// The next request to whichever origin, with the number of that.
-    fn asked_next(&self) -> (usize, Peer) {
-        until("somebody was asked", || self.asked())
-    }
-
-    fn asked(&self) -> Option<(usize, Peer)> {
-        (0..=self.others.len()).find_map(|number| Some((number, self.origin_number(number).try_accept()?)))
-    }
-}
-
 #[test]
 fn a_request_that_waits_has_its_attempts_and_no_more_whatever_becomes_of_them() {
-    let rig = Rig::with(|setup| {
-        two(setup);
-        setup.origins = 3;
-    });
-    let mut client = rig.client_that_sent(get("/waits", ""));
-    let (out, mut silent) = rig.asked_next();
-    silent.request();
-    let (_, mut second) = rig.asked_next();
-    assert!(second.request().line.contains("/waits"));
-    second.reset();
+    let rig = Rig::with(two);
+    let mut waiting = rig.two_wait(|| get("/waits", ""));
+    for _ in 0..2 {
+        let mut second = waiting.other.accept();
+        assert!(second.request().line.contains("/waits"));
+        second.reset();
+    }
     // Until the silent one is probed requests are looked after ten times and more.
     until("it is probed", || {
         let mut other = rig.client_that_sent(get("/other", ""));
-        let (number, mut peer) = rig.asked_next();
-        assert!(peer.request().line.contains("/other"), "two attempts are all that it has");
+        let (mut peer, is_probe) = until("somebody was asked", || {
+            let probe = waiting.silent_origin.try_accept().map(|peer| (peer, true));
+            probe.or_else(|| waiting.other.try_accept().map(|peer| (peer, false)))
+        });
+        assert!(peer.request().line.contains("/other"), "two attempts are all that each has");
         peer.send(OK.replacen("\r\n", "\r\nConnection: close\r\n", 1));
         assert_eq!(other.response().status(), 200);
-        (number == out).then_some(())
+        is_probe.then_some(())
     });
-    silent.send(OK);
-    assert_eq!(client.response().text(), "ok");
+    waiting.silent.iter_mut().for_each(|silent| silent.send(OK));
+    waiting.clients.iter_mut().for_each(|client| assert_eq!(client.response().text(), "ok"));
 }
 
 #[test]
@@ -269,18 +293,18 @@ fn where_nobody_else_can_be_asked_the_retries_of_others_are_not_used_up_for_that
         setup.policy.retry.attempts_max = 5;
         setup.policy.timeouts.first_byte = Some(Duration::from_secs(2));
     });
-    let mut client = rig.client_that_sent(get("/", ""));
-    let (mut silent, other) = rig.either_origin();
-    silent.request();
-    let mut second = other.accept();
-    second.request();
-    second.reset();
-    assert_eq!(client.response().status(), 504);
-    other.heard_nothing();
+    let mut waiting = rig.two_wait(|| get("/", ""));
+    for _ in 0..2 {
+        let mut second = waiting.other.accept();
+        second.request();
+        second.reset();
+    }
+    waiting.clients.iter_mut().for_each(|client| assert_eq!(client.response().status(), 504));
+    waiting.other.heard_nothing();
     assert_eq!(
         rig.gauge("terrace_upstream_retries_total"),
-        1,
-        "one retry was made, and so many were charged"
+        2,
+        "a retry of each was made, and so many were charged"
     );
 }
 

@@ -357,6 +357,9 @@ fn one_answer_that_takes_long_makes_nobody_silent_who_answers_what_is_asked_late
     service.answer_everywhere(100, Duration::from_millis(10));
     let whole = Ask { is_whole: true, ..Ask::default() };
     let report = service.ask(&whole).expect("an endpoint");
+    service.now += Duration::from_secs(5);
+    service.upstream.attend(service.now);
+    assert!(!report.endpoint().is_out(), "nothing else was asked");
     // A second between two requests is nothing special where few people are.
     for _ in 0..5 {
         report.endpoint().request_is_whole(service.now);
@@ -365,10 +368,23 @@ fn one_answer_that_takes_long_makes_nobody_silent_who_answers_what_is_asked_late
         service.upstream.attend(service.now);
         assert!(!report.endpoint().is_out());
     }
-    report.endpoint().request_is_whole(service.now);
-    service.now += Duration::from_secs(1);
+    for is_out in [false, true] {
+        report.endpoint().request_is_whole(service.now);
+        service.now += Duration::from_secs(2);
+        service.upstream.attend(service.now);
+        assert_eq!(report.endpoint().is_out(), is_out, "two more are not answered either");
+    }
+}
+
+#[test]
+fn a_page_of_three_reports_that_take_long_makes_none_of_two_endpoints_silent() {
+    let mut service = Service::new(config(Balance::LeastRequests), 2);
+    service.answer_everywhere(100, Duration::from_millis(10));
+    let whole = Ask { is_whole: true, ..Ask::default() };
+    let held: Vec<Lease> = (0..3).map(|_| service.ask(&whole).expect("an endpoint")).collect();
+    service.now += Duration::from_secs(9);
     service.upstream.attend(service.now);
-    assert!(report.endpoint().is_out(), "what was asked last is not answered either");
+    assert!(held.iter().all(|lease| !lease.endpoint().is_out()));
 }
 
 #[test]
@@ -387,6 +403,7 @@ fn an_endpoint_that_waits_for_its_client_owes_nothing() {
     let mut service = Service::new(config(Balance::LeastRequests), 4);
     service.answer_everywhere(100, Duration::from_millis(10));
     let uploading = service.pick();
+    uploading.endpoint().request_is_whole(service.now);
     service.now += Duration::from_secs(9);
     service.upstream.attend(service.now);
     assert!(!uploading.endpoint().is_out());
