@@ -2,7 +2,8 @@
 //!
 //! `operations --times` prints nanoseconds of each as JSON: the four take turns in short rounds, and the fastest round of
 //! each counts, since noise only ever adds. `operations counter 1000000` makes so many of one kind and prints nothing: for
-//! callgrind. `bench/telemetry_cost.py` runs both.
+//! callgrind. `operations loop 1000000` makes none as often: what is left of a price without it is the operation's own.
+//! `bench/telemetry_cost.py` runs both.
 #![expect(clippy::print_stdout, reason = "a bench says what it measured")]
 
 use std::hint::black_box;
@@ -41,6 +42,9 @@ impl Subjects {
                     black_box(&self.histogram).record(Duration::from_micros(micros & 1_023))
                 });
             }
+            "loop" => (0..times).for_each(|_| {
+                black_box(&self.bare);
+            }),
             _ => (0..times).for_each(|_| {
                 black_box(&self.bare).fetch_add(1, Relaxed);
             }),

@@ -84,13 +84,11 @@ impl AccessRecord<'_> {
     /// places.
     pub(crate) fn encode(&self, out: &mut Vec<u8>, stamp: &mut Timestamp, query: QueryValues) {
         let time = stamp.bytes(self.time);
-        let subsecond = u64::from(self.duration.subsec_micros());
-        let micros = self.duration.as_secs().saturating_mul(1_000_000).saturating_add(subsecond);
         match (self.request_id, self.trace) {
-            (RequestId::Digits(request), Some(trace)) if self.is_usual(micros) => {
-                self.encode_usual(out, time, micros as u32, (request, trace));
+            (RequestId::Digits(request), Some(trace)) if self.is_usual() => {
+                self.encode_usual(out, time, (request, trace));
             }
-            _ => self.encode_unusual(out, time, micros),
+            _ => self.encode_unusual(out, time),
         }
         self.encode_names(out);
         out.extend_from_slice(b",\"path\":\"");
@@ -104,9 +102,9 @@ impl AccessRecord<'_> {
     }
 
     #[inline]
-    fn is_usual(&self, micros: u64) -> bool {
+    fn is_usual(&self) -> bool {
         (100..1_000).contains(&self.status)
-            && micros < 10_000_000
+            && self.duration.as_secs() < 10
             && (self.tries, self.bytes_in) == (1, 0)
             && (self.outcome, self.method, self.protocol) == ("ok", "GET", "HTTP/1.1")
     }
@@ -116,7 +114,6 @@ impl AccessRecord<'_> {
         &self,
         out: &mut Vec<u8>,
         time: &[u8; Timestamp::BYTES],
-        micros: u32,
         (request, trace): (&[u8; TraceId::DIGITS], &[u8; TraceId::DIGITS]),
     ) {
         const USUAL: &[u8; 264] = b"{\"time\":\"1970-01-01T00:00:00.000000Z\",\"event\":\"access\",\"status\":000,\"duration_seconds\":0.000000,\"outcome\":\"ok\",\"tries\":1,\"method\":\"GET\",\"protocol\":\"HTTP/1.1\",\"request_id\":\"00000000000000000000000000000000\",\"trace_id\":\"00000000000000000000000000000000\",\"bytes_in\":0";
@@ -129,13 +126,15 @@ impl AccessRecord<'_> {
         let line = out.last_chunk_mut::<{ USUAL.len() }>().expect("invariant: it was just written");
         line[TIME_AT..TIME_AT + Timestamp::BYTES].copy_from_slice(time);
         line[STATUS_AT..STATUS_AT + 3].copy_from_slice(&three(u32::from(self.status)));
-        line[SECONDS_AT] = b'0' + (micros / 1_000_000) as u8;
-        line[SECONDS_AT + 2..SECONDS_AT + 8].copy_from_slice(&six(micros % 1_000_000));
+        line[SECONDS_AT] = b'0' + self.duration.as_secs() as u8;
+        line[SECONDS_AT + 2..SECONDS_AT + 8].copy_from_slice(&six(self.duration.subsec_micros()));
         line[REQUEST_AT..REQUEST_AT + TraceId::DIGITS].copy_from_slice(request);
         line[TRACE_AT..TRACE_AT + TraceId::DIGITS].copy_from_slice(trace);
     }
 
-    fn encode_unusual(&self, out: &mut Vec<u8>, time: &[u8; Timestamp::BYTES], micros: u64) {
+    fn encode_unusual(&self, out: &mut Vec<u8>, time: &[u8; Timestamp::BYTES]) {
+        let subsecond = u64::from(self.duration.subsec_micros());
+        let micros = self.duration.as_secs().saturating_mul(1_000_000).saturating_add(subsecond);
         out.extend_from_slice(b"{\"time\":\"");
         out.extend_from_slice(time);
         out.extend_from_slice(b"\",\"event\":\"access\",\"status\":");

@@ -40,8 +40,10 @@ impl<T: Default> PerShard<T> {
     pub(crate) fn own(&self) -> &T {
         let wanted = SHARD.with(Cell::get);
         // A compare instead of a remainder: the remainder alone would cost more than the add.
-        let index = if wanted < self.0.len() { wanted } else { wanted % self.0.len() };
-        &self.0[index].0
+        match self.0.get(wanted) {
+            Some(cell) => &cell.0,
+            None => &self.0[wanted % self.0.len()].0,
+        }
     }
 
     /// All of them, for reading.
