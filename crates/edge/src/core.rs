@@ -17,7 +17,7 @@ use crate::listener::Shared;
 use crate::lookout::{LOOK_EVERY, Lookout};
 use crate::overload::Overload;
 use crate::snapshot::{ListenerView, Names, Snapshot};
-use crate::spans;
+use crate::spans::KeptFlight;
 use crate::trace::Half;
 
 /// How long the last snapshot of a listener that went away is kept for connections that are still in its line.
@@ -200,7 +200,7 @@ impl Core {
         self.trace_half.get()
     }
 
-    /// Takes a hop that is over, as `write` tells it: its spans are handed over when it is kept, else it is remembered for
+    /// Takes a hop that is over, as `write` tells it: it is handed over when it is kept, else it is remembered for
     /// a while where its trace may have others, written where it stays.
     #[inline]
     pub(crate) fn landed(
@@ -213,7 +213,7 @@ impl Core {
         if let Some(why) = kept {
             let mut flight = Flight::blank();
             write(&mut flight);
-            return self.keep(&flight, why, names);
+            return self.keep(flight, why, names);
         }
         if !is_compared && !self.tracer.has_callers(now) {
             return;
@@ -229,7 +229,7 @@ impl Core {
     }
 
     #[cold]
-    fn keep(&self, flight: &Flight, why: Kept, names: &Names) {
+    fn keep(&self, flight: Flight, why: Kept, names: &Names) {
         let mut allowance = self.allowance.get();
         let is_theirs = flight.place.parent.is_some() && !why.is_late() && !flight.is_error;
         let is_allowed = allowance.take(flight.ended.as_secs(), is_theirs);
@@ -240,7 +240,12 @@ impl Core {
         if why.is_late() {
             self.tracer.keep_late(flight.place.trace, why);
         }
-        self.tracer.keep(spans::of(flight, names, |moment| self.wall_at(moment), why));
+        self.hand_over(flight, why, names);
+    }
+
+    fn hand_over(&self, flight: Flight, why: Kept, names: &Names) {
+        let kept = KeptFlight::new(flight, names, self.wall_at_start.get(), why);
+        self.tracer.keep_hop(Box::new(kept));
     }
 
     /// Hands over the span of a copy whose answer was another than the real one, and has its trace kept.
@@ -266,9 +271,7 @@ impl Core {
         let known = self.names.borrow();
         for (flight, why) in found {
             match known.iter().find(|names| names.serial == flight.names) {
-                Some(names) => {
-                    self.tracer.keep(spans::of(&flight, names, |moment| self.wall_at(moment), why));
-                }
+                Some(names) => self.hand_over(flight, why, names),
                 None => self.tracer.count_dropped(1),
             }
         }

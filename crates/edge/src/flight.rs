@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use terrace_http::Version;
-use terrace_instruments::{Kept, SpanId, TraceId};
+use terrace_instruments::{BLOCK_BYTES, Kept, SpanId, TraceId};
 use terrace_upstream::Sign;
 
 use crate::note::Notes;
@@ -64,7 +64,7 @@ pub(crate) struct Flight {
     pub(crate) notes: Notes,
     /// The answer came from Terrace itself.
     pub(crate) is_own: bool,
-    /// Its spans were handed over; what is left is a place in the ring.
+    /// It was handed over; what is left is a place in the ring.
     is_told: bool,
 }
 
@@ -97,6 +97,19 @@ impl Flight {
             is_own: false,
             is_told: false,
         }
+    }
+}
+
+impl Flight {
+    /// Bytes that it holds beside itself, estimated from above: what it shares with others is counted as its own.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let outcome = match &self.outcome {
+            Cow::Borrowed(_) => 0,
+            Cow::Owned(text) => text.capacity() + BLOCK_BYTES,
+        };
+        let signs: usize = self.tries.iter().map(|attempt| attempt.sign.bytes()).sum();
+        let more = self.tries.more.capacity() * size_of::<Try>() + BLOCK_BYTES;
+        outcome + signs + more + self.notes.bytes()
     }
 }
 
@@ -202,12 +215,21 @@ pub(crate) struct Tries {
 }
 
 impl Tries {
+    /// A try begins; it is made where it stays.
     #[inline]
-    pub(crate) fn push(&mut self, next: Try) {
+    pub(crate) fn begin(&mut self, number: u32, sign: &Arc<Sign>, now: Duration) {
         if self.first.is_none() {
-            self.first = Some(next);
+            self.first = Some(Try::new(number, Arc::clone(sign), now));
         } else if self.more.len() + 1 < TRIES_NOTED_MAX {
-            self.more.push(next);
+            self.more.push(Try::new(number, Arc::clone(sign), now));
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn push(&mut self, next: Try) {
+        match self.first {
+            None => self.first = Some(next),
+            Some(_) => self.more.push(next),
         }
     }
 
@@ -425,7 +447,7 @@ pub(crate) mod tests {
         let mut tries = Tries::default();
         for number in 1..100 {
             let sign = Arc::new(Sign::new("orders-1".into(), ([127, 0, 0, 1], 1).into()));
-            tries.push(Try::new(number, sign, NOW));
+            tries.begin(number, &sign, NOW);
         }
         assert_eq!(tries.iter().count(), TRIES_NOTED_MAX);
         assert_eq!(tries.last().map(|last| last.number), Some(TRIES_NOTED_MAX as u32));

@@ -290,7 +290,7 @@ impl<'a> Journal<'a> {
         self.tries += 1;
         self.current = self.tries;
         if self.is_noted() {
-            self.noted.push(Try::new(self.tries, Arc::clone(endpoint.sign()), now));
+            self.noted.begin(self.tries, endpoint.sign(), now);
         }
     }
 
@@ -387,10 +387,10 @@ impl<'a> Journal<'a> {
         if self.is_logged {
             self.log(head, duration);
         }
-        if let Some(trace) = &self.trace {
-            let (place, way) = (trace.place, self.way);
-            way.core.landed(kept, (ended, self.is_compared), &way.snapshot.names, |flight| {
-                self.tell_flight(flight, place, head, ended)
+        if self.trace.is_some() {
+            let (core, names) = (self.way.core, &self.way.snapshot.names);
+            core.landed(kept, (ended, self.is_compared), names, |flight| {
+                self.tell_flight(flight, head, ended);
             });
         }
     }
@@ -506,8 +506,9 @@ impl<'a> Journal<'a> {
 
     /// Writes all of it: what stood there before was another request.
     #[inline]
-    fn tell_flight(&mut self, flight: &mut Flight, place: Place, head: &RequestHead, ended: Duration) {
-        flight.place = place;
+    fn tell_flight(&mut self, flight: &mut Flight, head: &RequestHead, ended: Duration) {
+        let Some(trace) = &self.trace else { return };
+        flight.place = trace.place;
         flight.names = self.way.snapshot.names.serial;
         flight.listener = self.way.listener.number;
         flight.route = self.route.map_or(u32::MAX, |route| route.number);

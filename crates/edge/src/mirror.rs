@@ -30,6 +30,7 @@ use crate::core::Core;
 use crate::fault::draw;
 use crate::journal::Journal;
 use crate::metrics::{MirrorMetrics, Mirrored};
+use crate::spans;
 use crate::trace::Place;
 
 /// Copies to one service that are under way at once, over all cores.
@@ -242,7 +243,6 @@ pub(crate) fn send(
         body: Bytes::from(body.bytes),
         original: original(&pending.watch),
         place: journal.place(),
-        terrace: Arc::clone(&way.snapshot.names.terrace),
         metrics: ready.metrics.clone(),
         _room: pending._room,
         _turn: turn,
@@ -265,7 +265,6 @@ struct Copy {
     body: Bytes,
     original: Option<(u16, Digest)>,
     place: Option<Place>,
-    terrace: Arc<str>,
     metrics: MirrorMetrics,
     _room: Taken,
     _turn: Taken,
@@ -357,8 +356,8 @@ impl Copy {
             parent: Some(place.span),
             name: Cow::Borrowed("mirror"),
             kind: SpanKind::Client,
-            service: Arc::clone(&self.terrace),
-            instance: Arc::from(""),
+            service: Arc::clone(&spans::TERRACE),
+            instance: Arc::clone(&spans::NOBODY),
             start: self.core.wall_at(began),
             duration: clock::now().saturating_sub(began),
             status: SpanStatus::Unset,

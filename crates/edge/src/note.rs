@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use terrace_instruments::Value;
+use terrace_instruments::{BLOCK_BYTES, Value};
 use terrace_route::Ground;
 
 /// Notes on one request; further ones are not taken.
@@ -99,6 +99,17 @@ impl Notes {
         if taken.notes.len() < NOTES_MAX {
             taken.notes.push(note);
         }
+    }
+
+    /// Bytes of them, estimated from above.
+    pub(crate) fn bytes(&self) -> usize {
+        let Some(taken) = &self.0 else { return 0 };
+        let named = |note: &Note| match note {
+            Note::Limited(limit) | Note::WouldLimit(limit) => limit.len() + BLOCK_BYTES,
+            _ => 0,
+        };
+        let texts: usize = taken.notes.iter().map(named).sum();
+        size_of::<Taken>() + taken.notes.capacity() * size_of::<Note>() + 2 * BLOCK_BYTES + texts
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Note> {

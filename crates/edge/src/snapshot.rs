@@ -60,39 +60,39 @@ pub(crate) struct NoRoute {
 pub(crate) struct Names {
     /// No two snapshots of the process have the same.
     pub(crate) serial: u64,
-    routes: Vec<RouteName>,
-    services: Vec<String>,
-    listeners: Vec<String>,
-    pub(crate) terrace: Arc<str>,
-    pub(crate) nobody: Arc<str>,
+    routes: Vec<Arc<RouteName>>,
+    services: Vec<Arc<str>>,
+    listeners: Vec<Arc<str>>,
+    nobody: Arc<str>,
 }
 
 /// How a route is called in traces.
 #[derive(Debug)]
 pub(crate) struct RouteName {
-    pub(crate) name: Box<str>,
+    pub(crate) name: Arc<str>,
     /// The path that it is found at, such as `/orders/*`; its name where there are several.
     pub(crate) pattern: Box<str>,
 }
 
 impl Names {
-    pub(crate) fn new(routes: Vec<RouteName>, services: Vec<String>, listeners: Vec<String>) -> Self {
+    pub(crate) fn new(routes: Vec<RouteName>, services: Vec<Arc<str>>, listeners: Vec<Arc<str>>) -> Self {
         static SERIALS: AtomicU64 = AtomicU64::new(0);
         let serial = SERIALS.fetch_add(1, Ordering::Relaxed);
-        Self { serial, routes, services, listeners, terrace: Arc::from("terrace"), nobody: Arc::from("") }
+        let routes = routes.into_iter().map(Arc::new).collect();
+        Self { serial, routes, services, listeners, nobody: Arc::from("") }
     }
 
     /// No route has a number beyond those there are: that one is for requests without.
-    pub(crate) fn route(&self, number: u32) -> Option<&RouteName> {
+    pub(crate) fn route(&self, number: u32) -> Option<&Arc<RouteName>> {
         self.routes.get(number as usize)
     }
 
-    pub(crate) fn service(&self, number: u32) -> &str {
-        self.services.get(number as usize).map_or("", String::as_str)
+    pub(crate) fn service(&self, number: u32) -> &Arc<str> {
+        self.services.get(number as usize).unwrap_or(&self.nobody)
     }
 
-    pub(crate) fn listener(&self, number: u32) -> &str {
-        self.listeners.get(number as usize).map_or("", String::as_str)
+    pub(crate) fn listener(&self, number: u32) -> &Arc<str> {
+        self.listeners.get(number as usize).unwrap_or(&self.nobody)
     }
 }
 
@@ -287,8 +287,8 @@ fn names(config: &Config) -> Names {
     };
     Names::new(
         config.routes.iter().map(route).collect(),
-        config.services.iter().map(|service| service.name.clone()).collect(),
-        config.listeners.iter().map(|listener| listener.name.clone()).collect(),
+        config.services.iter().map(|service| service.name.as_str().into()).collect(),
+        config.listeners.iter().map(|listener| listener.name.as_str().into()).collect(),
     )
 }
 

@@ -1,4 +1,7 @@
-//! The spans of a hop that is kept: the request as it was taken, and beneath it each step of its way.
+//! A hop that is kept, and its spans: the request as it was taken, and beneath it each step of its way.
+//!
+//! It is kept as it was noted, with the names that it needs, since a reload may take them away. Spans are made for whoever
+//! looks, and for a collector: they take ten times the room, and most are never looked at.
 //!
 //! | span | kind | from … to |
 //! |---|---|---|
@@ -16,14 +19,21 @@
 //! backend that groups by them holds.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use terrace_http::Version;
-use terrace_instruments::{AddressText, Kept, Span, SpanId, SpanKind, SpanStatus, Value};
+use terrace_instruments::{
+    AddressText, BLOCK_BYTES, Hop, Kept, Span, SpanId, SpanKind, SpanStatus, TraceId, Value,
+};
 
 use crate::flight::{Flight, Try};
-use crate::snapshot::Names;
+use crate::snapshot::{Names, RouteName};
+
+/// Whose spans they are.
+pub(crate) static TERRACE: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("terrace"));
+/// Of which instance.
+pub(crate) static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
 
 /// Numbers of a hop's parts ([`crate::trace::Place::part`]) that are no tries: each kind has room for one a try.
 const ROUTE: u64 = 1 << 32;
@@ -35,46 +45,122 @@ const DOWNLOAD: u64 = 6 << 32;
 /// A gap between two tries that is shorter is no wait, only the work in between.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
-/// Spans of a hop that went well, and attributes of its first.
-const SPANS_USUAL: usize = 6;
+/// Attributes of the span of a hop that went well.
 const ATTRIBUTES_USUAL: usize = 20;
 
 type Attributes = Vec<(Cow<'static, str>, Value)>;
 
-/// The spans of a hop. `wall` says what time of day a moment was.
-pub(crate) fn of(
-    flight: &Flight,
-    names: &Names,
-    wall: impl Fn(Duration) -> SystemTime,
+/// A hop that is kept.
+#[derive(Debug)]
+pub(crate) struct KeptFlight {
+    flight: Flight,
     why: Kept,
-) -> Vec<Span> {
-    let maker = Maker { flight, names, wall };
-    // Room for all at once: most hops have one try of four spans.
-    let mut spans = Vec::with_capacity(SPANS_USUAL);
-    spans.push(maker.server(why));
-    let decided = flight.tries.iter().next().map_or(flight.ended, |first| first.began());
-    spans.push(maker.part(ROUTE, "route", flight.place.span, (flight.began, decided)));
-    let mut before: Option<&Try> = None;
-    for attempt in flight.tries.iter() {
-        if let Some((failed, _)) = before.and_then(Try::failed)
-            && attempt.began() >= failed + WAIT_MIN
-        {
-            let number = WAIT + u64::from(attempt.number);
-            spans.push(maker.part(number, "wait", flight.place.span, (failed, attempt.began())));
+    /// The time of day at the clock's start, since 1970.
+    wall_at_start: Duration,
+    route: Option<Arc<RouteName>>,
+    service: Option<Arc<str>>,
+    listener: Arc<str>,
+}
+
+impl KeptFlight {
+    pub(crate) fn new(flight: Flight, names: &Names, wall_at_start: Duration, why: Kept) -> Self {
+        Self {
+            route: names.route(flight.route).cloned(),
+            service: flight.service.map(|service| Arc::clone(names.service(service))),
+            listener: Arc::clone(names.listener(flight.listener)),
+            flight,
+            why,
+            wall_at_start,
         }
-        maker.push_try(&mut spans, attempt);
-        before = Some(attempt);
     }
-    spans
+
+    /// Bytes of its names, with the counts in front of each.
+    fn names_bytes(&self) -> usize {
+        const SHARED: usize = 2 * size_of::<usize>() + BLOCK_BYTES;
+        let route = self.route.as_ref().map_or(0, |route| {
+            size_of::<RouteName>() + route.name.len() + route.pattern.len() + 2 * SHARED + BLOCK_BYTES
+        });
+        let service = self.service.as_ref().map_or(0, |service| service.len() + SHARED);
+        route + service + self.listener.len() + SHARED
+    }
 }
 
-struct Maker<'a, W> {
-    flight: &'a Flight,
-    names: &'a Names,
-    wall: W,
+impl Hop for KeptFlight {
+    fn trace(&self) -> TraceId {
+        self.flight.place.trace
+    }
+
+    fn route(&self) -> Option<&Arc<str>> {
+        self.route.as_ref().map(|route| &route.name)
+    }
+
+    fn is_trouble(&self) -> bool {
+        self.flight.is_error || matches!(self.why, Kept::Error | Kept::Slow)
+    }
+
+    fn spans_count(&self) -> usize {
+        let mut count = 2;
+        let mut before = None;
+        for attempt in self.flight.tries.iter() {
+            count += 1 + usize::from(waited_since(before, attempt).is_some());
+            parts(&self.flight, attempt, |_, _, _| count += 1);
+            before = Some(attempt);
+        }
+        count
+    }
+
+    fn bytes(&self) -> usize {
+        // A list shows the names once more.
+        size_of::<Self>() + BLOCK_BYTES + self.flight.held_bytes() + 2 * self.names_bytes()
+    }
+
+    fn spans(&self) -> Vec<Span> {
+        let flight = &self.flight;
+        let mut spans = Vec::with_capacity(self.spans_count());
+        spans.push(self.server());
+        let decided = flight.tries.iter().next().map_or(flight.ended, |first| first.began());
+        spans.push(self.part(ROUTE, "route", flight.place.span, (flight.began, decided)));
+        let mut before = None;
+        for attempt in flight.tries.iter() {
+            if let Some(failed) = waited_since(before, attempt) {
+                let number = WAIT + u64::from(attempt.number);
+                spans.push(self.part(number, "wait", flight.place.span, (failed, attempt.began())));
+            }
+            self.push_try(&mut spans, attempt);
+            before = Some(attempt);
+        }
+        spans
+    }
 }
 
-impl<W: Fn(Duration) -> SystemTime> Maker<'_, W> {
+/// Since when a try was waited for, where that was long enough to be told.
+fn waited_since(before: Option<&Try>, attempt: &Try) -> Option<Duration> {
+    let (failed, _) = before.and_then(Try::failed)?;
+    (attempt.began() >= failed + WAIT_MIN).then_some(failed)
+}
+
+/// Tells the steps of a try, in their order: number among the hop's parts, name, from when to when.
+fn parts(flight: &Flight, attempt: &Try, mut tell: impl FnMut(u64, &'static str, (Duration, Duration))) {
+    let ready = attempt.dialled().map_or_else(|| attempt.began(), |(_, to)| to);
+    if let Some(time) = attempt.dialled() {
+        tell(CONNECT, "connect", time);
+    }
+    if let Some(sent) = attempt.sent() {
+        tell(UPLOAD, "request body", (ready, sent));
+    }
+    if let Some((head, _)) = attempt.head() {
+        tell(FIRST_BYTE, "first byte", (ready, head));
+        if attempt.failed().is_none() {
+            tell(DOWNLOAD, "response body", (head, flight.ended));
+        }
+    }
+}
+
+impl KeptFlight {
+    fn wall(&self, moment: Duration) -> SystemTime {
+        SystemTime::UNIX_EPOCH + (self.wall_at_start + moment)
+    }
+
     fn span(
         &self,
         id: SpanId,
@@ -88,9 +174,9 @@ impl<W: Fn(Duration) -> SystemTime> Maker<'_, W> {
             parent,
             name,
             kind: SpanKind::Internal,
-            service: Arc::clone(&self.names.terrace),
-            instance: Arc::clone(&self.names.nobody),
-            start: (self.wall)(from),
+            service: Arc::clone(&TERRACE),
+            instance: Arc::clone(&NOBODY),
+            start: self.wall(from),
             duration: to.saturating_sub(from),
             status: SpanStatus::Unset,
             attributes: Vec::new(),
@@ -101,10 +187,9 @@ impl<W: Fn(Duration) -> SystemTime> Maker<'_, W> {
         self.span(self.flight.place.part(number), Some(parent), Cow::Borrowed(name), time)
     }
 
-    fn server(&self, why: Kept) -> Span {
-        let flight = self.flight;
-        let route = self.names.route(flight.route);
-        let name = match route {
+    fn server(&self) -> Span {
+        let flight = &self.flight;
+        let name = match &self.route {
             Some(route) => format!("{} {}", spoken(flight.method), route.pattern),
             None => spoken(flight.method).to_owned(),
         };
@@ -114,12 +199,12 @@ impl<W: Fn(Duration) -> SystemTime> Maker<'_, W> {
         span.status = status(flight.is_error);
         span.attributes = Vec::with_capacity(ATTRIBUTES_USUAL);
         self.put_request(&mut span.attributes);
-        self.put_way(&mut span.attributes, why);
+        self.put_way(&mut span.attributes);
         span
     }
 
     fn put_request(&self, attributes: &mut Attributes) {
-        let flight = self.flight;
+        let flight = &self.flight;
         put(attributes, "http.request.method", flight.method);
         put(attributes, "url.scheme", if flight.is_tls { "https" } else { "http" });
         put(attributes, "url.path", flight.path.to_text());
@@ -137,20 +222,20 @@ impl<W: Fn(Duration) -> SystemTime> Maker<'_, W> {
         put(attributes, "http.response.body.size", flight.bytes_out);
     }
 
-    fn put_way(&self, attributes: &mut Attributes, why: Kept) {
-        let flight = self.flight;
-        if let Some(route) = self.names.route(flight.route) {
+    fn put_way(&self, attributes: &mut Attributes) {
+        let flight = &self.flight;
+        if let Some(route) = &self.route {
             put(attributes, "http.route", route.pattern.to_string());
             put(attributes, "terrace.route", route.name.to_string());
         }
-        put(attributes, "terrace.listener", self.names.listener(flight.listener));
-        if let Some(service) = flight.service {
-            put(attributes, "terrace.service", self.names.service(service));
+        put(attributes, "terrace.listener", self.listener.to_string());
+        if let Some(service) = &self.service {
+            put(attributes, "terrace.service", service.to_string());
         }
         put(attributes, "terrace.outcome", flight.outcome.clone());
         put(attributes, "terrace.tries", flight.tries.last().map_or(0, |last| last.number));
         put(attributes, "terrace.own_answer", flight.is_own);
-        put(attributes, "terrace.kept", why.as_str());
+        put(attributes, "terrace.kept", self.why.as_str());
         for note in flight.notes.iter() {
             let (key, value) = note.attribute();
             put(attributes, key, value);
@@ -169,24 +254,13 @@ impl<W: Fn(Duration) -> SystemTime> Maker<'_, W> {
     fn push_try(&self, spans: &mut Vec<Span>, attempt: &Try) {
         let id = self.flight.place.part(u64::from(attempt.number));
         spans.push(self.attempt(id, attempt));
-        let part = |kind: u64, name, time| self.part(kind + u64::from(attempt.number), name, id, time);
-        let ready = attempt.dialled().map_or_else(|| attempt.began(), |(_, to)| to);
-        if let Some(time) = attempt.dialled() {
-            spans.push(part(CONNECT, "connect", time));
-        }
-        if let Some(sent) = attempt.sent() {
-            spans.push(part(UPLOAD, "request body", (ready, sent)));
-        }
-        if let Some((head, _)) = attempt.head() {
-            spans.push(part(FIRST_BYTE, "first byte", (ready, head)));
-            if attempt.failed().is_none() {
-                spans.push(part(DOWNLOAD, "response body", (head, self.flight.ended)));
-            }
-        }
+        parts(&self.flight, attempt, |kind, name, time| {
+            spans.push(self.part(kind + u64::from(attempt.number), name, id, time));
+        });
     }
 
     fn attempt(&self, id: SpanId, attempt: &Try) -> Span {
-        let flight = self.flight;
+        let flight = &self.flight;
         let ended = attempt.failed().map_or(flight.ended, |(at, _)| at);
         let time = (attempt.began(), ended);
         let mut span = self.span(id, Some(flight.place.span), Cow::Borrowed("try"), time);
@@ -215,8 +289,8 @@ impl<W: Fn(Duration) -> SystemTime> Maker<'_, W> {
         if attempt.number > 1 {
             put(attributes, "http.request.resend_count", attempt.number - 1);
         }
-        if let Some(service) = flight.service {
-            put(attributes, "terrace.service", self.names.service(service));
+        if let Some(service) = &self.service {
+            put(attributes, "terrace.service", service.to_string());
         }
         put(attributes, "terrace.instance", attempt.sign.name().to_string());
         put(attributes, "terrace.connection_reused", attempt.dialled().is_none());
@@ -275,8 +349,12 @@ mod tests {
         Names::new(vec![route], vec!["orders".into()], vec!["public".into()])
     }
 
+    fn kept(flight: &Flight) -> KeptFlight {
+        KeptFlight::new(flight.clone(), &names(), Duration::ZERO, Kept::Sampled)
+    }
+
     fn spans(flight: &Flight) -> Vec<Span> {
-        of(flight, &names(), |moment| SystemTime::UNIX_EPOCH + moment, Kept::Sampled)
+        kept(flight).spans()
     }
 
     fn attribute<'s>(span: &'s Span, key: &str) -> Option<&'s Value> {
@@ -330,6 +408,7 @@ mod tests {
         assert_eq!(spans[3].parent, Some(spans[2].id), "the steps hang under their try");
         assert_eq!(attribute(&spans[5], "http.request.resend_count"), Some(&1_u32.into()));
         assert_eq!(spans[0].status, SpanStatus::Unset);
+        assert_eq!(kept(&flight).spans_count(), spans.len(), "they are counted without being made");
     }
 
     #[test]

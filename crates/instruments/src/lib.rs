@@ -38,6 +38,7 @@ pub use plate::{AddressText, Plate};
 pub use rfc3339::Timestamp;
 pub use told::Told;
 pub use trace::{
-    Kept, NotAnId, Span, SpanId, SpanKind, SpanReceiver, SpanStatus, TraceId, TraceSettings, Tracer,
+    BLOCK_BYTES, Handed, Hop, Kept, NotAnId, Span, SpanId, SpanKind, SpanReceiver, SpanStatus, TraceId,
+    TraceSettings, Tracer,
 };
 pub use trace_parent::TraceParent;

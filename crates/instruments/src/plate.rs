@@ -29,8 +29,10 @@ impl Plate {
         Self(bytes.into_boxed_slice())
     }
 
+    /// The keys and values, as they stand in a line.
     #[inline]
-    pub(crate) fn bytes(&self) -> &[u8] {
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 }

@@ -1,7 +1,7 @@
 //! Traces: who caused what, by ids that travel with a request (W3C Trace Context, Level 1).
 //!
-//! Spans are made only of requests that are kept, so their cost is that of a log line, not of a request. What every
-//! request pays for is in `edge`.
+//! A request that is kept is handed over as it was noted ([`Hop`]), and its spans are made when somebody looks or they are
+//! sent on: most are never looked at. What every request pays for is in `edge`.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -81,6 +81,55 @@ pub struct Span {
     pub attributes: Vec<(Cow<'static, str>, Value)>,
 }
 
+/// What an allocator keeps beside each block, and rounds it up by, in bytes: for whoever estimates what something takes.
+pub const BLOCK_BYTES: usize = 16;
+
+/// A hop of a kept trace, as it was noted. Its spans are made when somebody asks for them, each time anew and always the
+/// same, for they take ten times the room and the time.
+pub trait Hop: fmt::Debug + Send {
+    /// The trace.
+    fn trace(&self) -> TraceId;
+    /// The route that it met, if it met one.
+    fn route(&self) -> Option<&Arc<str>>;
+    /// Whether it is kept for what became of it: it failed, or was slow.
+    fn is_trouble(&self) -> bool;
+    /// How many spans it is.
+    fn spans_count(&self) -> usize;
+    /// Bytes of it, and of the names in the line that a list shows of it, estimated from above.
+    fn bytes(&self) -> usize;
+    /// Its spans, the request's first.
+    fn spans(&self) -> Vec<Span>;
+}
+
+/// What was handed over to be kept, and not taken yet.
+#[derive(Debug, Default)]
+pub struct Handed {
+    /// As they were noted.
+    pub hops: Vec<Box<dyn Hop>>,
+    /// What came as spans.
+    pub spans: Vec<Span>,
+    /// Spans of both.
+    count: usize,
+}
+
+impl Handed {
+    /// All spans: those of the hops are made.
+    pub fn all_spans(&self) -> Vec<Span> {
+        let mut all: Vec<Span> = self.hops.iter().flat_map(|hop| hop.spans()).collect();
+        all.extend(self.spans.iter().cloned());
+        all
+    }
+
+    /// Whether so many more spans find room, and if so that they are there.
+    fn make_room(&mut self, count: usize, capacity: usize) -> bool {
+        let is_room = self.count + count <= capacity;
+        if is_room {
+            self.count += count;
+        }
+        is_room
+    }
+}
+
 /// Why a trace is kept, as far as one hop of it knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kept {
@@ -153,7 +202,7 @@ struct Shared {
     sample_below: AtomicU64,
     slow_ns: AtomicU64,
     capacity: usize,
-    spans: Mutex<VecDeque<Span>>,
+    handed: Mutex<Handed>,
     dropped: AtomicU64,
     /// When a caller last named a trace: seconds of the clock, and one more, so that 0 says never.
     called_at_s: AtomicU64,
@@ -178,7 +227,7 @@ impl Tracer {
             sample_below: AtomicU64::new(0),
             slow_ns: AtomicU64::new(0),
             capacity,
-            spans: Mutex::default(),
+            handed: Mutex::default(),
             dropped: AtomicU64::new(0),
             called_at_s: AtomicU64::new(0),
             late_count: AtomicU64::new(0),
@@ -244,15 +293,25 @@ impl Tracer {
         self.0.as_ref().is_some_and(|shared| took_ns > shared.slow_ns.load(Relaxed))
     }
 
-    /// Hands over the spans of one hop, all or none; when they do not fit they are dropped and counted.
+    /// Hands over a hop; when its spans would not fit it is dropped and they are counted.
+    pub fn keep_hop(&self, hop: Box<dyn Hop>) {
+        let Some(shared) = &self.0 else { return };
+        let count = hop.spans_count();
+        let mut handed = lock(&shared.handed);
+        if !handed.make_room(count, shared.capacity) {
+            return self.count_dropped(count as u64);
+        }
+        handed.hops.push(hop);
+    }
+
+    /// Hands over spans that belong together, all or none; when they do not fit they are dropped and counted.
     pub fn keep(&self, spans: Vec<Span>) {
         let Some(shared) = &self.0 else { return };
-        let mut queue = lock(&shared.spans);
-        if queue.len() + spans.len() > shared.capacity {
-            shared.dropped.fetch_add(spans.len() as u64, Relaxed);
-            return;
+        let mut handed = lock(&shared.handed);
+        if !handed.make_room(spans.len(), shared.capacity) {
+            return self.count_dropped(spans.len() as u64);
         }
-        queue.extend(spans);
+        handed.spans.extend(spans);
     }
 
     /// Counts spans that were never made, because too many were.
@@ -293,9 +352,14 @@ impl Tracer {
 }
 
 impl SpanReceiver {
-    /// Takes all spans that wait.
-    pub fn take(&self) -> Vec<Span> {
-        std::mem::take(&mut *lock(&self.0.spans)).into()
+    /// Takes all that waits.
+    pub fn take(&self) -> Handed {
+        std::mem::take(&mut *lock(&self.0.handed))
+    }
+
+    /// The same as spans.
+    pub fn take_spans(&self) -> Vec<Span> {
+        self.take().all_spans()
     }
 
     /// Spans dropped so far because nobody took them in time, or because more hops were to be kept than a core makes
@@ -419,9 +483,47 @@ mod tests {
         tracer.keep(vec![span(1), span(1)]);
         tracer.keep(vec![span(2), span(2)]);
         assert_eq!(receiver.dropped(), 2, "a hop is kept whole or not at all");
-        assert_eq!(receiver.take().len(), 2);
+        assert_eq!(receiver.take_spans().len(), 2);
         tracer.keep(vec![span(3), span(3)]);
-        assert_eq!(receiver.take().len(), 2, "what is taken makes room");
+        assert_eq!(receiver.take_spans().len(), 2, "what is taken makes room");
+    }
+
+    /// A hop of so many spans.
+    #[derive(Debug)]
+    struct Noted(usize);
+
+    impl Hop for Noted {
+        fn trace(&self) -> TraceId {
+            TraceId(1)
+        }
+        fn route(&self) -> Option<&Arc<str>> {
+            None
+        }
+        fn is_trouble(&self) -> bool {
+            false
+        }
+        fn spans_count(&self) -> usize {
+            self.0
+        }
+        fn bytes(&self) -> usize {
+            size_of::<Self>()
+        }
+        fn spans(&self) -> Vec<Span> {
+            (0..self.0).map(|_| span(1)).collect()
+        }
+    }
+
+    #[test]
+    fn hops_share_the_bound_with_spans_and_are_kept_whole() {
+        let (tracer, receiver) = Tracer::channel(5);
+        tracer.keep_hop(Box::new(Noted(3)));
+        tracer.keep(vec![span(2)]);
+        tracer.keep_hop(Box::new(Noted(2)));
+        let handed = receiver.take();
+        assert_eq!((handed.hops.len(), handed.spans.len(), receiver.dropped()), (1, 1, 2));
+        assert_eq!(handed.all_spans().len(), 4);
+        tracer.keep_hop(Box::new(Noted(5)));
+        assert_eq!(receiver.take_spans().len(), 5, "what is taken makes room");
     }
 
     #[test]

@@ -116,12 +116,14 @@ impl Observatory {
     /// What was kept is there to be looked at, and leaves with what the app said of the same traces.
     pub(crate) fn keep_spans(&self, now: Duration) {
         let kept = self.spans.take();
-        self.exporter.offer(&kept);
+        let is_wanted = self.exporter.is_on();
+        let mut leaving = if is_wanted { kept.all_spans() } else { Vec::new() };
         let mut traces = lock(&self.traces);
-        traces.keep(now, kept);
-        let joined = traces.take_joined(self.exporter.is_on());
+        traces.keep(now, kept.spans);
+        traces.keep_hops(now, kept.hops);
+        leaving.extend(traces.take_joined(is_wanted));
         drop(traces);
-        self.exporter.offer(&joined);
+        self.exporter.offer(&leaving);
     }
 
     /// Takes spans that the app sent.

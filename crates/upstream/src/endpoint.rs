@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use terrace_instruments::Plate;
+use terrace_instruments::{BLOCK_BYTES, Plate};
 use terrace_policy::{Ejection, Evidence, ProbeEnd, Spread};
 use tokio::sync::Notify;
 
@@ -83,6 +83,12 @@ impl Sign {
     /// The name as a line of the access log has it.
     pub fn plate(&self) -> &Plate {
         &self.plate
+    }
+
+    /// Bytes that it takes, estimated from above.
+    pub fn bytes(&self) -> usize {
+        let shared = 2 * size_of::<usize>() + BLOCK_BYTES;
+        size_of::<Self>() + shared + self.name.len() + shared + self.plate.bytes().len() + BLOCK_BYTES
     }
 }
 

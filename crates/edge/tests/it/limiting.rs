@@ -400,7 +400,7 @@ fn which_limit_refused_is_counted_and_in_the_trace() {
     let mut attributes = Vec::new();
     while !attributes.iter().any(|(name, _)| *name == "terrace.limit.refused") {
         assert!(terrace_runtime::clock::now() < until, "{attributes:?}");
-        attributes.extend(rig.spans.take().into_iter().flat_map(|span| span.attributes));
+        attributes.extend(rig.spans.take_spans().into_iter().flat_map(|span| span.attributes));
         std::thread::yield_now();
     }
 }

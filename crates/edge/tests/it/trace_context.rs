@@ -44,7 +44,7 @@ impl Rig {
         let mut spans = Vec::new();
         loop {
             self.edge.sweep();
-            spans.extend(self.spans.take());
+            spans.extend(self.spans.take_spans());
             if servers(&spans).count() >= hops {
                 return spans;
             }

@@ -1,6 +1,8 @@
 //! Whether a trace is wanted. What is cheap to ask is asked first; texts are looked into last, and only where the
 //! trace's pieces allow that they are there.
 
+use std::borrow::Cow;
+
 use terrace_instruments::Span;
 
 use super::trigrams::Trigrams;
@@ -23,7 +25,7 @@ impl<'a> Wanted<'a> {
         &self,
         summary: &TraceSummary,
         pieces: impl FnOnce() -> &'t Trigrams,
-        spans: &[Span],
+        spans: impl FnOnce() -> Cow<'t, [Span]>,
     ) -> bool {
         let filter = self.filter;
         let service = filter.service.as_ref().is_none_or(|service| summary.services.contains(service));
@@ -33,6 +35,6 @@ impl<'a> Wanted<'a> {
             return false;
         }
         let Some(text) = &self.text else { return true };
-        pieces().may_hold(text.as_bytes()) && view::holds(summary.trace, spans, text)
+        pieces().may_hold(text.as_bytes()) && view::holds(summary.trace, &spans(), text)
     }
 }

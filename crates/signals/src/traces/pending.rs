@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use terrace_instruments::{Span, TraceId};
+use terrace_instruments::{BLOCK_BYTES, Span, TraceId};
 
 use super::TraceBounds;
-use super::weight::{BLOCK_BYTES, span_bytes};
+use super::weight::span_bytes;
 
 /// What waits, by trace.
 #[derive(Debug, Default)]

@@ -1,17 +1,19 @@
 //! The store: what is kept, what waits, and what gives way.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use terrace_instruments::{Span, TraceId};
+use terrace_instruments::{BLOCK_BYTES, Hop, Span, TraceId};
 
 use super::filter::Wanted;
 use super::pending::Pending;
 use super::trigrams::Trigrams;
 use super::view;
-use super::weight::{BLOCK_BYTES, span_bytes};
+use super::weight::span_bytes;
 use super::{TraceBounds, TraceFilter, TraceSummary};
 
 /// The kept traces.
@@ -66,9 +68,14 @@ struct Trace {
     id: TraceId,
     number: u64,
     holder: Holder,
+    /// As they were noted: their spans are made when somebody looks, and not kept.
+    hops: Vec<Box<dyn Hop>>,
+    /// The app's, and what else came as spans.
     spans: Vec<Span>,
-    /// Of the spans, without the list that holds them.
-    span_bytes: usize,
+    /// Spans of both.
+    spans_count: usize,
+    /// Of both, without the lists that hold them.
+    held_bytes: usize,
     /// Of everything.
     bytes: usize,
     left_out: u64,
@@ -81,13 +88,13 @@ struct Trace {
 /// In whose account a trace is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Holder {
-    /// A route of ours, with what failed or was slow; empty for what met none.
-    Route(String),
+    /// A route of ours, with what failed or was slow; none for what met none.
+    Route(Option<Arc<str>>),
     /// A route of ours, with what was kept though it went well. Apart, for any caller can have that kept, by the flag in
     /// `traceparent` or by the id, and must not push out what went wrong.
-    Calm(String),
+    Calm(Option<Arc<str>>),
     /// A service of the app, with what it began itself.
-    Service(String),
+    Service(Arc<str>),
 }
 
 /// What one holder has.
@@ -118,12 +125,23 @@ impl TraceStore {
         }
     }
 
-    /// Takes spans of hops through Terrace that were decided to be kept.
+    /// Takes hops through Terrace that were decided to be kept.
+    pub fn keep_hops(&mut self, now: Duration, hops: Vec<Box<dyn Hop>>) {
+        self.expire(now);
+        for hop in hops {
+            let trace = hop.trace();
+            let waiting = self.pending.take(trace);
+            self.add(trace, Some(hop), waiting);
+        }
+        self.make_room();
+    }
+
+    /// Takes spans of Terrace that were decided to be kept.
     pub fn keep(&mut self, now: Duration, spans: Vec<Span>) {
         self.expire(now);
         for (trace, mut spans) in by_trace(spans) {
             spans.extend(self.pending.take(trace));
-            self.add(trace, spans);
+            self.add(trace, None, spans);
         }
         self.make_room();
     }
@@ -135,7 +153,7 @@ impl TraceStore {
         for (trace, mut spans) in by_trace(spans) {
             if self.traces.contains_key(&trace) || spans.iter().any(begins_in_the_app) {
                 spans.extend(self.pending.take(trace));
-                self.add(trace, spans);
+                self.add(trace, None, spans);
             } else {
                 self.counts.spans_refused += self.pending.add(now, trace, spans, &self.bounds);
             }
@@ -147,7 +165,8 @@ impl TraceStore {
     pub fn recent(&self, filter: &TraceFilter) -> Vec<TraceSummary> {
         let wanted = Wanted::new(filter);
         let newest = self.arrivals.values().rev().filter_map(|trace| self.traces.get(trace));
-        let fits = newest.filter(|trace| wanted.fits(trace.summary(), || trace.pieces(), &trace.spans));
+        let fits =
+            newest.filter(|trace| wanted.fits(trace.summary(), || trace.pieces(), || trace.all_spans()));
         fits.take(filter.limit).map(|trace| trace.summary().clone()).collect()
     }
 
@@ -155,7 +174,7 @@ impl TraceStore {
     /// the top. A span of another process that seems to begin before its parent is shown later, and says so in
     /// [`SKEW_ATTRIBUTE`](super::SKEW_ATTRIBUTE).
     pub fn get(&self, trace: TraceId) -> Option<Vec<Span>> {
-        self.traces.get(&trace).map(|trace| view::shown(&trace.spans))
+        self.traces.get(&trace).map(|trace| view::shown(&trace.all_spans()))
     }
 
     /// What is held and what was lost.
@@ -180,28 +199,33 @@ impl TraceStore {
         self.counts.spans_expired += self.pending.expire(now, self.bounds.pending_time);
     }
 
-    /// Adds spans to a trace, which begins to be kept if it is not yet.
-    fn add(&mut self, id: TraceId, spans: Vec<Span>) {
+    /// Adds to a trace, which begins to be kept if it is not yet.
+    fn add(&mut self, id: TraceId, hop: Option<Box<dyn Hop>>, spans: Vec<Span>) {
         let mut trace = match self.release(id) {
             Some(trace) => trace,
-            None => self.begin(id, &spans),
+            None => self.begin(id),
         };
+        if let Some(hop) = hop {
+            trace.push(hop, &self.bounds, &mut self.counts);
+        }
         trace.extend(spans, &self.bounds, &mut self.counts, &mut self.joined);
         if matches!(trace.holder, Holder::Calm(_)) {
-            trace.holder = holder(&trace.spans);
+            trace.holder = trace.holder();
         }
         trace.renew();
         self.hold(id, trace);
     }
 
-    fn begin(&mut self, trace: TraceId, spans: &[Span]) -> Trace {
+    fn begin(&mut self, trace: TraceId) -> Trace {
         self.next += 1;
         Trace {
             id: trace,
             number: self.next,
-            holder: holder(spans),
+            holder: Holder::Calm(None),
+            hops: Vec::new(),
             spans: Vec::new(),
-            span_bytes: 0,
+            spans_count: 0,
+            held_bytes: 0,
             bytes: 0,
             left_out: 0,
             summary: OnceCell::new(),
@@ -227,7 +251,10 @@ impl TraceStore {
     fn hold(&mut self, id: TraceId, trace: Trace) {
         self.bytes += trace.bytes;
         self.arrivals.insert(trace.number, id);
-        let share = self.shares.entry(trace.holder.clone()).or_default();
+        let share = match self.shares.get_mut(&trace.holder) {
+            Some(share) => share,
+            None => self.shares.entry(trace.holder.clone()).or_default(),
+        };
         share.bytes += trace.bytes;
         share.traces.insert(trace.number, id);
         self.traces.insert(id, trace);
@@ -257,6 +284,27 @@ impl TraceStore {
 }
 
 impl Trace {
+    fn push(&mut self, hop: Box<dyn Hop>, bounds: &TraceBounds, counts: &mut TraceCounts) {
+        let (spans, bytes) = (hop.spans_count(), hop.bytes());
+        if self.takes(spans, bytes, bounds, counts) {
+            self.hops.push(hop);
+        }
+    }
+
+    /// Whether so much more finds room in the trace; it is counted as held, or as left out.
+    fn takes(&mut self, spans: usize, bytes: usize, bounds: &TraceBounds, counts: &mut TraceCounts) -> bool {
+        let is_full = self.spans_count + spans > bounds.spans_per_trace_max
+            || self.held_bytes + bytes > bounds.bytes_per_trace_max;
+        if is_full {
+            self.left_out += spans as u64;
+            counts.spans_left_out += spans as u64;
+        } else {
+            self.spans_count += spans;
+            self.held_bytes += bytes;
+        }
+        !is_full
+    }
+
     fn extend(
         &mut self,
         spans: Vec<Span>,
@@ -269,36 +317,59 @@ impl Trace {
             if self.spans.iter().any(|known| known.id == span.id) {
                 continue;
             }
-            let bytes = span_bytes(&span);
-            let is_full = self.spans.len() >= bounds.spans_per_trace_max
-                || self.span_bytes + bytes > bounds.bytes_per_trace_max;
-            if is_full {
-                self.left_out += 1;
-                counts.spans_left_out += 1;
-                continue;
+            if self.takes(1, span_bytes(&span), bounds, counts) {
+                joined.tell(&span);
+                self.spans.push(span);
             }
-            self.span_bytes += bytes;
-            joined.tell(&span);
-            self.spans.push(span);
         }
     }
 
+    /// All spans, those of the hops made anew. Of an id that a hop has the hop is believed, not the app.
+    fn all_spans(&self) -> Cow<'_, [Span]> {
+        if self.hops.is_empty() {
+            return Cow::Borrowed(&self.spans);
+        }
+        let mut all: Vec<Span> = self.hops.iter().flat_map(|hop| hop.spans()).collect();
+        let is_other = |span: &&Span| all.iter().all(|made| made.id != span.id);
+        let others: Vec<Span> = self.spans.iter().filter(is_other).cloned().collect();
+        all.extend(others);
+        Cow::Owned(all)
+    }
+
+    /// Who pays for it: its route, or the service that began it. Both come from the file or are few; were it the name of a
+    /// span, whoever invents names would outlive all others.
+    fn holder(&self) -> Holder {
+        let is_ours = |span: &Span| span.service.as_ref() == view::TERRACE;
+        if self.hops.is_empty()
+            && !self.spans.iter().any(is_ours)
+            && let Some(root) = self.spans.iter().find(|span| begins_in_the_app(span))
+        {
+            return Holder::Service(Arc::clone(&root.service));
+        }
+        let noted = self.hops.iter().find_map(|hop| hop.route()).cloned();
+        let route = noted.or_else(|| self.spans.iter().find_map(view::route_of).map(Arc::from));
+        let is_trouble =
+            self.hops.iter().any(|hop| hop.is_trouble()) || self.spans.iter().any(view::is_trouble);
+        if is_trouble { Holder::Route(route) } else { Holder::Calm(route) }
+    }
+
     fn pieces(&self) -> &Trigrams {
-        self.pieces.get_or_init(|| view::trigrams(self.id, &self.spans))
+        self.pieces.get_or_init(|| view::trigrams(self.id, &self.all_spans()))
     }
 
     fn summary(&self) -> &TraceSummary {
-        self.summary.get_or_init(|| view::summary(self.id, &self.spans, self.left_out))
+        self.summary.get_or_init(|| view::summary(self.id, &self.all_spans(), self.left_out))
     }
 
     /// Forgets what was shown of it, which does not fit its spans any more.
     fn renew(&mut self) {
         (self.summary, self.pieces) = (OnceCell::new(), OnceCell::new());
         let spare = (self.spans.capacity() - self.spans.len()) * size_of::<Span>();
+        let list = self.hops.capacity() * size_of::<Box<dyn Hop>>();
         // At most what a summary will take: a name and a service of each span, and the route's.
         let service = |span: &Span| span.service.len() + 3 * BLOCK_BYTES;
         let summary: usize = self.spans.iter().map(service).sum();
-        self.bytes = TRACE_BYTES + self.span_bytes + spare + summary + 8 * BLOCK_BYTES;
+        self.bytes = TRACE_BYTES + self.held_bytes + spare + list + summary + 8 * BLOCK_BYTES;
     }
 }
 
@@ -312,19 +383,6 @@ impl Joined {
 
 fn begins_in_the_app(span: &Span) -> bool {
     span.parent.is_none() && span.service.as_ref() != view::TERRACE
-}
-
-/// Who pays for a trace: its route, or the service that began it. Both come from the file or are few; were it the name
-/// of a span, whoever invents names would outlive all others.
-fn holder(spans: &[Span]) -> Holder {
-    let hop = spans.iter().find(|span| span.service.as_ref() == view::TERRACE);
-    match (hop, spans.iter().find(|span| begins_in_the_app(span))) {
-        (None, Some(root)) => Holder::Service(root.service.to_string()),
-        _ => {
-            let route = spans.iter().find_map(view::route_of).unwrap_or_default().to_owned();
-            if spans.iter().any(view::is_trouble) { Holder::Route(route) } else { Holder::Calm(route) }
-        }
-    }
 }
 
 /// The spans of each trace, in the order in which they came.

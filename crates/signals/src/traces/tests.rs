@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
-use terrace_instruments::{Span, SpanId, SpanKind, SpanStatus, TraceId, Value};
+use terrace_instruments::{Hop, Span, SpanId, SpanKind, SpanStatus, TraceId, Value};
 
 use super::{SKEW_ATTRIBUTE, TraceBounds, TraceFilter, TraceStore};
 
@@ -46,6 +46,41 @@ fn hop(trace: u128, route: &str) -> Span {
         "http.response.status_code",
         503_u16,
     )
+}
+
+/// A hop as it is handed over: what its spans will be, and what of it is known before.
+#[derive(Debug)]
+struct Noted {
+    spans: Vec<Span>,
+    route: Arc<str>,
+    bytes: usize,
+}
+
+impl Hop for Noted {
+    fn trace(&self) -> TraceId {
+        self.spans[0].trace
+    }
+    fn route(&self) -> Option<&Arc<str>> {
+        Some(&self.route)
+    }
+    fn is_trouble(&self) -> bool {
+        true
+    }
+    fn spans_count(&self) -> usize {
+        self.spans.len()
+    }
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+    fn spans(&self) -> Vec<Span> {
+        self.spans.clone()
+    }
+}
+
+/// The same request as it was noted, with a try.
+fn noted(trace: u128, route: &str) -> Box<dyn Hop> {
+    let spans = vec![hop(trace, route), span(trace, 2, 1, "terrace")];
+    Box::new(Noted { spans, route: Arc::from(route), bytes: 500 })
 }
 
 fn store() -> TraceStore {
@@ -118,6 +153,47 @@ fn the_store_says_what_it_left_out_of_a_trace_that_grew_too_large() {
     store.offer(NOW, (2..10).map(|id| span(1, id, 1, "orders")).collect());
     let summary = store.recent(&all()).remove(0);
     assert_eq!((summary.spans, summary.spans_left_out), (3, 6));
+}
+
+#[test]
+fn a_hop_as_it_was_noted_is_shown_like_one_that_came_as_spans() {
+    let mut store = store();
+    store.offer(NOW, vec![span(7, 3, 2, "orders")]);
+    store.keep_hops(NOW, vec![noted(7, "orders"), noted(8, "payments")]);
+    store.offer(NOW, vec![span(7, 4, 3, "stock")]);
+    assert_eq!((shown(&store, 7), shown(&store, 8)), (vec![1, 2, 3, 4], vec![1, 2]));
+    let summary = store.recent(&all()).remove(1);
+    assert_eq!((summary.root.as_str(), summary.route.as_str(), summary.kept), ("span 1", "orders", "slow"));
+    assert_eq!(summary.services, ["terrace", "orders", "stock"]);
+    assert_eq!((summary.spans, summary.status), (4, Some(503)));
+    let found = TraceFilter { text: Some("PAYMENTS".into()), ..all() };
+    assert_eq!(ids(&store, &found), [8]);
+}
+
+#[test]
+fn of_an_id_that_a_hop_has_the_hop_is_believed() {
+    let mut store = store();
+    store.keep_hops(NOW, vec![noted(1, "a")]);
+    store.offer(NOW, vec![span(1, 2, 1, "liar"), span(1, 3, 2, "orders")]);
+    let spans = store.get(TraceId(1)).expect("kept");
+    let services: Vec<&str> = spans.iter().map(|span| &*span.service).collect();
+    assert_eq!(services, ["terrace", "terrace", "orders"]);
+}
+
+#[test]
+fn hops_count_against_the_bounds_of_their_trace_and_give_way_like_others() {
+    let bounds = TraceBounds { spans_per_trace_max: 5, traces_max: 2, ..TraceBounds::default() };
+    let mut store = TraceStore::new(bounds);
+    store.keep_hops(NOW, vec![noted(1, "a"), noted(1, "a"), noted(1, "a")]);
+    let summary = store.recent(&all()).remove(0);
+    assert_eq!((summary.spans, summary.spans_left_out, store.counts().spans_left_out), (4, 2, 2));
+    let before = store.counts().bytes;
+    assert!(before >= 2 * 500, "{before}");
+    store.keep_hops(NOW, vec![noted(2, "b")]);
+    store.keep_hops(NOW, vec![noted(3, "b")]);
+    assert_eq!(ids(&store, &all()), [3, 1], "of the route that has most");
+    store.keep_hops(NOW, vec![noted(4, "c"), noted(5, "c")]);
+    assert_eq!(store.counts().traces, 2);
 }
 
 #[test]

@@ -4,10 +4,7 @@
 
 use std::borrow::Cow;
 
-use terrace_instruments::{Span, Value};
-
-/// What an allocator keeps beside each block, and rounds it up by.
-pub(super) const BLOCK_BYTES: usize = 16;
+use terrace_instruments::{BLOCK_BYTES, Span, Value};
 
 type Text = Cow<'static, str>;
 
