@@ -25,6 +25,8 @@ const VIA_MAX: usize = 24;
 pub(crate) struct Connected {
     /// The other end, after the PROXY protocol.
     pub(crate) peer: SocketAddr,
+    /// The peer's address; of IPv4 also where it came as an IPv6 one that stands for it.
+    pub(crate) peer_address: IpAddr,
     /// Our end, after the PROXY protocol.
     pub(crate) local: SocketAddr,
     pub(crate) is_tls: bool,
@@ -51,6 +53,7 @@ impl Connected {
         let address_key = Cell::default();
         Self {
             peer,
+            peer_address: peer.ip().to_canonical(),
             local,
             is_tls: false,
             peer_text,
@@ -97,7 +100,7 @@ pub(crate) fn identify(
     trace: Option<&Digits>,
 ) -> (IpAddr, Option<Digits>) {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
-    let peer = connected.peer.ip().to_canonical();
+    let peer = connected.peer_address;
     let believes = is_trusted(peer);
     if !believes {
         head.fields.remove_all(CLAIMS);

@@ -233,29 +233,24 @@ impl Tries {
         }
     }
 
-    #[inline]
-    pub(crate) fn last_mut(&mut self) -> Option<&mut Try> {
-        match self.more.last_mut() {
-            Some(last) => Some(last),
-            None => self.first.as_mut(),
-        }
-    }
-
-    /// The try of that number.
+    /// The try of that number; they are numbered from 1 in the order in which they begin.
     #[inline]
     pub(crate) fn of_mut(&mut self, number: u32) -> Option<&mut Try> {
-        match self.last_mut() {
-            Some(last) if last.number == number => self.last_mut(),
-            _ => self.first.iter_mut().chain(&mut self.more).find(|attempt| attempt.number == number),
+        match number {
+            0 => None,
+            1 => self.first.as_mut(),
+            _ => self.more.get_mut(number as usize - 2),
         }
     }
 
     /// The same to look at.
     #[inline]
     pub(crate) fn of(&self, number: u32) -> Option<&Try> {
-        self.last()
-            .filter(|last| last.number == number)
-            .or_else(|| self.iter().find(|attempt| attempt.number == number))
+        match number {
+            0 => None,
+            1 => self.first.as_ref(),
+            _ => self.more.get(number as usize - 2),
+        }
     }
 
     #[inline]

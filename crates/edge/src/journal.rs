@@ -117,7 +117,7 @@ impl<'a> Journal<'a> {
             began,
             is_logged: way.core.log.access_on(),
             trace,
-            client: way.connected.peer.ip(),
+            client: way.connected.peer_address,
             request_id: Id::Ours([b'0'; TraceId::DIGITS]),
             asker: None,
             target: None,
@@ -489,7 +489,7 @@ impl<'a> Journal<'a> {
     /// The client's address, where a trusted proxy named it.
     #[inline]
     fn claimed(&self) -> Option<AddressText> {
-        let is_peer = self.client == self.way.connected.peer.ip().to_canonical();
+        let is_peer = self.client == self.way.connected.peer_address;
         if is_peer { None } else { Some(AddressText::new(self.client)) }
     }
 

@@ -81,22 +81,19 @@ fn push_escape(out: &mut Vec<u8>, byte: u8) {
 #[inline]
 pub(crate) fn push_u64(out: &mut Vec<u8>, number: u64) {
     match number {
-        0..10 => out.push(b'0' + number as u8),
-        10..10_000 => push_up_to_four(out, number as usize),
+        0..10_000 => push_up_to_four(out, number as u16),
         _ => push_large(out, number),
     }
 }
 
-/// Octets, statuses and most sizes: the digits at once, and as many of them as count.
+/// Octets, statuses and most sizes: four digits at once, pushed over those that do not count.
 #[inline]
-fn push_up_to_four(out: &mut Vec<u8>, number: usize) {
-    let (high, low) = (two(number / 100), two(number));
-    let digits = [high[0], high[1], low[0], low[1]];
-    match number {
-        1_000.. => out.extend_from_slice(&digits),
-        100.. => out.extend_from_slice(&digits[1..]),
-        _ => out.extend_from_slice(&low),
-    }
+fn push_up_to_four(out: &mut Vec<u8>, number: u16) {
+    let ([a, b], [c, d]) = (two(usize::from(number / 100)), two(usize::from(number)));
+    let leading = usize::from(number < 1_000) + usize::from(number < 100) + usize::from(number < 10);
+    let digits = u32::from_le_bytes([a, b, c, d]) >> (8 * leading);
+    out.extend_from_slice(&digits.to_le_bytes());
+    out.truncate(out.len() - leading);
 }
 
 /// `00` to `99`, end to end.
