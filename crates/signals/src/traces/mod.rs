@@ -5,6 +5,9 @@
 //! request may come later than the app's first span, and is forgotten when it does not come. A trace that began in the
 //! app itself, with a root span that no hop of ours caused, was chosen by the app's own sampler and is kept as it is.
 //!
+//! A hop of ours is kept as it was noted ([`terrace_instruments::Hop`]), and its spans are made for each look anew: most traces
+//! are never looked at, and spans take ten times the room and the time.
+//!
 //! Bounds hold for the number of traces, for the bytes of all, and for each trace. When room is needed the oldest gives
 //! way, and it is taken from whoever holds most of the room: the traces of one route, or those that one service began.
 //! So a route that fails a thousand times a second pushes out its own past and leaves the others theirs.
