@@ -18,6 +18,7 @@ use crate::guards::Guards;
 use crate::mirror::Mirror;
 use crate::resilience::Resilience;
 use crate::tls;
+use crate::withheld::Withheld;
 
 /// Everything the edge serves, replaced whole by a reload.
 #[derive(Debug, Default)]
@@ -209,6 +210,8 @@ pub struct Service {
     pub sticky: Option<Sticky>,
     /// How it is kept from being given more than it can do.
     pub resilience: Resilience,
+    /// What it must not be asked for.
+    pub withheld: Option<Withheld>,
 }
 
 /// What of a request the hash pickers hash.

@@ -232,6 +232,9 @@ async fn serve<'a>(
     journal: &mut Journal<'a>,
 ) -> Result<After, Unserved> {
     journal.headed(to);
+    if let Some(withheld) = &to.service.withheld {
+        withheld.check(request.exchange.head.path()).map_err(|problem| Unserved::Ending(problem.into()))?;
+    }
     let time = match Time::of(way, to, request, journal) {
         Ok(time) => time,
         Err(problem) => return Err(unopened(problem)),

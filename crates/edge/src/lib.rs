@@ -54,6 +54,7 @@ mod sticky;
 mod tls;
 mod trace;
 mod validate;
+mod withheld;
 
 // The public interface is:
 pub use address::Addresses;
@@ -77,3 +78,4 @@ pub use resilience::{Concurrency, Queue, Resilience};
 pub use security::{Security, SecurityRules};
 pub use tls::{Certificates, Clients, Demand, Pair, Tls, TlsError, dev_pair};
 pub use validate::Schema;
+pub use withheld::Withheld;

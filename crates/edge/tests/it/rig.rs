@@ -154,6 +154,7 @@ impl Rig {
             hash: HashSource::None,
             sticky: None,
             resilience: setup.resilience,
+            withheld: None,
         };
         let mut services = vec![service("origin", &upstream)];
         let mut beside = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use terrace_auth::Login;
@@ -12,7 +13,7 @@ use terrace_upstream::Upstream;
 
 use super::route::{self, Places};
 use super::{guards, limit, resilience};
-use crate::file::{Balance, Bounds, HashKey, Listener, ProxyProtocolIn, Resolved, Route, Service};
+use crate::file::{Balance, Bounds, HashKey, Listener, ProxyProtocolIn, Resolved, Route, Service, Source};
 use crate::identity::Prepared;
 
 /// What the edge needs beside the file.
@@ -53,7 +54,8 @@ pub(crate) fn config(resolved: &Resolved, parts: &Parts<'_>) -> edge::Config {
         limited(&mut route, limits);
         routes.push(route);
     }
-    let services = places.0.iter().map(|found| edge_service(found, parts)).collect();
+    let state = &resolved.terrace.state_folder;
+    let services = places.0.iter().map(|found| edge_service(found, state, parts)).collect();
     edge::Config {
         listeners,
         services,
@@ -80,7 +82,13 @@ fn limited(route: &mut edge::Route, limits: Option<Arc<edge::Limits>>) {
     }
 }
 
-fn edge_service(service: &Service, parts: &Parts<'_>) -> edge::Service {
+/// The state folder, where it lies in the one that a program of ours works in.
+fn withheld(service: &Service, state: &Path) -> Option<edge::Withheld> {
+    let Source::Run(program) = &service.source else { return None };
+    edge::Withheld::new(state.strip_prefix(&program.folder).ok()?.to_str()?)
+}
+
+fn edge_service(service: &Service, state: &Path, parts: &Parts<'_>) -> edge::Service {
     edge::Service {
         name: service.name.clone(),
         upstream: Arc::clone(&parts.upstreams[&service.name]),
@@ -95,6 +103,7 @@ fn edge_service(service: &Service, parts: &Parts<'_>) -> edge::Service {
             .as_ref()
             .map(|sticky| edge::Sticky { cookie: sticky.cookie.clone(), ttl: sticky.ttl }),
         resilience: resilience::of_service(service),
+        withheld: withheld(service, state),
     }
 }
 

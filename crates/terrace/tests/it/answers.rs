@@ -103,3 +103,26 @@ fn a_path_that_no_route_knows_is_a_404_and_a_method_a_405() {
     assert_eq!((moved.status, moved.field("location")), (308, Some("/new/a/b")));
     assert_eq!(get(to, "/robots.txt").text(), "none");
 }
+
+#[test]
+fn an_app_that_serves_its_working_folder_does_not_serve_terraces_own() {
+    let world = world();
+    let port = Port::reserve();
+    world.folder.write("index.html", "hello\n");
+    let run = r#"["sh", "-c", "exec python3 -m http.server --bind 127.0.0.1 $PORT"]"#;
+    let text = format!(
+        "[listen.public]\naddress = \"{port}\"\n[service.web]\nrun = {run}\n[route.site]\nat = \"/*\"\nto = \"web\"\n"
+    );
+    let _terrace = world.up(&text);
+    assert_eq!(get(port.address(), "/index.html").text(), "hello\n");
+    let kept = std::fs::read_dir(world.folder.join(".terrace")).expect("its own folder is there");
+    assert!(kept.count() > 0, "there is something to be found");
+    for path in
+        ["/.terrace/", "/%2eterrace/", "/.terrace/terrace.lock", "/x%2F..%2F.terrace/", "//.terrace//"]
+    {
+        let answer = get(port.address(), path);
+        assert!(matches!(answer.status, 400 | 404), "{path}: {}", answer.status);
+        assert!(!answer.text().contains("Directory listing"), "{path}");
+    }
+    assert_eq!(get(port.address(), "/.terrace/").status, 404);
+}
