@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, Path, State};
@@ -26,6 +27,8 @@ use crate::observe;
 
 /// Bodies are small objects; a larger one is refused.
 const BODY_BYTES_MAX: usize = 64 << 10;
+/// A roll-out is waited for a day at most.
+const WAIT_MAX: Duration = Duration::from_secs(86_400);
 /// More is a slip of the finger.
 pub(crate) const INSTANCES_MAX: u32 = 10_000;
 
@@ -77,9 +80,33 @@ async fn config(State(api): State<Api>) -> Result<Response, ControlError> {
 async fn reload(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
+    body: Bytes,
 ) -> Result<Response, ControlError> {
+    let wait = wanted_wait(&body)?;
     let change = Change::new(caller, "reload");
-    api.carry_out(change, |control| Box::pin(async move { control.reload().await })).await
+    api.carry_out(change, |control| Box::pin(async move { control.reload(wait).await })).await
+}
+
+/// For how long the roll-out is waited for; nothing where the body is empty.
+fn wanted_wait(body: &[u8]) -> Result<Option<Duration>, ControlError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Reload {
+        #[serde(default)]
+        wait_seconds: Option<f64>,
+    }
+    if body.is_empty() {
+        return Ok(None);
+    }
+    let Reload { wait_seconds } = serde_json::from_slice(body).map_err(|error| {
+        bad_request(format!("the body must be empty or {{\"wait_seconds\": 300}}: {error}"))
+    })?;
+    let Some(seconds) = wait_seconds else { return Ok(None) };
+    let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| *time <= WAIT_MAX);
+    match time {
+        Some(time) => Ok(Some(time)),
+        None => Err(bad_request(format!("`wait_seconds` must be from 0 to {}", WAIT_MAX.as_secs()))),
+    }
 }
 
 async fn stop(

@@ -21,8 +21,9 @@ pub trait Control: Send + Sync + 'static {
     fn status(&self) -> Answer<'_, Value>;
     /// The configuration in force, all defaults resolved, secrets redacted.
     fn config(&self) -> Answer<'_, Value>;
-    /// Reads the file anew and puts it in force, whole or not at all.
-    fn reload(&self) -> Answer<'_, Value>;
+    /// Reads the file anew and puts it in force, whole or not at all. With `wait`: answers once the roll-out of what that
+    /// changed is done, and fails when that does not come to a good end within that time; the file is in force all the same.
+    fn reload(&self, wait: Option<Duration>) -> Answer<'_, Value>;
     /// Runs this many instances of a service until its key changes in the file.
     fn scale(&self, service: String, instances: u32) -> Answer<'_, Value>;
     /// Replaces a service's instances one by one.

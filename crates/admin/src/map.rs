@@ -171,7 +171,7 @@ pub struct Instance {
     pub cpu: Option<f64>,
     /// Resident memory of its processes.
     pub memory_bytes: Option<f64>,
-    /// Expected latency to the first byte, in seconds.
+    /// How long the last answer that was fine took to its first byte, in seconds.
     pub latency: Option<f64>,
     /// How it is doing; quantiles are the service's business.
     pub figures: Figures,

@@ -392,6 +392,7 @@ fn summary_json(trace: &TraceSummary) -> Value {
     json!({
         "trace_id": trace.trace.to_string(),
         "root": trace.root,
+        "path": trace.path,
         "route": trace.route,
         "services": trace.services,
         "start": time(trace.start),

@@ -170,6 +170,8 @@ impl Visitor {
         let mut response = match self.gate.admit(caller, &mut parts) {
             Ok(()) => self.route(parts, body).await,
             Err(problem) => {
+                // Who is known by token or session and may not do this is no stranger.
+                let caller = parts.extensions.get().copied().unwrap_or(caller);
                 self.audit.refused(caller, &problem);
                 problem.into_response()
             }
@@ -243,10 +245,9 @@ fn admit_to_api(
             (session.role, Caller::Dashboard { from, role: session.role })
         }
     };
-    gate::admit_role(role, parts)?;
-    gate::admit_content(parts)?;
     parts.extensions.insert(caller);
-    Ok(())
+    gate::admit_role(role, parts)?;
+    gate::admit_content(parts)
 }
 
 /// Who sees which page, and what a form must bring, the dashboard decides; here it is only told whose session it is.

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use terrace_admin::map::{Fault, Instance, Listener, Map, Route, Service};
@@ -81,7 +82,7 @@ impl Control for Fake {
     fn config(&self) -> Answer<'_, Value> {
         Box::pin(async { Ok(json!({ "admin": { "token": "redacted" }, "note": HOSTILE })) })
     }
-    fn reload(&self) -> Answer<'_, Value> {
+    fn reload(&self, _wait: Option<Duration>) -> Answer<'_, Value> {
         Box::pin(async { Err(ControlError::invalid(format!("terrace.toml:3:1: unknown key {HOSTILE}"))) })
     }
     fn scale(&self, service: String, instances: u32) -> Answer<'_, Value> {
@@ -143,8 +144,8 @@ fn telemetry() -> Telemetry {
         way: Way::Webhook { url: Secret("http://secret.test/hook".to_owned()), headers: Vec::new() },
         severity_min: Severity::Page,
         resolved: true,
-        group_wait: std::time::Duration::from_secs(10),
-        repeat: std::time::Duration::from_secs(3_600),
+        group_wait: Duration::from_secs(10),
+        repeat: Duration::from_secs(3_600),
     };
     let quiet = terrace_telemetry::Config {
         events: Destination::Off,
@@ -327,7 +328,7 @@ impl Browser {
     async fn live(&self, query: &str) -> Stream {
         let head = self.head(&format!("GET /live{query}"), &[("Accept", "text/event-stream")]);
         let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
         Stream { stream: Some(stream), heard: String::new() }
     }
@@ -698,7 +699,7 @@ fn no_inline(html: &str) {
 fn speak(door: &Door) {
     let event = Event::new(Level::Error, "shop.said").service("orders").instance(HOSTILE);
     door.telemetry.log().emit(event.message(HOSTILE).field("field", HOSTILE));
-    assert!(door.telemetry.handle().flush(std::time::Duration::from_secs(10)));
+    assert!(door.telemetry.handle().flush(Duration::from_secs(10)));
 }
 
 #[tokio::test]
@@ -911,7 +912,7 @@ impl Door {
 /// What the phone shows, so many half minutes from now.
 fn shown_by(phone: &TotpSecret, steps: u64) -> String {
     let wall = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap();
-    phone.code_at(wall + std::time::Duration::from_secs(30 * steps))
+    phone.code_at(wall + Duration::from_secs(30 * steps))
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ impl Control for Fake {
     fn config(&self) -> Answer<'_, Value> {
         Box::pin(async { Ok(json!({ "admin": { "token": "redacted" } })) })
     }
-    fn reload(&self) -> Answer<'_, Value> {
+    fn reload(&self, _wait: Option<Duration>) -> Answer<'_, Value> {
         Box::pin(async { Err(ControlError::invalid("terrace.toml:3:1: unknown key \"rout\"")) })
     }
     fn scale(&self, service: String, instances: u32) -> Answer<'_, Value> {

@@ -141,6 +141,14 @@ impl Gate {
         self.hand_on();
     }
 
+    /// What the breaker is at; closed where the settings have none.
+    pub(crate) fn breaker(&self, now: Duration) -> BreakerState {
+        match self.lane().resilience.breaker {
+            Some(_) => self.breaker.state(now),
+            None => BreakerState::Closed,
+        }
+    }
+
     /// Requests that the service works on, as far as anybody knows.
     pub(crate) fn in_flight(&self) -> u32 {
         self.counts.in_flight.load(Ordering::Relaxed)

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use terrace_instruments::{Log, Meter, Tracer};
-use terrace_policy::{OverloadLaw, Share};
+use terrace_policy::{BreakerState, OverloadLaw, Share};
 use terrace_runtime::clock;
 use terrace_runtime::drain::{self, Drain, Drainer};
 use terrace_runtime::sockets::Listening;
@@ -240,6 +240,12 @@ impl Edge {
     #[must_use]
     pub fn faults(&self) -> FaultBoard {
         self.state().registry.faults.clone()
+    }
+
+    /// What the breaker of a service is at: `closed` also where it has none; nothing for a service that is not known.
+    #[must_use]
+    pub fn breaker(&self, service: &str, now: Duration) -> Option<BreakerState> {
+        self.state().registry.breaker(service, now)
     }
 
     /// The address on which a listener's first address is really listened on.

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use terrace_auth::Reserved;
 use terrace_instruments::{Log, Meter, Plate};
-use terrace_policy::RetryBudget;
+use terrace_policy::{BreakerState, RetryBudget};
 use terrace_route::{Listener as RouteListener, Match, Problem, Rule, Table};
 
 use crate::bulkhead::Gate;
@@ -164,6 +165,11 @@ impl Registry {
         let names = services.iter().map(|service| service.name.clone());
         self.gates = names.zip(gates.iter().map(Arc::clone)).collect();
         gates
+    }
+
+    /// What the breaker of a service is at; none of a service that is not known.
+    pub(crate) fn breaker(&self, service: &str, now: Duration) -> Option<BreakerState> {
+        Some(self.gates.get(service)?.breaker(now))
     }
 
     /// The lane of copies to that service.

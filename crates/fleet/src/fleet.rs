@@ -79,7 +79,7 @@ pub fn build(
         inherited: spec::inheritable(&config.environment),
         rotation,
         ports: Ports::default(),
-        ledger: Ledger::open(config.state.join("fleet.json")),
+        ledger: Ledger::open(config.state.join("fleet.json"), &log),
         log,
         meter: meter.clone(),
         changes: watch::Sender::new(0),

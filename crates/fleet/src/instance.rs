@@ -74,6 +74,8 @@ pub(crate) enum Happening {
     Up { pid: i32 },
     /// It said something about itself.
     Says(String),
+    /// It is not ready after a while in which most are, and why.
+    NotYet(String),
     /// It is ready.
     Ready,
     /// It was not ready in time and is being ended.
@@ -282,9 +284,13 @@ impl Instance {
 
     /// Only once it runs: what can be ready before that is somebody else.
     fn probe(&self) -> Phase {
-        let probe = ready::probe(self.ready.clone(), self.address());
-        Box::pin(async {
-            match probe.await {
+        let (ready, address) = (self.ready.clone(), self.address());
+        let (slot, happenings) = (self.who.slot, self.teller.happenings.clone());
+        Box::pin(async move {
+            let not_yet = |why| {
+                let _nobody_listens = happenings.send((slot, Happening::NotYet(why)));
+            };
+            match ready::probe(ready, address, not_yet).await {
                 Ok(()) => Awaited::Ready,
                 Err(why) => Awaited::NeverReady(why),
             }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use terrace_instruments::{Event, Level, Log};
 
 /// The ledger; cheap to clone.
 #[derive(Debug, Clone)]
@@ -35,10 +36,23 @@ struct Scaled {
 }
 
 impl Ledger {
-    /// Reads the ledger; an unreadable one is begun anew, for nothing in it is worth refusing to start.
-    pub(crate) fn open(path: PathBuf) -> Self {
-        let text = fs::read(&path).unwrap_or_default();
-        let entries = serde_json::from_slice(&text).unwrap_or_default();
+    /// Reads the ledger. An unreadable one is told of, set aside as `fleet.json.aside`, in the place of an older one, and
+    /// begun anew, for nothing in it is worth refusing to start.
+    pub(crate) fn open(path: PathBuf, log: &Log) -> Self {
+        let entries = match read(&path) {
+            Ok(entries) => entries,
+            Err(problem) => {
+                let mut aside = path.as_os_str().to_owned();
+                aside.push(".aside");
+                let is_aside = fs::rename(&path, aside).is_ok();
+                let event = Event::new(Level::Error, "fleet.state_set_aside")
+                    .field("path", path.display().to_string())
+                    .field("problem", problem.to_string())
+                    .field("is_aside", is_aside);
+                log.emit(event.message("numbers set by `terrace scale` cannot be read and hold no more, and a release may run again"));
+                Entries::default()
+            }
+        };
         Self(Arc::new(Mutex::new(Book { path, entries })))
     }
 
@@ -91,6 +105,15 @@ impl Ledger {
     }
 }
 
+/// What was written; nothing where nothing was.
+fn read(path: &Path) -> io::Result<Entries> {
+    match fs::read(path) {
+        Ok(text) => Ok(serde_json::from_slice(&text)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Entries::default()),
+        Err(error) => Err(error),
+    }
+}
+
 impl Book {
     /// Written beside and renamed, so that a crash leaves the old one or the new one.
     fn write(&self) -> io::Result<()> {
@@ -117,10 +140,14 @@ mod tests {
     #[test]
     fn a_number_set_by_hand_holds_until_the_files_number_changes() {
         let path = path("scale");
-        let ledger = Ledger::open(path.clone());
+        let ledger = Ledger::open(path.clone(), &Log::discard());
         ledger.scale("orders", 3, 5).expect("writable");
         assert_eq!(ledger.instances("orders", 3), (5, true));
-        assert_eq!(Ledger::open(path.clone()).instances("orders", 3), (5, true), "a restart keeps it");
+        assert_eq!(
+            Ledger::open(path.clone(), &Log::discard()).instances("orders", 3),
+            (5, true),
+            "a restart keeps it"
+        );
         assert_eq!(ledger.instances("orders", 4), (4, false));
         assert_eq!(ledger.instances("orders", 3), (3, false), "once void it stays void");
         fs::remove_file(path).expect("it was written");
@@ -128,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_number_that_cannot_be_written_does_not_hold() {
-        let ledger = Ledger::open(path("no-such-folder").join("ledger.json"));
+        let ledger = Ledger::open(path("no-such-folder").join("ledger.json"), &Log::discard());
         assert!(ledger.scale("orders", 3, 5).is_err());
         assert_eq!(ledger.instances("orders", 3), (3, false));
     }
@@ -136,10 +163,10 @@ mod tests {
     #[test]
     fn a_release_is_remembered() {
         let path = path("release");
-        let ledger = Ledger::open(path.clone());
+        let ledger = Ledger::open(path.clone(), &Log::discard());
         assert!(!ledger.is_released("orders", "a"));
         ledger.released("orders", "a").expect("writable");
-        assert!(Ledger::open(path.clone()).is_released("orders", "a"));
+        assert!(Ledger::open(path.clone(), &Log::discard()).is_released("orders", "a"));
         fs::remove_file(path).expect("it was written");
     }
 
@@ -147,7 +174,7 @@ mod tests {
     fn a_damaged_ledger_is_begun_anew() {
         let path = path("damaged");
         fs::write(&path, "{").expect("writable");
-        assert_eq!(Ledger::open(path.clone()).instances("orders", 2), (2, false));
+        assert_eq!(Ledger::open(path.clone(), &Log::discard()).instances("orders", 2), (2, false));
         fs::remove_file(path).expect("it was written");
     }
 }

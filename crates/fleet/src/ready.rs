@@ -18,20 +18,26 @@ const PAUSE_FROM: Duration = Duration::from_millis(20);
 const PAUSE_TO: Duration = Duration::from_millis(250);
 /// For one attempt.
 const ATTEMPT_TIME: Duration = Duration::from_secs(5);
+/// Whoever is not ready by then is told why, long before it is given up.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
 /// A process that is still there after this has started.
 const STARTED_AFTER: Duration = Duration::from_secs(1);
 /// A status line ends within this many bytes, or the answer is no HTTP.
 const STATUS_LINE_BYTES: usize = 12;
 
 /// Resolves when the instance is ready, or with a sentence when it was not in time. A notification is not awaited
-/// here but comes in over the shim; for it only the deadline is.
-pub(crate) async fn probe(ready: Ready, address: Option<SocketAddr>) -> Result<(), String> {
+/// here but comes in over the shim; for it only the deadline is. `not_yet` is told once what is wrong where it takes long.
+pub(crate) async fn probe(
+    ready: Ready,
+    address: Option<SocketAddr>,
+    not_yet: impl Fn(String),
+) -> Result<(), String> {
     let within = ready.within;
     match (ready.kind, address) {
         (ReadyKind::Http { path, status }, Some(address)) => {
-            repeat(within, || ask_http(address, path.clone(), status.clone())).await
+            repeat(within, || ask_http(address, path.clone(), status.clone()), not_yet).await
         }
-        (ReadyKind::Tcp, Some(address)) => repeat(within, || ask_tcp(address)).await,
+        (ReadyKind::Tcp, Some(address)) => repeat(within, || ask_tcp(address), not_yet).await,
         (ReadyKind::Notify, _) => {
             tokio::time::sleep(within).await;
             Err(format!("it did not send READY=1 to NOTIFY_SOCKET within {within:?}"))
@@ -43,11 +49,13 @@ pub(crate) async fn probe(ready: Ready, address: Option<SocketAddr>) -> Result<(
     }
 }
 
-async fn repeat<F>(within: Duration, attempt: impl Fn() -> F) -> Result<(), String>
+async fn repeat<F>(within: Duration, attempt: impl Fn() -> F, not_yet: impl Fn(String)) -> Result<(), String>
 where
     F: Future<Output = Result<(), String>>,
 {
-    let deadline = clock::now() + within;
+    let began = clock::now();
+    let deadline = began + within;
+    let mut is_told = false;
     let mut pause = PAUSE_FROM;
     loop {
         let left = deadline.saturating_sub(clock::now());
@@ -58,6 +66,10 @@ where
         };
         if clock::now() + pause >= deadline {
             return Err(format!("it was not ready within {within:?}: {failure}"));
+        }
+        if !is_told && clock::now() >= began + TOLD_AFTER {
+            is_told = true;
+            not_yet(format!("it is not ready yet: {failure}"));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(PAUSE_TO);
@@ -86,13 +98,17 @@ async fn ask_http(address: SocketAddr, path: String, wanted: RangeInclusive<u16>
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
-    let refused = |error: std::io::Error| format!("{address} accepts no connection: {error}");
-    let stream = TcpStream::connect(address).await.map_err(refused)?;
+    let refused = |why: &str| {
+        format!(
+            "{address} accepts no connection ({why}); the app must listen on the port in PORT, on 127.0.0.1"
+        )
+    };
+    let stream = TcpStream::connect(address).await.map_err(|error| refused(&error.to_string()))?;
     // A port of the ephemeral range on which nobody listens can by chance be given to our own end, and then TCP's
     // simultaneous open (RFC 9293 section 3.5) connects the socket with itself.
     match stream.local_addr() {
         Ok(own) if own != address => Ok(stream),
-        _ => Err(format!("{address} accepts no connection: nobody listens")),
+        _ => Err(refused("nobody listens")),
     }
 }
 
@@ -128,16 +144,16 @@ mod tests {
     #[tokio::test]
     async fn an_answer_in_the_range_is_ready() {
         let address = answers("HTTP/1.1 204 No Content\r\n\r\n").await;
-        assert_eq!(probe(http(60_000), Some(address)).await, Ok(()));
+        assert_eq!(probe(http(60_000), Some(address), drop).await, Ok(()));
     }
 
     #[tokio::test]
     async fn the_last_failure_says_why_it_is_not_ready() {
         let address = answers("HTTP/1.1 503 Service Unavailable\r\n\r\n").await;
-        let why = probe(http(50), Some(address)).await.expect_err("503 is not ready");
+        let why = probe(http(50), Some(address), drop).await.expect_err("503 is not ready");
         assert!(why.contains("status 503"), "{why}");
         let address = answers("SSH-2.0-OpenSSH_9.2\r\n").await;
-        let why = probe(http(50), Some(address)).await.expect_err("no HTTP");
+        let why = probe(http(50), Some(address), drop).await.expect_err("no HTTP");
         assert!(why.contains("not HTTP/1"), "{why}");
     }
 
@@ -145,7 +161,7 @@ mod tests {
     async fn a_port_where_nobody_listens_is_not_ready() {
         let address = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
         let tcp = Ready { kind: ReadyKind::Tcp, within: Duration::from_millis(50) };
-        let why = probe(tcp, Some(address)).await.expect_err("nobody listens");
+        let why = probe(tcp, Some(address), drop).await.expect_err("nobody listens");
         assert!(why.contains("accepts no connection"), "{why}");
     }
 }

@@ -99,10 +99,14 @@ struct Slot {
     address: Option<std::net::SocketAddr>,
     /// Since when the process runs.
     since: Duration,
+    /// How long it had run already when it was adopted: before the clock of this Terrace began.
+    ran_before: Duration,
     restarts: u32,
     port_tries: u32,
     last_exit: Option<String>,
     says: Option<String>,
+    /// Why it is not ready yet, where that takes long.
+    waits_for: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -374,6 +378,7 @@ impl Service {
         match happening {
             Happening::Up { pid } => self.note_up(id, pid),
             Happening::Says(text) => self.slot(id).says = Some(text),
+            Happening::NotYet(why) => self.note_not_yet(id, why),
             Happening::Ready => self.note_ready(id),
             Happening::NeverReady { why, tail } => self.note_never_ready(id, why, &tail),
             Happening::RequestsIdle => {
@@ -398,11 +403,21 @@ impl Service {
         self.emit_of(id, Level::Info, "fleet.instance.started", |event| event.field("pid", i64::from(pid)));
     }
 
+    fn note_not_yet(&mut self, id: u64, why: String) {
+        let slot = self.slot(id);
+        if slot.phase != Phase::Starting {
+            return;
+        }
+        slot.waits_for = Some(why.clone());
+        self.emit_of(id, Level::Warn, "fleet.instance.not_ready_yet", |event| event.message(why));
+    }
+
     fn note_ready(&mut self, id: u64) {
         let slot = self.slot(id);
         if slot.phase != Phase::Starting {
             return;
         }
+        slot.waits_for = None;
         slot.phase = Phase::Ready;
         slot.was_ready = true;
         slot.port_tries = 0;
@@ -586,10 +601,12 @@ impl Service {
             pid: None,
             address: None,
             since: clock::now(),
+            ran_before: Duration::ZERO,
             restarts: 0,
             port_tries: 0,
             last_exit: None,
             says: None,
+            waits_for: None,
         });
         self.next_slot
     }
@@ -614,7 +631,9 @@ impl Service {
         let slot = self.slot(id);
         slot.address = lease.as_ref().map(Lease::address);
         slot.since = clock::now();
+        slot.ran_before = Duration::ZERO;
         slot.says = None;
+        slot.waits_for = None;
         let who = Who { service, name: slot.name.clone(), slot: id };
         slot.wish = Some(instance::start(context, who, origin, ready, lease, teller));
     }
@@ -634,10 +653,10 @@ impl Service {
         self.live(id, Origin::Adopted(Box::new(found)), probe, lease);
         let slot = self.slot(id);
         slot.pid = Some(pid);
-        slot.since = clock::now().saturating_sub(uptime);
+        slot.ran_before = uptime;
         slot.was_ready = ready;
         if ready {
-            slot.restart.started_ok(slot.since);
+            slot.restart.started_ok(slot.since.saturating_sub(uptime));
         }
         slot.phase = match (stopping, ready) {
             (true, _) => Phase::Stopping { requests_idle: false },
@@ -764,8 +783,7 @@ impl Service {
             let how = slot.last_exit.clone().unwrap_or_default();
             return (ServiceState::CrashLoop, Some(format!("{} ends again and again: {how}", slot.name)));
         }
-        let failing = self.slots.iter().find(|slot| matches!(slot.phase, Phase::Waiting { .. }));
-        let reason = failing.and_then(|slot| Some(format!("{}: {}", slot.name, slot.last_exit.as_ref()?)));
+        let reason = self.slots.iter().find_map(Slot::delay);
         match (desired, self.slots.len()) {
             (0, 0) => (ServiceState::Stopped, None),
             (0, _) => (ServiceState::Stopping, None),
@@ -779,6 +797,16 @@ impl Service {
 impl Slot {
     fn is_live(&self) -> bool {
         !matches!(self.phase, Phase::Stopping { .. })
+    }
+
+    /// Why it is not ready, where there is something to tell.
+    fn delay(&self) -> Option<String> {
+        let why = match self.phase {
+            Phase::Starting => self.waits_for.as_ref()?,
+            Phase::Waiting { .. } => self.last_exit.as_ref()?,
+            _ => return None,
+        };
+        Some(format!("{}: {why}", self.name))
     }
 
     fn view(&self) -> View {
@@ -802,8 +830,10 @@ impl Slot {
     }
 
     fn status(&self, target: Generation) -> InstanceStatus {
-        let uptime =
-            if self.pid.is_some() { clock::now().saturating_sub(self.since) } else { Duration::ZERO };
+        let uptime = match self.pid {
+            Some(_) => self.ran_before + clock::now().saturating_sub(self.since),
+            None => Duration::ZERO,
+        };
         InstanceStatus {
             name: self.name.clone(),
             pid: self.pid,

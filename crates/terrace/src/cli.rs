@@ -13,6 +13,7 @@ mod seeing;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
@@ -84,7 +85,7 @@ pub enum Command {
     Alerts(Alerts),
     /// Take the changed file over; a wrong one is refused whole
     #[command(after_help = examples::RELOAD)]
-    Reload(Running),
+    Reload(Reload),
     /// Run so many instances of a service, until the file says otherwise
     Scale(Scale),
     /// Replace the instances of a service one by one, without a gap
@@ -150,6 +151,18 @@ pub struct Running {
     /// The file it was started with, beside which its state folder is
     #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
     pub file: PathBuf,
+}
+
+/// `terrace reload`
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// Stay until what changed is rolled out, for so long at most (10m), and fail when that fails
+    #[arg(long, value_name = "TIME", value_parser = seeing::lasts, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "10m")]
+    pub wait: Option<Duration>,
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the command")]
+    #[command(flatten)]
+    pub running: Running,
 }
 
 /// `terrace scale`

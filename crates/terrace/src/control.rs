@@ -1,12 +1,14 @@
 //! What can be asked of a running Terrace through the admin API, carried out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use terrace_admin::map::{Fault, Map};
 use terrace_admin::{Answer, Control, ControlError, FaultWanted};
 use terrace_auth::{Keys, NewKey};
-use terrace_fleet::Error as FleetError;
+use terrace_fleet::{Error as FleetError, ServiceState, ServiceStatus};
+use terrace_policy::BreakerState;
 use terrace_runtime::clock;
 use terrace_upstream::EndpointReport;
 
@@ -41,12 +43,16 @@ impl Control for Remote {
         Box::pin(async { Ok(config(&self.0).await) })
     }
 
-    fn reload(&self) -> Answer<'_, Value> {
-        Box::pin(async {
+    fn reload(&self, wait: Option<Duration>) -> Answer<'_, Value> {
+        Box::pin(async move {
             let changes = self.0.reload().await.map_err(refused)?;
-            Ok(
-                json!({ "summary": file::summary(&changes), "changes": changes.iter().map(ToString::to_string).collect::<Vec<_>>() }),
-            )
+            let summary = file::summary(&changes);
+            if let Some(within) = wait {
+                let ended = rolled_out(&self.0, within).await;
+                ended.map_err(|why| ControlError::failed(format!("{summary}\nit is in force, but {why}")))?;
+            }
+            let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+            Ok(json!({ "summary": summary, "changes": changes, "rolled_out": wait.map(|_| true) }))
         })
     }
 
@@ -154,6 +160,35 @@ fn drain(running: &Running, service: &str, instance: &str, is_out: bool) -> Resu
     }
 }
 
+/// Waits until every service is as the file wants it, and says of each that cannot get there, or not in time, why not. All of
+/// them, for who follows the file may have taken the change over just before.
+async fn rolled_out(running: &Running, within: Duration) -> Result<(), String> {
+    let deadline = clock::instant(clock::now() + within);
+    let mut failures: Vec<String> = Vec::new();
+    for service in running.fleet.status().await.services {
+        let name = service.name.clone();
+        match tokio::time::timeout_at(deadline, running.fleet.settled(&name)).await {
+            // One that was taken out of the file is gone when it is done.
+            Ok(None) => {}
+            Ok(Some(status)) => match status.state {
+                ServiceState::Running | ServiceState::Stopped => {}
+                _ => failures.push(format!("service {name}: {}", how(&status))),
+            },
+            Err(_) => {
+                let status = running.fleet.status().await.service(&name).cloned();
+                let how = how(&status.unwrap_or(service));
+                failures.push(format!("service {name} is not there after {within:?}: {how}"));
+            }
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+}
+
+fn how(status: &ServiceStatus) -> String {
+    let state = status.state.as_str();
+    status.reason.as_ref().map_or_else(|| state.to_owned(), |reason| format!("{state}: {reason}"))
+}
+
 /// How a service stands once it is where it was sent, or cannot get there.
 async fn settled(running: &Running, service: &str) -> Result<Value, ControlError> {
     let Some(status) = running.fleet.settled(service).await else {
@@ -207,6 +242,7 @@ async fn status(running: &Running) -> Value {
                 "name": service.name,
                 "kind": kind(&service.source),
                 "internal": internal,
+                "breaker": running.edge.breaker(&service.name, clock::now()).map(BreakerState::as_str),
                 "fleet": fleet.service(&service.name),
                 "endpoints": endpoints.unwrap_or_default().iter().map(endpoint).collect::<Vec<_>>(),
             })
@@ -252,6 +288,7 @@ fn endpoint(report: &EndpointReport) -> Value {
         "in_flight": report.in_flight,
         "streams": report.streams,
         "connections": report.connections,
+        "failures_in_row": report.failures_in_row,
         "latency_ms": report.latency.map(|latency| latency.as_secs_f64() * 1e3),
     })
 }

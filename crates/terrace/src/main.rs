@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         Command::Up(up) => up::run(up, &global),
         Command::Check(check) => cli::check(check, &global),
         Command::Status(running) => remote::run(&running.file, &Ask::Status, &global),
-        Command::Reload(running) => remote::run(&running.file, &Ask::Reload, &global),
+        Command::Reload(reload) => remote::run(&reload.running.file, &Ask::Reload(reload.wait), &global),
         Command::Stop(running) => remote::run(&running.file, &Ask::Stop, &global),
         Command::Scale(scale) => {
             remote::run(&scale.running.file, &Ask::Scale(&scale.service, scale.instances), &global)

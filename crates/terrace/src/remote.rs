@@ -9,11 +9,12 @@ mod logs;
 mod totp;
 mod traces;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use terrace_admin::client::{self, ClientError, encoded};
@@ -25,10 +26,14 @@ use crate::cli::{Alerts, Dashboard, Drain, Fault, Global, Keys, Logs, Totp, Trac
 use crate::figures::age;
 use crate::file;
 
+/// Failures in a row from which on somebody who answered before counts as failing.
+const FAILING_FROM: u64 = 3;
+
 /// What is asked of a running Terrace.
 pub(crate) enum Ask<'a> {
     Status,
-    Reload,
+    /// With the time for which the roll-out is waited for.
+    Reload(Option<Duration>),
     Scale(&'a str, u32),
     Restart(&'a str),
     Drain(&'a Drain),
@@ -117,7 +122,10 @@ async fn answer(socket: &Path, ask: &Ask<'_>, global: &Global) -> Result<bool, C
             client::request(socket, "POST", &path, Some(&json!({ "out": !drain.undo }))).await?
         }
         Ask::Status => client::request(socket, "GET", "/v1/status", None).await?,
-        Ask::Reload => client::request(socket, "POST", "/v1/reload", None).await?,
+        Ask::Reload(wait) => {
+            let body = wait.map(|wait| json!({ "wait_seconds": wait.as_secs_f64() }));
+            client::request(socket, "POST", "/v1/reload", body.as_ref()).await?
+        }
         Ask::Stop => client::request(socket, "POST", "/v1/stop", None).await?,
         Ask::Restart(service) => {
             let path = format!("/v1/services/{service}/restart");
@@ -146,7 +154,10 @@ fn say(text: &str) -> std::io::Result<()> {
 fn text(ask: &Ask<'_>, value: &Value, paint: Paint) -> String {
     match ask {
         Ask::Status => status(value, paint),
-        Ask::Reload => format!("{}\n", value["summary"].as_str().unwrap_or("reloaded")),
+        Ask::Reload(wait) => {
+            let done = if wait.is_some() { "every service runs as the file says\n" } else { "" };
+            format!("{}\n{done}", value["summary"].as_str().unwrap_or("reloaded"))
+        }
         Ask::Stop => "stopping; requests in flight finish first\n".to_owned(),
         Ask::Scale(service, _) | Ask::Restart(service) => {
             format!("{service}: {} of {} ready\n", value["ready"], value["desired"])
@@ -209,10 +220,15 @@ fn push_service(out: &mut String, service: &Value, paint: Paint) {
     let name = service["name"].as_str().unwrap_or_default();
     let kind = service["kind"].as_str().unwrap_or_default();
     let state = match fleet["state"].as_str() {
-        Some(state) => format!("{} of {} ready, {}", fleet["ready"], fleet["desired"], paint.state(state)),
+        Some(state) => format!("{}, {}", ready(service), paint.state(state)),
         None => kind.to_owned(),
     };
-    let _infallible = writeln!(out, "{} {state}", paint.bold(&format!("{name:<14}")));
+    let gate = match service["breaker"].as_str() {
+        Some("open") => paint.bad(", breaker open: clients get 503"),
+        Some("half_open") => paint.bad(", breaker half-open: all but a probe at a time get 503"),
+        _ => String::new(),
+    };
+    let _infallible = writeln!(out, "{} {state}{gate}", paint.bold(&format!("{name:<14}")));
     for reason in fleet["reason"].as_str().into_iter().flat_map(str::lines) {
         let _infallible = writeln!(out, "  {}", paint.bad(&for_terminal(reason, false)));
     }
@@ -244,22 +260,52 @@ fn push_instance(out: &mut String, instance: &Value, endpoint: Option<&Value>, p
     }
 }
 
+/// `1 of 2 ready, 1 ejected`: an instance that is well by its own account and gets no requests is not counted as ready.
+fn ready(service: &Value) -> String {
+    let fleet = &service["fleet"];
+    let mut out_of_use: BTreeMap<&str, u64> = BTreeMap::new();
+    for instance in values(&fleet["instances"]).filter(|instance| instance["state"] == "ready") {
+        let endpoint = values(&service["endpoints"]).find(|endpoint| endpoint["name"] == instance["name"]);
+        match shown_state(instance, endpoint) {
+            "ready" => {}
+            other => *out_of_use.entry(other).or_default() += 1,
+        }
+    }
+    let ready = fleet["ready"].as_u64().unwrap_or_default().saturating_sub(out_of_use.values().sum());
+    let mut text = format!("{ready} of {} ready", fleet["desired"]);
+    for (state, count) in out_of_use {
+        let _infallible = write!(text, ", {count} {state}");
+    }
+    text
+}
+
 /// What matters of an instance: that it runs, or why it gets no requests although it does.
 fn shown_state<'a>(instance: &'a Value, endpoint: Option<&'a Value>) -> &'a str {
     let state = instance["state"].as_str().unwrap_or_default();
     match endpoint {
-        Some(endpoint) if state == "ready" && endpoint["ejected_for_seconds"].is_number() => "ejected",
         Some(endpoint) if state == "ready" && endpoint["is_drained"] == true => "drained",
+        Some(endpoint) if state == "ready" && endpoint["ejected_for_seconds"].is_number() => "ejected",
         Some(endpoint) if state == "ready" && endpoint["health"] == "down" => "unhealthy",
+        Some(endpoint) if state == "ready" && is_failing(endpoint) => "failing",
         _ => state,
     }
 }
 
+/// Whether whatever it was asked of late failed. One failure among answers is none of that.
+fn is_failing(endpoint: &Value) -> bool {
+    let failures = endpoint["failures_in_row"].as_u64().unwrap_or_default();
+    failures >= FAILING_FROM || (failures > 0 && endpoint["latency_ms"].is_null())
+}
+
 fn push_endpoint(out: &mut String, endpoint: &Value, paint: Paint) {
     let name = endpoint["name"].as_str().unwrap_or_default();
+    let is_known = endpoint["health"] == "up" || endpoint["latency_ms"].is_number();
     let state = match (endpoint["in_rotation"].as_bool(), endpoint["ejected_for_seconds"].as_f64()) {
+        _ if endpoint["is_drained"] == true => paint.state("drained"),
         (_, Some(seconds)) => paint.bad(&format!("ejected for {seconds:.0} s")),
-        (Some(true), None) => paint.state("ready"),
+        (Some(true), None) if is_failing(endpoint) => paint.bad("failing"),
+        (Some(true), None) if is_known => paint.state("ready"),
+        (Some(true), None) => paint.faint("not asked yet"),
         _ => paint.bad(endpoint["health"].as_str().unwrap_or("out")),
     };
     let _infallible = writeln!(out, "  {name:<22} {state}{}", load(endpoint));
@@ -267,9 +313,8 @@ fn push_endpoint(out: &mut String, endpoint: &Value, paint: Paint) {
 
 fn load(endpoint: &Value) -> String {
     let mut text = match endpoint["latency_ms"].as_f64() {
-        // What the balancer expects: a failure counts as slow.
-        Some(latency) if latency >= 1e3 => format!(", expected {:.1} s", latency / 1e3),
-        Some(latency) => format!(", {latency:.1} ms"),
+        Some(latency) if latency >= 1e3 => format!(", last answer after {:.1} s", latency / 1e3),
+        Some(latency) => format!(", last answer after {latency:.1} ms"),
         None => String::new(),
     };
     for (key, unit) in [("in_flight", "in flight"), ("streams", "streams")] {
@@ -334,7 +379,7 @@ impl Paint {
     fn state(self, state: &str) -> String {
         let code = match state.trim_end() {
             "ready" | "running" => "32",
-            "crash-loop" | "rollout-failed" | "ejected" | "unhealthy" => "31",
+            "crash-loop" | "rollout-failed" | "ejected" | "unhealthy" | "failing" => "31",
             _ => "33",
         };
         self.with(code, state)

@@ -271,9 +271,14 @@ impl Endpoint {
         (open < self.limits.connections_max.load(Ordering::Relaxed)).then_some(permit)
     }
 
-    /// The expected latency, when there was ever a sample.
-    pub fn latency(&self, now: Duration) -> Option<Duration> {
-        self.latency.known(now)
+    /// How long the last answer that was fine took to its head; none before the first.
+    pub fn latency(&self) -> Option<Duration> {
+        self.latency.measured()
+    }
+
+    /// Attempts that failed since the last that was fine, or since it was let in again.
+    pub fn failures_in_row(&self) -> u32 {
+        self.latency.failures_in_row()
     }
 
     /// Whether it is out for failing, for being slow or for being silent; requests that wait for it wait in vain, as far

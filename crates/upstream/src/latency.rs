@@ -6,10 +6,12 @@
 //! again. A failure counts as slow, however fast it came; else an endpoint that refuses everything would look
 //! like the fastest of all (linkerd2-proxy issue 4537).
 //!
+//! What was really measured is kept beside it, for people: an estimate with penalties in it is nobody's latency.
+//!
 //! The estimate and its moment share one atomic word (milliseconds, and microseconds as `f32`), so a reader
 //! never sees one without the other and a writer needs no lock.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The time in which an estimate sinks to 1/e without samples (linkerd's default).
@@ -23,13 +25,21 @@ const PENALTY_US_MAX: f32 = 60_000_000.0;
 
 /// The expected latency of one endpoint. Written and read from any core.
 #[derive(Debug, Default)]
-pub(crate) struct Latency(AtomicU64);
+pub(crate) struct Latency {
+    expected: AtomicU64,
+    /// Of the last answer that was fine, in microseconds from 1; 0 before the first.
+    measured_us: AtomicU32,
+    failures_in_row: AtomicU32,
+}
 
 impl Latency {
     /// An answer that was fine came after `sample`.
     pub(crate) fn success(&self, sample: Duration, now: Duration) {
         let sample_us = sample.as_secs_f32() * 1e6;
         self.update(now, |_| sample_us);
+        let measured_us = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX).max(1);
+        self.measured_us.store(measured_us, Ordering::Relaxed);
+        self.failures_in_row.store(0, Ordering::Relaxed);
     }
 
     /// An answer failed after `sample`.
@@ -37,24 +47,31 @@ impl Latency {
         let sample_us = sample.as_secs_f32() * 1e6;
         let penalty = |expected: f32| (expected * 2.0).clamp(PENALTY_US_MIN, PENALTY_US_MAX).max(sample_us);
         self.update(now, penalty);
+        self.failures_in_row.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The expected latency in microseconds, above zero.
     pub(crate) fn estimate_us(&self, now: Duration) -> f32 {
-        decayed(self.0.load(Ordering::Relaxed), stamp(now)).max(1.0)
+        decayed(self.expected.load(Ordering::Relaxed), stamp(now)).max(1.0)
     }
 
-    /// The expected latency, when there was ever a sample.
-    pub(crate) fn known(&self, now: Duration) -> Option<Duration> {
-        match self.0.load(Ordering::Relaxed) {
+    /// How long the last answer that was fine took, when there ever was one.
+    pub(crate) fn measured(&self) -> Option<Duration> {
+        match self.measured_us.load(Ordering::Relaxed) {
             0 => None,
-            word => Some(Duration::from_secs_f32(decayed(word, stamp(now)) / 1e6)),
+            micros => Some(Duration::from_micros(u64::from(micros))),
         }
     }
 
-    /// Forgets every sample.
+    /// Failures since the last answer that was fine.
+    pub(crate) fn failures_in_row(&self) -> u32 {
+        self.failures_in_row.load(Ordering::Relaxed)
+    }
+
+    /// Expects nothing any more. What was measured stays true.
     pub(crate) fn clear(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.expected.store(0, Ordering::Relaxed);
+        self.failures_in_row.store(0, Ordering::Relaxed);
     }
 
     fn update(&self, now: Duration, sample_us: impl Fn(f32) -> f32) {
@@ -63,7 +80,7 @@ impl Latency {
             let sample = sample_us(decayed(word, at)).max(1.0);
             Some(pack(at, if word == 0 { sample } else { average(word, at, sample) }))
         };
-        let updated = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let updated = self.expected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         debug_assert!(updated.is_ok(), "the update always gives a value");
     }
 }
@@ -132,7 +149,17 @@ mod tests {
     #[test]
     fn an_endpoint_without_samples_counts_as_ordinary() {
         assert_eq!(Latency::default().estimate_us(ms(99)), UNKNOWN_US);
-        assert_eq!(Latency::default().known(ms(99)), None);
+        assert_eq!(Latency::default().measured(), None);
+    }
+
+    #[test]
+    fn what_was_measured_has_no_penalty_in_it() {
+        let latency = Latency::default();
+        latency.failure(ms(1), ms(0));
+        assert_eq!((latency.measured(), latency.failures_in_row()), (None, 1));
+        latency.success(ms(5), ms(1));
+        latency.failure(ms(1), ms(2));
+        assert_eq!((latency.measured(), latency.failures_in_row()), (Some(ms(5)), 1));
     }
 
     #[test]

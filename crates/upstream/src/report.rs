@@ -34,8 +34,10 @@ pub struct EndpointReport {
     pub streams: u32,
     /// Open connections, idle ones included.
     pub connections: u32,
-    /// The expected latency to the response head, when there was ever a sample.
+    /// How long the last answer that was fine took to its head; none before the first.
     pub latency: Option<Duration>,
+    /// Attempts that failed since then, or since it was let in again.
+    pub failures_in_row: u32,
 }
 
 impl EndpointReport {
@@ -63,7 +65,8 @@ impl EndpointReport {
             in_flight: endpoint.in_flight(),
             streams: endpoint.streams(),
             connections: endpoint.connections(),
-            latency: endpoint.latency(now),
+            latency: endpoint.latency(),
+            failures_in_row: endpoint.failures_in_row(),
         }
     }
 }

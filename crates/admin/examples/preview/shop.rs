@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::f64::consts::TAU;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use terrace_admin::map::{Fault, Figures, Instance, Listener, Map, Route, Service};
@@ -279,7 +279,7 @@ impl Control for Shop {
         Box::pin(async { Ok(config) })
     }
 
-    fn reload(&self) -> Answer<'_, Value> {
+    fn reload(&self, _wait: Option<Duration>) -> Answer<'_, Value> {
         refused(ControlError::invalid("terrace.toml:3:1: unknown key \"rout\"; did you mean \"route\"?"))
     }
 

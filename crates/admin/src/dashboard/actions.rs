@@ -323,7 +323,7 @@ fn told(results: &[(String, Result<(), String>)]) -> Result<Value, ControlError>
 async fn reload(State(dashboard): State<Dashboard>, asked: Asked) -> Result<Response, ControlError> {
     let change = Change::new(asked.caller, "reload");
     let control = dashboard.control.clone();
-    let outcome = Box::pin(async move { control.reload().await });
+    let outcome = Box::pin(async move { control.reload(None).await });
     asked.carry_out(&dashboard, change, outcome, Done::ended("The file was read anew and is in force.")).await
 }
 

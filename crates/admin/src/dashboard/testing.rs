@@ -38,7 +38,7 @@ impl Past for FakePast {
             let seed = index as f64 + query.selector.labels.len() as f64;
             let points =
                 (0..points).map(|at| wave(query, &labels, at as f64 / points as f64, seed)).collect();
-            Line { labels, points }
+            Line { labels, points, whole: None }
         });
         let step = Duration::from_secs(step);
         let first_ago = step * u32::try_from(points - 1).unwrap();
@@ -352,6 +352,7 @@ fn summary(index: usize, (root, route, services, micros, status, kept): &TraceRo
     TraceSummary {
         trace: TraceId(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736 + index as u128),
         root: (*root).into(),
+        path: root.split_once(' ').map_or("", |(_, pattern)| pattern).replace('*', "17"),
         route: (*route).into(),
         services: services.iter().map(|service| (*service).to_owned()).collect(),
         start: moment() - Duration::from_secs(4 + 37 * index as u64),

@@ -59,7 +59,9 @@ fn row(view: &View<'_>, trace: &TraceSummary, scale: (f64, f64)) -> Markup {
     let services: Vec<&String> = trace.services.iter().filter(|service| *service != "terrace").collect();
     html! {
         tr {
-            th scope="row" { a href={ "/traces/" (trace.trace) } { (trace.root) } }
+            th scope="row" { a href={ "/traces/" (trace.trace) } { (trace.root) }
+                @if !trace.path.is_empty() && !trace.root.ends_with(&trace.path) { span class="hint" { " " (trace.path) } }
+            }
             td { (answer(trace)) }
             td class="num" { (seconds(took)) }
             td {
@@ -115,10 +117,12 @@ mod tests {
     fn a_row_leads_to_its_trace_and_escapes_its_name() {
         let mut traces = summaries();
         traces[0].root = "GET /<script>".to_owned();
+        traces[0].path = "/<i>".to_owned();
         let map = shop_map();
         let view = View { map: &map, past: &FakePast::default(), now: traces[0].start, range: Range::Hour };
         let table = trace_table(&view, &traces).into_string();
         assert!(table.contains("GET /&lt;script&gt;"));
+        assert!(table.contains("/&lt;i&gt;"), "which of the pattern's it was");
         assert!(table.contains(&format!("href=\"/traces/{}\"", traces[0].trace)));
         assert!(table.contains("just now"));
     }

@@ -37,6 +37,9 @@ pub const KEPT_ATTRIBUTE: &str = "terrace.kept";
 /// what caused it.
 pub const SKEW_ATTRIBUTE: &str = "terrace.clock_skew_seconds";
 
+/// Characters of a path in a list; the whole is with the trace.
+pub const PATH_CHARACTERS_MAX: usize = 120;
+
 /// One kept trace, in a list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceSummary {
@@ -44,6 +47,9 @@ pub struct TraceSummary {
     pub trace: TraceId,
     /// Name of its first span, such as `GET /orders/*`.
     pub root: String,
+    /// The path that was asked for, without the query, at most [`PATH_CHARACTERS_MAX`] characters; empty where no span
+    /// of ours says it.
+    pub path: String,
     /// The route of its first hop.
     pub route: String,
     /// Services it came through, in order of first appearance.

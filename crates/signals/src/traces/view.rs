@@ -10,12 +10,13 @@ use terrace_instruments::{Span, SpanKind, SpanStatus, TraceId, Value};
 use super::skew;
 use super::tree::{self, Placed};
 use super::trigrams::Trigrams;
-use super::{KEPT_ATTRIBUTE, SKEW_ATTRIBUTE, TraceSummary};
+use super::{KEPT_ATTRIBUTE, PATH_CHARACTERS_MAX, SKEW_ATTRIBUTE, TraceSummary};
 
 /// The name under which Terrace's own spans come.
 pub(super) const TERRACE: &str = "terrace";
 
 const ROUTE_ATTRIBUTES: [&str; 2] = ["terrace.route", "http.route"];
+const PATH_ATTRIBUTE: &str = "url.path";
 const SERVICE_ATTRIBUTE: &str = "terrace.service";
 const STATUS_ATTRIBUTE: &str = "http.response.status_code";
 
@@ -42,6 +43,7 @@ pub(super) fn summary(trace: TraceId, spans: &[Span], left_out: u64) -> TraceSum
     TraceSummary {
         trace,
         root: in_order().next().map_or_else(String::new, |span| span.name.clone().into_owned()),
+        path: in_order().find_map(path_of).unwrap_or_default(),
         route: in_order().find_map(route_of).unwrap_or_default().to_owned(),
         services: services(in_order()),
         start,
@@ -68,6 +70,18 @@ pub(super) fn route_of(span: &Span) -> Option<&str> {
         return None;
     }
     ROUTE_ATTRIBUTES.iter().find_map(|name| text(span, name))
+}
+
+/// The path that a span of ours was asked for. A client may write as much of it as it likes.
+fn path_of(span: &Span) -> Option<String> {
+    if span.service.as_ref() != TERRACE {
+        return None;
+    }
+    let path = text(span, PATH_ATTRIBUTE)?;
+    Some(match path.char_indices().nth(PATH_CHARACTERS_MAX) {
+        Some((end, _)) => format!("{}…", &path[..end]),
+        None => path.to_owned(),
+    })
 }
 
 fn attribute<'a>(span: &'a Span, name: &str) -> Option<&'a Value> {

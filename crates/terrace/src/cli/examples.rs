@@ -41,8 +41,10 @@ pub(super) const RELOAD: &str = "\
 Examples:
   terrace reload                           Take ./terrace.toml over
   terrace check --quiet && terrace reload  Look first
+  terrace reload --wait=5m                 Stay until it is rolled out, for a script that must know
 
-It says what changes. A wrong file is refused whole, with everything that is wrong; what runs runs on.";
+It says what changes. A wrong file is refused whole, with everything that is wrong; what runs runs on.
+With --wait the status is 1 and the reason is told when an instance of what changed does not come up, or not in time.";
 
 pub(super) const STOP: &str = "\
 Examples:

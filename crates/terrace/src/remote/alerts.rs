@@ -74,10 +74,9 @@ fn tested(value: &Value, paint: Paint) -> String {
 /// Objectives, alerts and silences, each under its heading.
 fn list(value: &Value, now: SystemTime, paint: Paint) -> String {
     let mut out = String::new();
-    let alert = |out: &mut String, alert: &Value| push_alert(out, alert, now, paint);
     let silence = |out: &mut String, silence: &Value| push_silence(out, silence, now, paint);
     section(&mut out, "Objectives", &value["objectives"], paint, |out, one| push_objective(out, one, paint));
-    section(&mut out, "Alerts", &value["alerts"], paint, alert);
+    push_alerts(&mut out, value, now, paint);
     section(&mut out, "Silences", &value["silences"], paint, silence);
     if out.is_empty() {
         out.push_str(
@@ -87,25 +86,67 @@ fn list(value: &Value, now: SystemTime, paint: Paint) -> String {
     out
 }
 
+/// Alerts of one objective (of several windows, of failures and of slowness) tell of one outage: the gravest in full, the
+/// others of its state below.
+fn push_alerts(out: &mut String, value: &Value, now: SystemTime, paint: Paint) {
+    let is_of_objective =
+        |alert: &Value| values(&value["objectives"]).any(|objective| objective["name"] == alert["name"]);
+    let mut outages: Vec<Vec<&Value>> = Vec::new();
+    for alert in values(&value["alerts"]) {
+        let same = |outage: &&mut Vec<&Value>| {
+            let first = outage[0];
+            first["name"] == alert["name"] && first["state"] == alert["state"] && is_of_objective(alert)
+        };
+        match outages.iter_mut().find(same) {
+            Some(outage) => outage.push(alert),
+            None => outages.push(vec![alert]),
+        }
+    }
+    if outages.is_empty() {
+        return;
+    }
+    push_heading(out, "Alerts", paint);
+    for outage in &mut outages {
+        outage.sort_by_key(|alert| alert["severity"] != "page");
+        let (first, others) = (outage[0], &outage[1..]);
+        push_alert(out, first, now, paint);
+        others.iter().for_each(|other| push_also(out, other, first, now, paint));
+    }
+}
+
+/// `also ticket: 1.2 % of requests are slow, burn 6x over 6h and 30m, since 12:00:00 UTC, id a2`
+fn push_also(out: &mut String, alert: &Value, first: &Value, now: SystemTime, paint: Paint) {
+    let summary = match alert["summary"] == first["summary"] {
+        true => String::new(),
+        false => format!("{}, ", for_terminal(text(alert, "summary"), false)),
+    };
+    let about = format!("    also {}: {summary}{}", text(alert, "severity"), about(alert, now));
+    let _infallible = writeln!(out, "{}", paint.faint(&about));
+}
+
+fn push_heading(out: &mut String, heading: &str, paint: Paint) {
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    let _infallible = writeln!(out, "{}", paint.bold(heading));
+}
+
 fn section(out: &mut String, heading: &str, list: &Value, paint: Paint, push: impl Fn(&mut String, &Value)) {
     let mut items = values(list).peekable();
     if items.peek().is_none() {
         return;
     }
-    if !out.is_empty() {
-        out.push('\n');
-    }
-    let _infallible = writeln!(out, "{}", paint.bold(heading));
+    push_heading(out, heading, paint);
     items.for_each(|item| push(out, item));
 }
 
-/// `checkout  success 99.9%   [███████████████·····] 74 % of the budget left, 30 d; 12 of 48,211 bad`
+/// `checkout  objective 99.9 % ███████████████░░░░░ 74 % of the budget left, 30 days; 12 of 48211 bad`
 fn push_objective(out: &mut String, objective: &Value, paint: Paint) {
     let left = objective["budget_left"].as_f64().unwrap_or(1.0);
     let goal = goal(objective["goal"].as_f64().unwrap_or_default());
     let promise = match objective["under_seconds"].as_f64() {
-        Some(under) => format!("{goal} within {}", seconds(Some(under))),
-        None => format!("{goal} well"),
+        Some(under) => format!("objective {goal} within {}", seconds(Some(under))),
+        None => format!("objective {goal}"),
     };
     let bar = bar(left);
     let bar = match left {
@@ -116,14 +157,15 @@ fn push_objective(out: &mut String, objective: &Value, paint: Paint) {
     let days = objective["window_seconds"].as_f64().unwrap_or_default() / 86_400.0;
     let name = for_terminal(text(objective, "name"), false);
     let spent = match left {
-        left if left < 0.0 => format!("{:.1} times the budget was spent", 1.0 - left),
+        left if left <= -99.0 => paint.bad(&format!("budget spent {:.0} times over", 1.0 - left)),
+        left if left < 0.0 => paint.bad(&format!("budget spent {:.1} times over", 1.0 - left)),
         left => format!("{} of the budget left", percent(Some(left))),
     };
     let counts = match objective["total"].as_u64() {
         Some(0) => "no requests yet".to_owned(),
         _ => format!("{} of {} bad", objective["bad"], objective["total"]),
     };
-    let _infallible = writeln!(out, "  {name:<16} {promise:<20} {bar} {spent}, {days:.0} days; {counts}");
+    let _infallible = writeln!(out, "  {name:<16} {promise:<30} {bar} {spent}, {days:.0} days; {counts}");
 }
 
 /// Full blocks for what is left.
@@ -142,8 +184,15 @@ fn push_alert(out: &mut String, alert: &Value, now: SystemTime, paint: Paint) {
     };
     let name = for_terminal(text(alert, "name"), false);
     let summary = for_terminal(text(alert, "summary"), false);
-    let since = second(text(alert, "since"), now);
     let _infallible = writeln!(out, "  {shown} {} {summary}", paint.bold(&name));
+    let _infallible = writeln!(out, "{}", paint.faint(&format!("    {}", about(alert, now))));
+    for note in values(&alert["notes"]).filter_map(Value::as_str) {
+        let _infallible = writeln!(out, "{}", paint.faint(&format!("    {}", for_terminal(note, false))));
+    }
+}
+
+/// What it is about, since when, and how to name it.
+fn about(alert: &Value, now: SystemTime) -> String {
     // A rule without `by` has one alert, and nothing to tell it from others.
     let detail = match text(alert, "detail") {
         "" => String::new(),
@@ -153,11 +202,8 @@ fn push_alert(out: &mut String, alert: &Value, now: SystemTime, paint: Paint) {
         Some(until) => format!(", silent until {} UTC", second(until, now)),
         None => String::new(),
     };
-    let about = format!("    {detail}since {since} UTC{silenced}, id {}", text(alert, "id"));
-    let _infallible = writeln!(out, "{}", paint.faint(&about));
-    for note in values(&alert["notes"]).filter_map(Value::as_str) {
-        let _infallible = writeln!(out, "{}", paint.faint(&format!("    {}", for_terminal(note, false))));
-    }
+    let since = second(text(alert, "since"), now);
+    format!("{detail}since {since} UTC{silenced}, id {}", text(alert, "id"))
 }
 
 fn push_silence(out: &mut String, silence: &Value, now: SystemTime, paint: Paint) {
@@ -211,8 +257,8 @@ mod tests {
         assert_eq!(
             list(&value, now(), Paint(false)),
             "Objectives\n\
-             \x20 checkout         99.9 % well          ███████████████░░░░░ 74 % of the budget left, 30 days; 12 of 48211 bad\n\
-             \x20 checkout         99.9 % within 300 ms ░░░░░░░░░░░░░░░░░░░░ 28.7 times the budget was spent, 30 days; 12 of 48211 bad\n"
+             \x20 checkout         objective 99.9 %               ███████████████░░░░░ 74 % of the budget left, 30 days; 12 of 48211 bad\n\
+             \x20 checkout         objective 99.9 % within 300 ms ░░░░░░░░░░░░░░░░░░░░ budget spent 28.7 times over, 30 days; 12 of 48211 bad\n"
         );
     }
 
@@ -238,5 +284,30 @@ mod tests {
              \x20 checkout until 14:00:00 UTC, by uid 0: known id s1\n"
         );
         assert!(list(&json!({}), now(), Paint(false)).starts_with("no objective is set"));
+    }
+    #[test]
+    fn one_outage_is_told_once_however_many_windows_see_it() {
+        let alert = |id: &str, severity: &str, summary: &str| {
+            json!({
+                "id": id, "name": "checkout", "detail": "burn 14.4x over 1h and 5m", "severity": severity,
+                "state": "firing", "since": "2026-01-31T12:00:00Z", "summary": summary,
+            })
+        };
+        let all = [
+            alert("a1", "ticket", "it is slow"),
+            alert("a2", "page", "it fails"),
+            alert("a3", "page", "it fails"),
+        ];
+        let value = json!({ "objectives": [{ "name": "checkout" }], "alerts": all });
+        let shown = list(&value, now(), Paint(false));
+        assert!(
+            shown.ends_with(
+                "  firing    page    checkout it fails\n\
+             \x20   burn 14.4x over 1h and 5m, since 12:00:00 UTC, id a2\n\
+             \x20   also page: burn 14.4x over 1h and 5m, since 12:00:00 UTC, id a3\n\
+             \x20   also ticket: it is slow, burn 14.4x over 1h and 5m, since 12:00:00 UTC, id a1\n"
+            ),
+            "{shown}"
+        );
     }
 }

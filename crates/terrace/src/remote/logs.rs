@@ -22,7 +22,9 @@ const WHO_WIDTH: usize = 14;
 pub(super) async fn print(socket: &Path, logs: &Logs, global: &Global) -> Result<(), ClientError> {
     let paint = Paint(global.colours_output());
     let mut lines = client::stream(socket, &path(logs)).await?;
+    let mut is_empty = true;
     while let Some(line) = lines.next().await? {
+        is_empty = false;
         let shown = match serde_json::from_str::<Value>(&line) {
             Ok(record) if !global.json => shown(&record, clock::wall(), paint),
             _ => line,
@@ -31,7 +33,21 @@ pub(super) async fn print(socket: &Path, logs: &Logs, global: &Global) -> Result
             break;
         }
     }
+    if is_empty && !global.json {
+        eprintln!("{}", nothing_found(logs));
+    }
     Ok(())
+}
+
+/// Beside the output, so that a script that counts lines counts none.
+fn nothing_found(logs: &Logs) -> String {
+    match &logs.trace {
+        Some(trace) => format!(
+            "no line of the trace {} is kept; `terrace traces {0}` shows its way where that was kept",
+            for_terminal(trace, false)
+        ),
+        None => "no line that fits is kept".to_owned(),
+    }
 }
 
 fn path(logs: &Logs) -> String {

@@ -17,6 +17,8 @@ use crate::cli::{Global, Traces};
 const BAR_WIDTH: usize = 40;
 /// Of a span's name with what it belongs to.
 const NAME_WIDTH: usize = 46;
+/// Of an attribute; the whole is in the answer with `--json`.
+const ATTRIBUTE_CHARACTERS_MAX: usize = 200;
 /// Deeper spans are not set in further.
 const DEPTH_MAX: usize = 12;
 
@@ -62,11 +64,12 @@ fn list(value: &Value, now: SystemTime, paint: Paint) -> String {
         let services: Vec<&str> = values(&trace["services"]).filter_map(Value::as_str).collect();
         let _infallible = writeln!(
             out,
-            "{} {} {status} {:>8} {} {} {}",
+            "{} {} {status} {:>8} {}{} {} {}",
             paint.faint(&second(text(trace, "start"), now)),
             text(trace, "trace_id"),
             time(trace["duration_seconds"].as_f64()),
             paint.bold(&shown(text(trace, "root"))),
+            path(trace),
             shown(&services.join(" → ")),
             paint.faint(&format!("({}, {})", spans(&trace["spans"]), text(trace, "kept"))),
         );
@@ -75,6 +78,14 @@ fn list(value: &Value, now: SystemTime, paint: Paint) -> String {
         out.push_str("no trace is kept that fits; failed and slow requests are always kept, others by [trace] sample\n");
     }
     out
+}
+
+/// The path that was asked for, where the name does not say it.
+fn path(trace: &Value) -> String {
+    match text(trace, "path") {
+        path if text(trace, "root").ends_with(path) => String::new(),
+        path => format!(" {}", shown(path)),
+    }
 }
 
 /// Each span with a bar that stands where it happened in the time of the whole.
@@ -140,14 +151,24 @@ fn depths(spans: &[&Value]) -> Vec<usize> {
 
 /// The few that say at once what it was about.
 fn attributes(span: &Value) -> String {
-    const SHOWN: [&str; 5] =
-        ["http.response.status_code", "http.route", "error.type", "terrace.reason", "db.query.text"];
+    const SHOWN: [&str; 6] = [
+        "http.response.status_code",
+        "http.route",
+        "url.path",
+        "error.type",
+        "terrace.reason",
+        "db.query.text",
+    ];
     let mut out = String::new();
     for key in SHOWN {
         let value = match &span["attributes"][key] {
             Value::Null => continue,
             Value::String(text) => shown(text),
             other => other.to_string(),
+        };
+        let value = match value.char_indices().nth(ATTRIBUTE_CHARACTERS_MAX) {
+            Some((end, _)) => format!("{}…", &value[..end]),
+            None => value,
         };
         let _infallible = write!(out, " {value}");
     }
@@ -239,13 +260,13 @@ mod tests {
     #[test]
     fn a_list_says_what_each_was_and_why_it_was_kept() {
         let trace = json!({
-            "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "root": "GET /orders/*", "services": ["orders", "stock"],
+            "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "root": "GET /orders/*", "path": "/orders/17", "services": ["orders", "stock"],
             "start": "2026-01-31T12:00:00.000000Z", "duration_seconds": 1.25, "spans": 7, "is_error": true,
             "status": 502, "kept": "error",
         });
         assert_eq!(
             list(&json!({ "traces": [trace] }), SystemTime::UNIX_EPOCH, Paint(false)),
-            "2026-01-31 12:00:00 4bf92f3577b34da6a3ce929d0e0e4736 502   1.25 s GET /orders/* orders → stock (7 spans, error)\n"
+            "2026-01-31 12:00:00 4bf92f3577b34da6a3ce929d0e0e4736 502   1.25 s GET /orders/* /orders/17 orders → stock (7 spans, error)\n"
         );
         assert!(
             list(&json!({ "traces": [] }), SystemTime::UNIX_EPOCH, Paint(false))
