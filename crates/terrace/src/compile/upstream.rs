@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use terrace_policy::{Backoff, EjectionLaw, Share};
+use terrace_policy::{Backoff, EjectionLaw, Share, SilenceLaw};
 use terrace_upstream as upstream;
 use terrace_upstream::{Host, IdentityKey, Names};
 
@@ -61,6 +61,7 @@ fn ejection(eject: &Eject) -> EjectionLaw {
         duration: Backoff { from: eject.duration_first, to: eject.duration_max },
         share_max: Share::from_ratio(eject.ejected_share_max),
         slow: eject.slow.map(resilience::slow),
+        silence: eject.silent.then(SilenceLaw::default),
         ..EjectionLaw::default()
     }
 }

@@ -235,6 +235,8 @@ table! {
         "share-max" share_max: Share = "50%";
         /// Answers that come too late count as failures. `false`: however late.
         "slow" slow: Switch<SlowTable> = {}, example { over = "2s", share = "80%" };
+        /// Whether an endpoint that owes two answers or more, and gives none, is taken out.
+        "silent" silent: bool = true;
     }
 }
 
@@ -415,6 +417,8 @@ pub struct Eject {
     pub ejected_share_max: f64,
     /// Answers that come too late.
     pub slow: Option<Slow>,
+    /// Whether one that owes answers and gives none is taken out.
+    pub silent: bool,
 }
 
 /// TLS towards the endpoints.
@@ -520,6 +524,7 @@ pub(super) fn resolve_eject(
         duration_max: table.longest,
         ejected_share_max: table.share_max.0,
         slow: table.slow.on().map(Slow::from),
+        silent: table.silent,
     }))
 }
 
