@@ -248,6 +248,32 @@ impl HistogramSnapshot {
         other.exemplars.iter().for_each(|exemplar| self.exemplify(*exemplar));
     }
 
+    /// How many of each duration there were, in few bytes, for who keeps many: for each bucket that is not empty the
+    /// distance from the one before and the count, both as LEB128, so two to three bytes for most. Sum and exemplars are
+    /// not in it.
+    pub fn packed(&self) -> Box<[u8]> {
+        let (mut bytes, mut next) = (Vec::new(), 0);
+        for (index, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            push_leb128(&mut bytes, (index - next) as u64);
+            push_leb128(&mut bytes, *count);
+            next = index + 1;
+        }
+        bytes.into_boxed_slice()
+    }
+
+    /// Adds what [`packed`](Self::packed) gave; what it did not give ends where it makes no sense.
+    pub fn add_packed(&mut self, packed: &[u8]) {
+        let (mut rest, mut next) = (packed, 0_usize);
+        while let Some((distance, count)) = take_leb128(&mut rest).zip(take_leb128(&mut rest)) {
+            let index = next.saturating_add(distance as usize);
+            if index >= OCTAVES * SUB_BUCKETS {
+                return;
+            }
+            self.put(index, count);
+            next = index + 1;
+        }
+    }
+
     /// What was recorded since `earlier`, a snapshot of the same histogram. It has no exemplars.
     pub fn since(&self, earlier: &HistogramSnapshot) -> HistogramSnapshot {
         let mut difference = HistogramSnapshot::default();
@@ -258,6 +284,28 @@ impl HistogramSnapshot {
         difference.sum_ns = self.sum_ns.saturating_sub(earlier.sum_ns);
         difference
     }
+}
+
+fn push_leb128(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+/// The next number; `None` at the end, and of one that has no end.
+fn take_leb128(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (first, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(first & 0x7f) << shift;
+        if *first < 0x80 {
+            return Some(value);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -372,6 +420,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_packed_is_all_there_again(values in durations_us(), more in durations_us()) {
+            let histogram = histogram();
+            values.iter().for_each(|us| histogram.record(Duration::from_micros(*us)));
+            let earlier = histogram.snapshot();
+            more.iter().for_each(|us| histogram.record(Duration::from_micros(*us)));
+            let whole = histogram.snapshot();
+            let mut added = HistogramSnapshot::default();
+            added.add_packed(&whole.since(&earlier).packed());
+            added.add_packed(&earlier.packed());
+            prop_assert_eq!((&added.counts, added.count), (&whole.counts, whole.count));
+        }
+
         #[test]
         fn every_value_lies_in_its_bucket(micros in 0..=VALUE_US_MAX) {
             let (octave, sub) = place(micros);

@@ -110,7 +110,8 @@ impl Observatory {
         let remembered = own.partition_point(|snapshot| !derived::is_judged_alone(snapshot));
         lock(&self.series).record(now, &own[..remembered], &foreign);
         self.keep_spans(now);
-        self.alerts.tick(now, &own, &|query| self.query(query), &|| self.unusual());
+        let ask = |query: &Query| lock(&self.series).query_whole(query);
+        self.alerts.tick(now, &own, &ask, &|| self.unusual());
     }
 
     /// What was kept is there to be looked at, and leaves with what the app said of the same traces.

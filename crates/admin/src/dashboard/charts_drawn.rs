@@ -73,7 +73,7 @@ fn answer(source: &Source, past: &dyn Past, range: Range) -> Chart {
         Of::Ratio(part, whole) => divided(&rate(part), rate(whole)),
         Of::Points(step, points) => {
             let first_ago = *step * u32::try_from(points.len().saturating_sub(1)).unwrap_or(u32::MAX);
-            let line = terrace_signals::series::Line { labels: Vec::new(), points: points.clone() };
+            let line = terrace_signals::series::Line { labels: Vec::new(), points: points.clone(), whole: None };
             Chart { first_ago, step: *step, lines: vec![line], left_out: 0 }
         }
     }
@@ -466,7 +466,7 @@ mod tests {
     #[test]
     fn a_share_of_nothing_is_unknown_and_nothing_of_something_is_none() {
         let chart = |points: &[f64]| Chart {
-            lines: vec![terrace_signals::series::Line { labels: Vec::new(), points: points.to_vec() }],
+            lines: vec![terrace_signals::series::Line { labels: Vec::new(), points: points.to_vec(), whole: None }],
             ..Chart::default()
         };
         let share = divided(&chart(&[1.0]), chart(&[0.0, 4.0, 2.0]));

@@ -19,7 +19,7 @@ pub(crate) struct Finding {
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) verdict: Verdict,
     pub(crate) hold: Duration,
-    /// The mean; `None` where nothing is known.
+    /// The mean, or the quantile of the whole time; `None` where nothing is known.
     pub(crate) value: Option<f64>,
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn judge(threshold: &Threshold, chart: &Chart) -> Vec<Finding> {
 }
 
 fn of_line(threshold: &Threshold, chart: &Chart, line: &Line) -> Finding {
-    let value = mean(&line.points);
+    let value = line.whole.or_else(|| mean(&line.points));
     let verdict = match value {
         None => Verdict::Unknown,
         Some(value) if threshold.above.is_some_and(|bound| value > bound) => Verdict::Holds,
@@ -172,6 +172,7 @@ mod tests {
         let line = |(number, points): (usize, &&[f64])| Line {
             labels: vec![("service".to_owned(), number.to_string())],
             points: points.to_vec(),
+            whole: None,
         };
         let lines: Vec<Line> = lines.iter().enumerate().map(line).collect();
         // Of the five minutes asked for, all.
@@ -210,7 +211,7 @@ mod tests {
     fn just_after_a_start_nothing_is_too_little_yet() {
         let below = threshold(None, Some(1.0));
         let known_secs = |secs: u32| {
-            let line = Line { labels: Vec::new(), points: vec![0.0; secs as usize] };
+            let line = Line { labels: Vec::new(), points: vec![0.0; secs as usize], whole: None };
             let step = Duration::from_secs(1);
             let chart = Chart { first_ago: step * (secs - 1), step, lines: vec![line], left_out: 0 };
             judge(&below, &chart)[0].verdict

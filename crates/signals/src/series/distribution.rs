@@ -3,8 +3,10 @@
 //! The median of five minutes is not the mean of three hundred medians. So the histogram as it was when a step began is
 //! kept until the step ends, and the quantiles of the step are those of the difference.
 //!
-//! Memory of one: six rings of 8,160 bytes, and three snapshots of at most 8 KiB each (3 KiB for latencies between
-//! 100 µs and 10 s): 73,600 bytes at most, so a thousand histograms stay below 71 MiB.
+//! For a time that ends now and is none of those steps, such as the last ten seconds, see [`pieces`](super::pieces).
+//!
+//! Memory of one: six rings of 8,160 bytes, three snapshots of at most 8 KiB each (3 KiB for latencies between 100 µs
+//! and 10 s), and 48 KiB of pieces: 122,800 bytes at most, so a thousand histograms stay below 118 MiB.
 //!
 //! A histogram of ours begins again only after a gap; one that shrinks without a gap is a sum of which a part is gone, and
 //! what is left brought nothing new.
@@ -12,6 +14,7 @@
 use terrace_instruments::HistogramSnapshot;
 
 use super::Quantile;
+use super::pieces::{self, Pieces};
 use super::rings::{Resolution, Rings, Second};
 use super::store::Identity;
 
@@ -25,6 +28,9 @@ pub(crate) struct Distribution {
     last: Option<HistogramSnapshot>,
     quarter: HistogramSnapshot,
     long: HistogramSnapshot,
+    /// After which second the open quarter of a minute and the open five minutes begin.
+    began: [Second; 2],
+    pieces: Pieces,
     /// Recorded a second.
     pub(crate) count: Rings,
     /// Seconds recorded, a second.
@@ -38,7 +44,10 @@ impl Distribution {
         let none = HistogramSnapshot::default;
         let (count, sum) = (Rings::new(filled), Rings::new(filled));
         let quantiles = std::array::from_fn(|_| Rings::new(filled));
-        Self { identity, last: None, quarter: none(), long: none(), count, sum, quantiles }
+        let mut pieces = Pieces::default();
+        pieces.begin(filled);
+        let (quarter, long, began) = (none(), none(), [filled; 2]);
+        Self { identity, last: None, quarter, long, began, pieces, count, sum, quantiles }
     }
 
     /// The rings of a quantile, in seconds; NaN where nothing was recorded.
@@ -49,6 +58,11 @@ impl Distribution {
             Quantile::P99 => 2,
             Quantile::P999 => 3,
         }]
+    }
+
+    /// Adds to `whole` what was recorded after `start`, as far as that is kept.
+    pub(crate) fn add_since(&self, start: Second, whole: &mut HistogramSnapshot) {
+        self.pieces.add_since(start, whole);
     }
 
     /// Takes one look.
@@ -67,7 +81,8 @@ impl Distribution {
 
     /// Nothing is known of the time before.
     fn begin(&mut self, second: Second, now: &HistogramSnapshot) {
-        (self.quarter, self.long) = (now.clone(), now.clone());
+        (self.quarter, self.long, self.began) = (now.clone(), now.clone(), [second; 2]);
+        self.pieces.begin(second);
         for rings in [&mut self.count, &mut self.sum].into_iter().chain(&mut self.quantiles) {
             rings.skip(second);
         }
@@ -75,6 +90,7 @@ impl Distribution {
 
     fn fill(&mut self, second: Second, now: &HistogramSnapshot, new: &HistogramSnapshot) {
         let (begin, secs) = (self.count.filled() + 1, f64::from(second - self.count.filled()));
+        self.pieces.push(Resolution::Second, begin - 1, second, new);
         self.count.fill(second, (new.count() as f64 / secs) as f32);
         self.sum.fill(second, (new.sum().as_secs_f64() / secs) as f32);
         for (rings, value) in self.quantiles.iter_mut().zip(quantiles(new)) {
@@ -91,9 +107,14 @@ impl Distribution {
         if ended.is_empty() {
             return;
         }
-        let open = if resolution == Resolution::Quarter { &mut self.quarter } else { &mut self.long };
-        let values = quantiles(&now.since(open));
+        let (open, began) = match resolution {
+            Resolution::Quarter => (&mut self.quarter, &mut self.began[0]),
+            _ => (&mut self.long, &mut self.began[1]),
+        };
+        let new = now.since(open);
+        let values = quantiles(&new);
         *open = now.clone();
+        self.pieces.push(resolution, std::mem::replace(began, second), second, &new);
         for step in ended {
             for (rings, value) in self.quantiles.iter_mut().zip(values) {
                 rings.set(resolution, step, value);
@@ -104,7 +125,7 @@ impl Distribution {
     pub(crate) fn heap_bytes(&self) -> usize {
         // The highest bucket that a snapshot can have needs 28 octaves of 32 counts; then there are its examples.
         const SNAPSHOT_BYTES_MAX: usize = 8 << 10;
-        size_of::<Self>() + 3 * SNAPSHOT_BYTES_MAX
+        size_of::<Self>() + 3 * SNAPSHOT_BYTES_MAX + pieces::BYTES_MAX
     }
 }
 

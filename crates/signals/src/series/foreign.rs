@@ -4,8 +4,9 @@
 //! A quantile is interpolated within its bucket, as Prometheus does it; how good it is depends on the app's bounds.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use super::query::{Group, Lines, Pairs, Span, fits, ratio, shown};
+use super::query::{Group, Lines, Pairs, Span, fits, shown};
 use super::rings::Rings;
 use super::store::{Identity, SeriesStore};
 use super::{Quantile, Query, Selector};
@@ -23,6 +24,27 @@ impl SeriesStore {
         span: Span,
         lines_max: usize,
     ) -> Lines {
+        let share = quantile.share();
+        let group = |buckets: Buckets<'_>| {
+            let of_step = |step| interpolated(&at(&buckets, span, step..step + 1), share);
+            Group::of(span.steps().map(of_step).collect())
+        };
+        Lines::first(self.buckets(query), lines_max, group)
+    }
+
+    /// The same of the whole time: what its steps brought is added up before.
+    pub(super) fn quantile_from_buckets(
+        &self,
+        query: &Query,
+        quantile: Quantile,
+        span: Span,
+    ) -> Vec<(Pairs, f64)> {
+        let whole = |buckets: &Buckets<'_>| interpolated(&at(buckets, span, span.steps()), quantile.share());
+        let lines = self.buckets(query).into_iter().map(|(labels, buckets)| (labels, whole(&buckets)));
+        lines.filter(|(_, value)| !value.is_nan()).collect()
+    }
+
+    fn buckets<'a>(&'a self, query: &'a Query) -> BTreeMap<Pairs, Buckets<'a>> {
         let mut lines: BTreeMap<Pairs, Buckets<'_>> = BTreeMap::new();
         for (identity, rings) in self.parts(&query.selector, "_bucket") {
             let Some(bound) = identity.label("le").and_then(|text| text.parse().ok()) else { continue };
@@ -30,12 +52,8 @@ impl SeriesStore {
             labels.retain(|(name, _)| name != "le");
             lines.entry(labels).or_default().push((bound, rings));
         }
-        let share = quantile.share();
-        let group = |mut buckets: Buckets<'_>| {
-            buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
-            Group::of(span.steps().map(|step| interpolated(&at(&buckets, span, step), share)).collect())
-        };
-        Lines::first(lines, lines_max, group)
+        lines.values_mut().for_each(|buckets| buckets.sort_by(|a, b| a.0.total_cmp(&b.0)));
+        lines
     }
 
     /// Means over time: what the sums grew by over what the counts grew by.
@@ -47,8 +65,10 @@ impl SeriesStore {
             }
         }
         let total = |rings: &[&Rings], step| added(rings.iter().map(|rings| span.value(rings, step)));
-        let mean = |[sums, counts]: &[Vec<&Rings>; 2], step| ratio(total(sums, step), total(counts, step));
-        let group = |parts| Group::of(span.steps().map(|step| mean(&parts, step)).collect());
+        let group = |parts: [Vec<&Rings>; 2]| {
+            let [sums, counts] = parts.map(|rings| span.steps().map(|step| total(&rings, step)).collect());
+            Group::of_ratios(sums, counts)
+        };
         Lines::first(lines, lines_max, group)
     }
 
@@ -65,10 +85,11 @@ impl SeriesStore {
     }
 }
 
-/// Bounds and what lies at or below them in a step, those of the same bound added up.
-fn at(buckets: &Buckets<'_>, span: Span, step: u32) -> Vec<(f64, f64)> {
+/// Bounds and what lies at or below them in those steps, those of the same bound added up.
+fn at(buckets: &Buckets<'_>, span: Span, steps: Range<u32>) -> Vec<(f64, f64)> {
+    let of_steps = |rings| steps.clone().map(move |step| span.value(rings, step));
     let of_bound = buckets.chunk_by(|a, b| a.0 == b.0);
-    of_bound.map(|same| (same[0].0, added(same.iter().map(|(_, rings)| span.value(rings, step))))).collect()
+    of_bound.map(|same| (same[0].0, added(same.iter().flat_map(|(_, rings)| of_steps(rings))))).collect()
 }
 
 /// Of those that are known; NaN of none.

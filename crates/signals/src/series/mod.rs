@@ -8,6 +8,7 @@ mod distribution;
 mod foreign;
 mod labels;
 mod names;
+mod pieces;
 mod query;
 mod rings;
 mod small;
@@ -106,6 +107,8 @@ pub struct Line {
     pub labels: Vec<(String, String)>,
     /// One for each step; NaN where nothing is known.
     pub points: Vec<f64>,
+    /// Where it was asked for, the quantile or mean of the whole time, which is not the mean of the points.
+    pub whole: Option<f64>,
 }
 
 /// A number that comes from elsewhere than our own meter: the machine, an instance's processes, the app itself.
@@ -126,7 +129,7 @@ pub struct Sample {
 pub struct SeriesBounds {
     /// Scalar series; further ones are counted and not kept.
     pub scalars_max: usize,
-    /// Histograms; the memory of one is at most 73,600 bytes.
+    /// Histograms; the memory of one is at most 122,800 bytes.
     pub histograms_max: usize,
     /// Bytes of label names and values, of all series together.
     pub labels_bytes_max: usize,

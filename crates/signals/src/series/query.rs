@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use terrace_instruments::HistogramSnapshot;
+
 use super::distribution::Distribution;
-use super::rings::{Resolution, Rings};
+use super::rings::{Resolution, Rings, Second};
 use super::store::{Identity, SeriesStore};
-use super::{Chart, Line, Measure, Query, Selector};
+use super::{Chart, Line, Measure, Quantile, Query, Selector};
 
 pub(super) type Pairs = Vec<(String, String)>;
 
@@ -91,7 +93,8 @@ impl SeriesStore {
         let Some(now) = self.last_tick() else { return Chart::default() };
         let Some(span) = Span::covering(now, query.last.as_secs()) else { return Chart::default() };
         let Lines { kept, left_out } = self.lines(query, span, LINES_MAX);
-        let lines = kept.into_iter().map(|(labels, group)| Line { labels, points: group.points() });
+        let lines =
+            kept.into_iter().map(|(labels, group)| Line { labels, points: group.points(), whole: None });
         let lines = lines.filter(|line| line.points.iter().any(|point| !point.is_nan())).collect();
         let first_ago = u64::from(now - span.resolution.last_of(span.begin));
         let step = u64::from(span.resolution.step_secs());
@@ -99,18 +102,68 @@ impl SeriesStore {
         Chart { first_ago, step, lines, left_out: left_out.len() }
     }
 
-    /// The mean over the last time of each line that [`query`](Self::query) would draw, over the points that are known;
-    /// lines of which none is known are left out. Quantiles weigh by nothing: over more than a second the mean of the
-    /// quantiles of its steps.
+    /// [`query`](Self::query), and of quantiles and means what they are over the whole time, as
+    /// [`latest`](Self::latest) has them.
+    pub fn query_whole(&self, query: &Query) -> Chart {
+        let mut chart = self.query(query);
+        if matches!(query.measure, Measure::Quantile(_) | Measure::Mean) {
+            let whole: BTreeMap<Pairs, f64> = self.latest(query).into_iter().collect();
+            chart.lines.iter_mut().for_each(|line| line.whole = whole.get(&line.labels).copied());
+        }
+        chart
+    }
+
+    /// What each line that [`query`](Self::query) would draw is over the last time as a whole: a quantile that of all
+    /// that was recorded in it, a mean over all of that, anything else the mean of the points that are known. Lines of
+    /// which nothing is known are left out.
+    ///
+    /// Quantiles are kept for a day; of more than six minutes up to 5 min may be counted in that were before, of more
+    /// than 75 minutes up to half an hour.
     pub fn latest(&self, query: &Query) -> Vec<(Pairs, f64)> {
         let Some(now) = self.last_tick() else { return Vec::new() };
-        let Some(span) = Span::covering(now, query.last.as_secs()) else { return Vec::new() };
+        let last_secs = query.last.as_secs();
+        let Some(span) = Span::covering(now, last_secs) else { return Vec::new() };
+        if let Measure::Quantile(quantile) = query.measure {
+            let start = now.saturating_sub(u32::try_from(last_secs.max(1)).unwrap_or(u32::MAX));
+            return self.quantiles_since(query, quantile, start, span);
+        }
         let means = self
             .lines(query, span, usize::MAX)
             .kept
             .into_iter()
             .map(|(labels, group)| (labels, group.mean()));
         means.filter(|(_, mean)| !mean.is_nan()).collect()
+    }
+
+    /// The quantile of all that was recorded after `start`, of several series the highest.
+    fn quantiles_since(
+        &self,
+        query: &Query,
+        quantile: Quantile,
+        start: Second,
+        span: Span,
+    ) -> Vec<(Pairs, f64)> {
+        let mut highest: BTreeMap<Pairs, f64> = BTreeMap::new();
+        let distributions = self.distributions_of(&query.selector);
+        let is_own = !distributions.is_empty();
+        for known in distributions.into_iter().filter(|known| known.identity.seen > start) {
+            let mut whole = HistogramSnapshot::default();
+            known.add_since(start, &mut whole);
+            let Some(value) = whole.quantile(quantile.share()) else { continue };
+            let labels = shown(&known.identity, query.by.as_deref());
+            let highest = highest.entry(labels).or_default();
+            *highest = highest.max(value.as_secs_f64());
+        }
+        if is_own {
+            return highest.into_iter().collect();
+        }
+        self.quantile_from_buckets(query, quantile, span)
+    }
+
+    fn distributions_of(&self, selector: &Selector) -> Vec<&Distribution> {
+        let slots = self.family_named(&selector.name).into_iter().flat_map(|family| &family.distributions);
+        let known = slots.filter_map(|slot| self.distribution(*slot));
+        known.filter(|known| fits(&known.identity, selector)).collect()
     }
 
     fn lines(&self, query: &Query, span: Span, lines_max: usize) -> Lines {
@@ -212,6 +265,11 @@ impl Group {
     /// Of points that are there already.
     pub(super) fn of(values: Vec<f64>) -> Self {
         Self { values, overs: Vec::new() }
+    }
+
+    /// Of sums, and what each is divided by.
+    pub(super) fn of_ratios(values: Vec<f64>, overs: Vec<f64>) -> Self {
+        Self { values, overs }
     }
 
     fn new(span: Span) -> Self {

@@ -475,7 +475,7 @@ fn orders_below(bound: f64) -> Threshold {
 }
 
 fn line(instance: &str, value: f64) -> Line {
-    Line { labels: vec![("instance".to_owned(), instance.to_owned())], points: vec![value; 10] }
+    Line { labels: vec![("instance".to_owned(), instance.to_owned())], points: vec![value; 10], whole: None }
 }
 
 fn watched(threshold: Threshold) -> World {

@@ -248,6 +248,77 @@ fn of_several_histograms_the_highest_quantile_counts_and_the_mean_is_over_all() 
 }
 
 #[test]
+fn one_slow_request_among_twenty_is_their_p99_and_not_half_their_median() {
+    let (meter, mut store) = (Meter::new(1), store());
+    let duration = meter.histogram(&DURATION, &["a"]);
+    play(&mut store, &meter, 0, 10, |second| match second {
+        2 => (0..20).for_each(|_| duration.record(Duration::from_millis(2))),
+        8 => duration.record(Duration::from_secs(3)),
+        _ => {}
+    });
+    let of = |quantile| store.latest(&query("duration", Measure::Quantile(quantile), 10))[0].1;
+    assert!((of(Quantile::P50) / 0.002 - 1.0).abs() < 0.02, "{}", of(Quantile::P50));
+    assert!((of(Quantile::P99) / 3.0 - 1.0).abs() < 0.02, "{}", of(Quantile::P99));
+    // An alert is told the same.
+    let asked = query("duration", Measure::Quantile(Quantile::P50), 300);
+    assert_eq!(store.query_whole(&asked).lines[0].whole, Some(of(Quantile::P50)));
+}
+
+#[test]
+fn the_apps_own_quantiles_and_means_are_of_the_whole_time_too() {
+    let mut store = store();
+    for second in 0..30_u64 {
+        // Ten fast ones each second but in one, which has a slow one.
+        let (fast, slow) = if second < 29 { (10 * second, 0) } else { (280, 1) };
+        let bucket = |le, value: u64| sample("took_bucket", Kind::Counter, &[("le", le)], value as f64);
+        let all = [
+            bucket("0.1", fast),
+            bucket("10", fast + slow),
+            bucket("+Inf", fast + slow),
+            sample("took_count", Kind::Counter, &[], (fast + slow) as f64),
+            sample("took_sum", Kind::Counter, &[], 0.1 * fast as f64 + 10.0 * slow as f64),
+        ];
+        store.record(secs(second), &[], &all);
+    }
+    let of = |measure| store.latest(&by(query("took", measure, 10), &[]))[0].1;
+    assert!(of(Measure::Quantile(Quantile::P50)) < 0.1, "{}", of(Measure::Quantile(Quantile::P50)));
+    let mean = of(Measure::Mean);
+    assert!((mean / (19.0 / 91.0) - 1.0).abs() < 0.02, "{mean}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// By a list of all that was recorded; what sticks out of a long time is looked for in the list as well.
+    #[test]
+    fn a_quantile_of_any_time_is_that_of_all_that_was_recorded_in_it(
+        each in proptest::collection::vec(proptest::collection::vec(1_u64..20_000_000, 0..6), 1..700),
+        last in 5_usize..700, share in 0_usize..4) {
+        let (meter, mut store) = (Meter::new(1), store());
+        let duration = meter.histogram(&DURATION, &["a"]);
+        // One of a histogram that is there with the first look is known from the second on.
+        store.record(secs(0), &meter.collect(), &[]);
+        play(&mut store, &meter, 1, each.len() as u64 + 1, |second| {
+            each[second as usize - 1].iter().for_each(|us| duration.record(Duration::from_micros(*us)));
+        });
+        let quantile = [Quantile::P50, Quantile::P90, Quantile::P99, Quantile::P999][share];
+        let shown = store.latest(&query("duration", Measure::Quantile(quantile), last as u64));
+        let out_max = match last { 0..=30 => 0, 31..=360 => 14, _ => 299 };
+        let is_it = |out: usize| {
+            let mut naive: Vec<u64> = each[each.len().saturating_sub(last + out)..].concat();
+            naive.sort_unstable();
+            let rank = (quantile.share() * naive.len() as f64).ceil() as usize;
+            match (naive.get(rank.max(1) - 1), shown.first()) {
+                (Some(us), Some((_, shown))) => (shown * 1e6 - *us as f64).abs() <= 0.02 * *us as f64 + 0.6,
+                (None, None) => true,
+                _ => false,
+            }
+        };
+        prop_assert!((0..=out_max).any(is_it), "{shown:?}");
+    }
+}
+
+#[test]
 fn nobody_hides_a_series_that_had_no_room() {
     let mut store = SeriesStore::new(SeriesBounds { scalars_max: 3, ..SeriesBounds::default() });
     let names = ["a", "b", "c", "d", "e"];

@@ -31,7 +31,7 @@ table! {
         "above" above: Option<f64>, example 0.5;
         /// Fires while the figure is below this.
         "below" below: Option<f64>, example 0.1;
-        /// The time over which the figure is averaged.
+        /// The time over which the figure is averaged; a quantile is that of all that was recorded in it.
         "over" over: Duration = "5m", within "5s" to "1d";
         /// How long it must hold until somebody is told.
         "for" hold: Duration = "1m", within "0s" to "7d";
