@@ -171,10 +171,12 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_ledger_is_begun_anew() {
+    fn a_damaged_ledger_is_set_aside_and_begun_anew() {
         let path = path("damaged");
         fs::write(&path, "{").expect("writable");
         assert_eq!(Ledger::open(path.clone(), &Log::discard()).instances("orders", 2), (2, false));
-        fs::remove_file(path).expect("it was written");
+        let aside = path.with_extension("json.aside");
+        assert_eq!(fs::read_to_string(&aside).expect("it was set aside"), "{");
+        fs::remove_file(aside).expect("it is there");
     }
 }

@@ -97,7 +97,7 @@ fn now(instance: &Instance) -> Markup {
             dl class="facts" {
                 (fact("Attempts", &rate(figures.rate)))
                 (fact("Errors", &or(figures.errors.map(share))))
-                (fact("Last first byte", &or(instance.latency.map(seconds))))
+                (fact("First byte, last answer", &or(instance.latency.map(seconds))))
                 (fact("In flight", &number(figures.in_flight)))
                 (fact("CPU, cores", &or(instance.cpu.map(number))))
                 (fact("Memory", &or(instance.memory_bytes.map(bytes))))

@@ -90,6 +90,10 @@ fn a_page_outlives_kill_9_with_its_budget_and_silences_and_is_not_told_twice() {
     assert_eq!(names, ["checkout", "terrace-test"], "once, and nothing of what is silenced");
     let shown = second.command(&["alerts"]).ok();
     assert!(shown.contains("    since ") && !shown.contains("  , since"), "{shown}");
+    let times_told =
+        shown.lines().filter(|line| line.contains(" firing ") && line.contains(" checkout ")).count();
+    assert_eq!(times_told, 1, "one outage, however many windows see it: {shown}");
+    assert!(shown.contains("objective 99 % ") && shown.contains("budget spent "), "{shown}");
 }
 
 /// Version 4 of Alertmanager's body, with both pages of an objective of which nothing goes well; a ticket takes longer to show.

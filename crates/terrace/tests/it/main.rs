@@ -30,6 +30,7 @@ mod secure;
 mod seeing;
 mod starting;
 mod streaming;
+mod telling;
 mod terminal;
 mod tracing;
 mod traffic;
