@@ -34,15 +34,21 @@ help: ## This list
 	@printf 'usage: make TARGET\n\n'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
+# One after the other: together they would be built with the features of both, and a Terrace that was built by itself anew.
+define build-demo
+$(CARGO) build $(LOCKED) --release -p terrace
+$(CARGO) build $(LOCKED) --release -p shop
+endef
+
 demo: prepare-demo ## Build, start the example shop and show it through a purchase, a scale-up, a reload, a kill and an outage
 	$(call step,build the demo (release))
-	$(CARGO) build $(LOCKED) --release -p terrace -p shop
+	$(build-demo)
 	$(call step,demo)
 	@scripts/demo.sh
 
 screenshots: prepare ## Take the dashboard's pictures in docs/images anew, from the example shop (about 8 minutes)
 	$(call step,build the demo (release))
-	$(CARGO) build $(LOCKED) --release -p terrace -p shop
+	$(build-demo)
 	$(call step,screenshots)
 	@python3 scripts/screenshots.py
 
