@@ -348,7 +348,15 @@ function submitAhead() {
   else form.requestSubmit();
 }
 
+// On a phone the bar is wider than the window: the tab of this page is scrolled into it, and the page stays where it is.
+function showTab() {
+  const tab = document.querySelector(".nav a[aria-current]");
+  const bar = tab?.parentElement;
+  if (bar) bar.scrollLeft = tab.offsetLeft - bar.offsetLeft - (bar.clientWidth - tab.offsetWidth) / 2;
+}
+
 reveal(document);
+showTab();
 markTheme();
 localTimes();
 submitAhead();

@@ -86,6 +86,13 @@ function moment(tick, step) {
   return (step < 60 ? CLOCK_SECONDS : CLOCK).format(at);
 }
 
+/** Where a point has no neighbour; nothing where none is alone. */
+function alone(points) {
+  const isKnown = (at) => points[at] !== null && points[at] !== undefined;
+  const found = Array.from(points.keys()).filter((at) => isKnown(at) && !isKnown(at - 1) && !isKnown(at + 1));
+  return found.length > 0 ? found : null;
+}
+
 class LiveChart {
   constructor(figure, group) {
     this.figure = figure;
@@ -197,9 +204,10 @@ class LiveChart {
 
   series(line, index) {
     const stroke = tone(line.tone);
-    const points = { show: false };
     // A layer of a stack has no line of its own, or one that is empty would colour the one below it.
-    if (this.isStacked) return { label: line.name, fill: `color-mix(in srgb, ${stroke} 62%, ${colour("--surface")})`, width: 0, points };
+    if (this.isStacked) return { label: line.name, fill: `color-mix(in srgb, ${stroke} 62%, ${colour("--surface")})`, width: 0, points: { show: false } };
+    // No line leads to a point without neighbours: where little happens it is all there is.
+    const points = { show: false, size: 5, width: 0, stroke, fill: stroke, filter: (plot, at) => alone(plot.data[at]) };
     return { label: line.name, stroke, width: 1.5, dash: DASHES[index % DASHES.length], points, spanGaps: false };
   }
 

@@ -122,7 +122,8 @@ pub struct Service {
     pub ready: u32,
     /// Whether it can be scaled and restarted from here.
     pub is_managed: bool,
-    /// How it is doing: attempts as the instances see them.
+    /// How it is doing: attempts as the instances see them; p50 and p99 are of the whole answer, all tries included, as a
+    /// route's are.
     pub figures: Figures,
     /// What stands in front of it.
     #[serde(default)]

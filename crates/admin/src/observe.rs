@@ -399,6 +399,7 @@ fn summary_json(trace: &TraceSummary) -> Value {
         "duration_seconds": trace.duration.as_secs_f64(),
         "spans": trace.spans,
         "is_error": trace.is_error,
+        "is_retried": trace.is_retried,
         "status": trace.status,
         "kept": trace.kept,
     })

@@ -77,7 +77,11 @@ impl Observatory {
 
     /// Which metrics there are.
     pub(crate) fn metric_names(&self) -> Vec<MetricName> {
-        lock(&self.series).names()
+        let mut names = lock(&self.series).names();
+        for name in names.iter_mut().filter(|name| name.help.is_empty()) {
+            name.help = crate::host::help(&name.name).into();
+        }
+        names
     }
 
     /// What is not as it usually is at this time of day.

@@ -369,7 +369,7 @@ impl Ask<'_> {
     fn services(&self) -> BTreeMap<String, Figures> {
         let outcomes = self.by(UPSTREAM, Measure::Rate, ["service", "outcome"]);
         let counted = self.counted(&outcomes, |outcome| outcome != "success");
-        let mut figures = self.timed(counted, "terrace_upstream_first_byte_seconds", "service");
+        let mut figures = self.timed(counted, "terrace_service_request_duration_seconds", "service");
         for (service, in_flight) in self.by_one("terrace_upstream_in_flight", Measure::Value, "service") {
             figures.entry(service).or_default().in_flight = in_flight;
         }

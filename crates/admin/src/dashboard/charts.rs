@@ -116,6 +116,8 @@ pub(super) struct ChartSpec {
     pub(super) is_stacked: bool,
     /// Whether a logarithmic axis helps.
     pub(super) may_be_log: bool,
+    /// Each point is the mean of so long before it, of what comes more seldom than steps are.
+    pub(super) mean_of: Duration,
     /// Where its lines come from.
     pub(super) sources: Vec<Source>,
 }
@@ -159,17 +161,26 @@ fn of(name: &str, labels: &[(&str, &str)]) -> Selector {
     Selector { name: name.to_owned(), labels }
 }
 
+/// Checks come every few seconds; each second by itself they would be a fence.
+const CHECKS_MEAN_OF: Duration = Duration::from_secs(30);
+
 const QUANTILES: [(&str, Quantile); 4] =
     [("p50", Quantile::P50), ("p90", Quantile::P90), ("p99", Quantile::P99), ("p99.9", Quantile::P999)];
 
 impl ChartSpec {
     fn new(id: &'static str, title: &str, about: &'static str, unit: Unit) -> Self {
         let (is_stacked, may_be_log) = (false, false);
-        Self { id, title: title.to_owned(), about, unit, is_stacked, may_be_log, sources: Vec::new() }
+        let (title, mean_of, sources) = (title.to_owned(), Duration::ZERO, Vec::new());
+        Self { id, title, about, unit, is_stacked, may_be_log, mean_of, sources }
     }
 
     fn stacked(mut self) -> Self {
         self.is_stacked = true;
+        self
+    }
+
+    fn mean_of(mut self, time: Duration) -> Self {
+        self.mean_of = time;
         self
     }
 
@@ -440,11 +451,9 @@ fn of_instance(service: &str, name: &str) -> Vec<ChartSpec> {
         ChartSpec::new("in-flight", "In flight", "requests, and connections open", Unit::Number)
             .sum("requests", gauge("terrace_upstream_in_flight"), Measure::Value)
             .sum("connections", gauge("terrace_upstream_connections"), Measure::Value),
-        ChartSpec::new("checks", "Health checks", "by result", Unit::Rate).by(
-            "result",
-            gauge("terrace_upstream_health_checks_total"),
-            Measure::Rate,
-        ),
+        ChartSpec::new("checks", "Health checks", "by result, mean of half a minute", Unit::Rate)
+            .by("result", gauge("terrace_upstream_health_checks_total"), Measure::Rate)
+            .mean_of(CHECKS_MEAN_OF),
     ];
     charts.extend(of_processes(&[("service", service), ("instance", name)]));
     charts

@@ -61,6 +61,8 @@ pub(super) fn read(spec: ChartSpec, past: &dyn Past, range: Range) -> Drawn {
     left_out += lines.len().saturating_sub(LINES_MAX);
     lines.truncate(LINES_MAX);
     align(&mut lines);
+    let each = spec.mean_of.as_secs().checked_div(step.as_secs()).unwrap_or_default() as usize;
+    lines.iter_mut().filter(|_| each > 1).for_each(|line| line.points = means(&line.points, each));
     let joined = join(&mut lines, &spec);
     tint(&mut lines);
     Drawn { spec, step: step * joined, end_ago, lines, left_out }
@@ -73,7 +75,8 @@ fn answer(source: &Source, past: &dyn Past, range: Range) -> Chart {
         Of::Ratio(part, whole) => divided(&rate(part), rate(whole)),
         Of::Points(step, points) => {
             let first_ago = *step * u32::try_from(points.len().saturating_sub(1)).unwrap_or(u32::MAX);
-            let line = terrace_signals::series::Line { labels: Vec::new(), points: points.clone(), whole: None };
+            let line =
+                terrace_signals::series::Line { labels: Vec::new(), points: points.clone(), whole: None };
             Chart { first_ago, step: *step, lines: vec![line], left_out: 0 }
         }
     }
@@ -142,6 +145,12 @@ fn join(lines: &mut [DrawnLine], spec: &ChartSpec) -> u32 {
         }
     }
     u32::try_from(each).unwrap_or(u32::MAX)
+}
+
+/// Of each point and those before it, as many as told, the mean of what is known.
+fn means(points: &[f64], of: usize) -> Vec<f64> {
+    let mean = |at: usize| joined(&points[(at + 1).saturating_sub(of)..=at], false);
+    (0..points.len()).map(mean).collect()
 }
 
 fn joined(points: &[f64], is_worst: bool) -> f64 {
@@ -246,6 +255,8 @@ impl Drawn {
                             path class={ "layer tone-" (line.tone) } d=(layer(below, &heights[index], top)) {}
                         } @else {
                             path class={ "line tone-" (line.tone) } d=(path(&heights[index], top)) {}
+                            @let alone = alone(&heights[index], top);
+                            @if !alone.is_empty() { path class={ "line alone tone-" (line.tone) } d=(alone) {} }
                         }
                     }
                 }
@@ -352,6 +363,22 @@ fn path(points: &[f64], top: f64) -> String {
     path
 }
 
+/// A dot for each point that has no neighbour to be joined with.
+fn alone(points: &[f64], top: f64) -> String {
+    let step = PLOT.0 / points.len().saturating_sub(1).max(1) as f64;
+    let is_known =
+        |at: Option<usize>| at.and_then(|at| points.get(at)).is_some_and(|point| point.is_finite());
+    let mut path = String::new();
+    for (at, point) in points.iter().enumerate() {
+        if is_known(Some(at)) && !is_known(at.checked_sub(1)) && !is_known(at.checked_add(1)) {
+            let y = PLOT.1 * (1.0 - (point / top).clamp(0.0, 1.0));
+            push_point(&mut path, 'M', step * at as f64, y);
+            path.push_str("h0");
+        }
+    }
+    path
+}
+
 /// The ground between a line of a stack and the one below it.
 fn layer(below: Option<&[f64]>, heights: &[f64], top: f64) -> String {
     let step = PLOT.0 / heights.len().saturating_sub(1).max(1) as f64;
@@ -453,6 +480,21 @@ mod tests {
     }
 
     #[test]
+    fn a_point_without_neighbours_is_a_dot() {
+        let nan = f64::NAN;
+        assert_eq!(alone(&[nan, 1.0, nan, 1.0, 1.0], 1.0).matches('M').count(), 1);
+        assert_eq!(alone(&[1.0], 1.0).matches('M').count(), 1);
+        assert_eq!(alone(&[1.0, 1.0, nan], 1.0), "");
+    }
+
+    #[test]
+    fn what_comes_every_other_second_is_no_fence() {
+        let each = [1.0, 0.0, 1.0, 0.0, 1.0, 0.0];
+        assert_eq!(means(&each, 2)[1..], [0.5; 5]);
+        assert!(means(&[f64::NAN], 30)[0].is_nan());
+    }
+
+    #[test]
     fn joining_keeps_the_worst_of_times_and_the_mean_of_rates() {
         assert_eq!(joined(&[1.0, f64::NAN, 5.0], true), 5.0);
         assert_eq!(joined(&[1.0, f64::NAN, 5.0], false), 3.0);
@@ -466,7 +508,11 @@ mod tests {
     #[test]
     fn a_share_of_nothing_is_unknown_and_nothing_of_something_is_none() {
         let chart = |points: &[f64]| Chart {
-            lines: vec![terrace_signals::series::Line { labels: Vec::new(), points: points.to_vec(), whole: None }],
+            lines: vec![terrace_signals::series::Line {
+                labels: Vec::new(),
+                points: points.to_vec(),
+                whole: None,
+            }],
             ..Chart::default()
         };
         let share = divided(&chart(&[1.0]), chart(&[0.0, 4.0, 2.0]));

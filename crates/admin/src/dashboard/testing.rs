@@ -360,6 +360,7 @@ fn summary(index: usize, (root, route, services, micros, status, kept): &TraceRo
         spans: 9,
         spans_left_out: 0,
         is_error: *status >= 500,
+        is_retried: false,
         status: Some(*status),
         kept,
     }

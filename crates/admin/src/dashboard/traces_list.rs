@@ -86,6 +86,7 @@ pub(super) fn answer(trace: &TraceSummary) -> Markup {
         (true, Some(status)) => badge(Health::Bad, &status),
         (true, None) => badge(Health::Bad, "failed"),
         (false, Some(status)) if status.starts_with('4') => badge(Health::Warn, &status),
+        (false, Some(status)) if trace.is_retried => badge(Health::Ok, &format!("{status}, retried")),
         (false, Some(status)) => badge(Health::Ok, &status),
         (false, None) => badge(Health::Idle, "unknown"),
     }
@@ -120,7 +121,9 @@ mod tests {
         traces[0].path = "/<i>".to_owned();
         let map = shop_map();
         let view = View { map: &map, past: &FakePast::default(), now: traces[0].start, range: Range::Hour };
+        (traces[0].status, traces[0].is_error, traces[0].is_retried) = (Some(200), false, true);
         let table = trace_table(&view, &traces).into_string();
+        assert!(table.contains("200, retried"), "another try went well");
         assert!(table.contains("GET /&lt;script&gt;"));
         assert!(table.contains("/&lt;i&gt;"), "which of the pattern's it was");
         assert!(table.contains(&format!("href=\"/traces/{}\"", traces[0].trace)));

@@ -62,8 +62,10 @@ pub struct TraceSummary {
     pub spans: usize,
     /// Spans left out since the trace had grown too large.
     pub spans_left_out: u64,
-    /// Whether a span of it failed.
+    /// Whether a span of it failed, but for a try after which another went well.
     pub is_error: bool,
+    /// Whether a try failed after which another went well, and nothing else did.
+    pub is_retried: bool,
     /// Status of the answer to the client, where known.
     pub status: Option<u16>,
     /// Why it was kept: `sampled`, `error`, `slow`, or `asked` by the caller's own flag.

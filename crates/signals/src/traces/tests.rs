@@ -116,6 +116,31 @@ fn a_trace_is_put_together_from_hops_and_the_app() {
 }
 
 #[test]
+fn a_try_that_another_made_good_is_no_error_and_one_that_none_did_is() {
+    let attempt = |id, status| Span { kind: SpanKind::Client, status, ..span(7, id, 1, "terrace") };
+    let failed = |mut span: Span| {
+        span.status = SpanStatus::Error;
+        span
+    };
+    let seen = |spans: Vec<Span>| {
+        let mut store = store();
+        store.keep(NOW, spans);
+        let errors = TraceFilter { errors_only: true, ..all() };
+        let summary = store.recent(&all()).remove(0);
+        assert_eq!(store.recent(&errors).len(), usize::from(summary.is_error));
+        (summary.is_error, summary.is_retried)
+    };
+    let app = failed(span(7, 4, 2, "orders"));
+    let tries = |last| vec![attempt(2, SpanStatus::Error), app.clone(), attempt(3, last)];
+    let hop = || vec![hop(7, "orders")];
+    assert_eq!(seen([hop(), tries(SpanStatus::Unset)].concat()), (false, true));
+    assert_eq!(seen([hop(), tries(SpanStatus::Error)].concat()), (true, false), "a fallback answered");
+    assert_eq!(seen([vec![failed(hop().remove(0))], tries(SpanStatus::Unset)].concat()), (true, false));
+    let inside = failed(span(7, 5, 3, "stock"));
+    assert_eq!(seen([hop(), tries(SpanStatus::Unset), vec![inside]].concat()), (true, false));
+}
+
+#[test]
 fn spans_of_the_app_wait_thirty_seconds_for_their_trace_and_no_longer() {
     let mut store = store();
     store.offer(NOW, vec![span(1, 3, 2, "orders")]);

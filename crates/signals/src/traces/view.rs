@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
-use terrace_instruments::{Span, SpanKind, SpanStatus, TraceId, Value};
+use rustc_hash::FxHashSet;
+use terrace_instruments::{Span, SpanId, SpanKind, SpanStatus, TraceId, Value};
 
 use super::skew;
 use super::tree::{self, Placed};
@@ -40,6 +41,7 @@ pub(super) fn summary(trace: TraceId, spans: &[Span], left_out: u64) -> TraceSum
     let order = tree::arrange(spans);
     let in_order = || order.iter().map(|placed| &spans[placed.index]);
     let (start, end) = extent(spans, &order);
+    let (is_error, is_retried) = outcome(spans, &order);
     TraceSummary {
         trace,
         root: in_order().next().map_or_else(String::new, |span| span.name.clone().into_owned()),
@@ -50,7 +52,8 @@ pub(super) fn summary(trace: TraceId, spans: &[Span], left_out: u64) -> TraceSum
         duration: end.duration_since(start).unwrap_or_default(),
         spans: spans.len(),
         spans_left_out: left_out,
-        is_error: spans.iter().any(|span| span.status == SpanStatus::Error),
+        is_error,
+        is_retried,
         status: in_order().filter(|span| span.kind == SpanKind::Server).find_map(status_of),
         kept: in_order().find_map(kept_of).unwrap_or("sampled"),
     }
@@ -70,6 +73,28 @@ pub(super) fn route_of(span: &Span) -> Option<&str> {
         return None;
     }
     ROUTE_ATTRIBUTES.iter().find_map(|name| text(span, name))
+}
+
+/// Whether anything failed, and whether nothing did but tries after which another went well, with what was below them.
+fn outcome(spans: &[Span], order: &[Placed]) -> (bool, bool) {
+    let is_try = |span: &&Span| span.kind == SpanKind::Client && span.service.as_ref() == TERRACE;
+    let has_failed = |span: &Span| span.status == SpanStatus::Error;
+    let failed_hop = |span: &&Span| span.kind == SpanKind::Server && has_failed(span);
+    let failed_hops: FxHashSet<SpanId> = spans.iter().filter(failed_hop).map(|span| span.id).collect();
+    let went_well = |span: &&Span| is_try(span) && !has_failed(span);
+    let saved: FxHashSet<SpanId> = spans.iter().filter(went_well).filter_map(|span| span.parent).collect();
+    let mut made_good: FxHashSet<SpanId> = FxHashSet::default();
+    let mut is_error = false;
+    for span in order.iter().map(|placed| &spans[placed.index]) {
+        let is_within = |set: &FxHashSet<SpanId>| span.parent.is_some_and(|parent| set.contains(&parent));
+        let is_saved = is_try(&span) && has_failed(span) && is_within(&saved) && !is_within(&failed_hops);
+        if is_saved || is_within(&made_good) {
+            made_good.insert(span.id);
+        } else if has_failed(span) {
+            is_error = true;
+        }
+    }
+    (is_error, !is_error && !made_good.is_empty())
 }
 
 /// The path that a span of ours was asked for. A client may write as much of it as it likes.

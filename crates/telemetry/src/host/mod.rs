@@ -172,6 +172,12 @@ fn names() -> &'static [Arc<str>] {
     NAMES.get_or_init(|| DESCRIBED.iter().map(|(_, name, ..)| Arc::from(*name)).collect())
 }
 
+/// What a metric of these means; empty of any other.
+pub(crate) fn help(of: &str) -> &'static str {
+    let known = DESCRIBED.iter().find(|(_, name, ..)| *name == of);
+    known.map_or("", |(_, _, help, _)| help)
+}
+
 /// Label names and values, in order of the names.
 fn labels_of(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(|(name, value)| (Arc::from(*name), Arc::from(*value))).collect()
@@ -248,6 +254,7 @@ mod tests {
             let base = name.trim_end_matches("_total");
             assert!(unit.is_empty() || base.ends_with(&format!("_{unit}")), "{name}");
             assert!(help.ends_with('.'), "{help}");
+            assert_eq!(super::help(name), help, "the metrics page explains it as well");
         }
     }
 

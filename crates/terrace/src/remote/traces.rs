@@ -58,6 +58,7 @@ fn list(value: &Value, now: SystemTime, paint: Paint) -> String {
     let mut out = String::new();
     for trace in values(&value["traces"]) {
         let failed = trace["is_error"] == true;
+        let retried = if trace["is_retried"] == true { ", retried" } else { "" };
         let status =
             trace["status"].as_u64().map_or_else(|| "   ".to_owned(), |status| format!("{status:>3}"));
         let status = if failed { paint.bad(&status) } else { status };
@@ -71,7 +72,7 @@ fn list(value: &Value, now: SystemTime, paint: Paint) -> String {
             paint.bold(&shown(text(trace, "root"))),
             path(trace),
             shown(&services.join(" → ")),
-            paint.faint(&format!("({}, {})", spans(&trace["spans"]), text(trace, "kept"))),
+            paint.faint(&format!("({}, {}{retried})", spans(&trace["spans"]), text(trace, "kept"))),
         );
     }
     if out.is_empty() {

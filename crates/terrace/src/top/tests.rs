@@ -110,6 +110,14 @@ fn typed(text: &str) -> Vec<KeyCode> {
 }
 
 #[test]
+fn however_narrow_the_screen_it_says_how_to_get_help_and_out() {
+    let footer = |width| hints(&State::default(), width);
+    assert_eq!(footer(60), " ↑↓ move  ⏎ open  s scale  r restart  ? help  q quit");
+    assert_eq!(footer(16), " ? help  q quit");
+    assert!((16..200).all(|width| footer(width).chars().count() <= usize::from(width)));
+}
+
+#[test]
 fn the_whole_way_of_requests_is_on_one_screen() {
     let map = shop();
     let (state, _) = pressed(&map, &[]);
@@ -160,7 +168,7 @@ fn a_narrow_terminal_keeps_what_tells_most() {
      orders-2           40.0      0 %
      orders-3           40.0      0 %
  ▾ web                  42.0      0 %    30 ms
- ↑↓ move  ⏎ open  s scale  r restart  d drain";
+ ↑↓ move  ⏎ open  s scale  ? help  q quit";
     assert_eq!(shown(&map, &state, 46, 14).join("\n"), expected);
 }
 

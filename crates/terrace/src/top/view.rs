@@ -313,7 +313,7 @@ impl Screen {
                     let mood = if *is_bad { Mood::Bad } else { Mood::Good };
                     (format!(" {notice}"), look.mood(mood))
                 }
-                None => (hints(state), look.faint()),
+                None => (hints(state, self.area.width), look.faint()),
             },
         };
         self.put(self.area.x, y, &text, style);
@@ -343,13 +343,23 @@ impl Screen {
     }
 }
 
-fn hints(state: &State) -> String {
-    let mut text = String::from(" ↑↓ move  ⏎ open  s scale  r restart  d drain  / filter  ");
-    text.push_str(&format!("t sort: {}  ? help  q quit", state.sort.name()));
-    if !state.filter.is_empty() {
-        text.insert_str(0, &format!(" [{}]", state.filter));
+/// The keys, as far as they have room: what explains the others, and what ends it, always.
+fn hints(state: &State, width: u16) -> String {
+    const ALWAYS: &str = "? help  q quit";
+    let sort = format!("t sort: {}", state.sort.name());
+    let filter = if state.filter.is_empty() { String::new() } else { format!(" [{}]", state.filter) };
+    let mut left = usize::from(width).saturating_sub(1 + filter.chars().count() + ALWAYS.len());
+    let mut text = format!("{filter} ");
+    for hint in ["↑↓ move", "⏎ open", "s scale", "r restart", "d drain", "/ filter", &sort] {
+        let needed = hint.chars().count() + 2;
+        if needed > left {
+            break;
+        }
+        left -= needed;
+        text.push_str(hint);
+        text.push_str("  ");
     }
-    text
+    text + ALWAYS
 }
 
 /// Which routes somebody broke on purpose, so that nobody looks for the cause.

@@ -126,6 +126,25 @@ fn what_was_never_sent_is_sent_elsewhere_whatever_it_is() {
 }
 
 #[test]
+fn a_request_that_another_endpoint_answered_is_called_retried_and_not_an_error() {
+    let world = world();
+    let gone = Port::reserve();
+    let hosts =
+        hosts(&world, &["a"], "balance = \"round-robin\"\neject = false\nretry = { budget = \"100%\" }\n");
+    let file = hosts.file.replace("hosts = [", &format!("hosts = [\"{gone}\", "));
+    let terrace = world.up(&format!("{file}[trace]\nsample = \"100%\"\n"));
+    (0..4).for_each(|_| assert_eq!(get(hosts.port.address(), "/").status, 200));
+    let listed = || terrace.command(&["traces"]).ok();
+    let retried = until("a retried one is kept", || {
+        listed().lines().find(|line| line.contains(", retried)")).map(str::to_owned)
+    });
+    assert!(retried.contains(" 200 "), "{retried}");
+    assert!(!terrace.command(&["traces", "--errors"]).ok().contains(" 200 "));
+    let id = retried.split_whitespace().find(|word| word.len() == 32).expect("it has an id");
+    assert!(terrace.command(&["traces", id]).ok().contains("connect"), "the try that failed is still seen");
+}
+
+#[test]
 fn a_dead_endpoint_is_not_tried_twice_though_nothing_is_in_flight_on_it() {
     let world = world();
     let gone = Port::reserve();

@@ -116,6 +116,32 @@ fn well_formed(metrics: &str) {
 }
 
 #[test]
+fn one_slow_request_after_twenty_fast_ones_is_the_p99_and_leaves_the_median() {
+    let world = world();
+    let (_port, address, file) = shop(&world, 1);
+    let terrace = world.up(&file);
+    (0..20).for_each(|_| assert_eq!(get(address, "/").status, 200));
+    let held = std::thread::spawn(move || get(address, "/hold?gate=slow"));
+    let known = until("the fast ones are counted", || {
+        let map = terrace.ask("/v1/map");
+        map["routes"][0]["figures"]["p50"].is_number().then_some(map)
+    });
+    let since = |map: &Value| map["uptime_seconds"].as_f64().unwrap_or_default();
+    until_true("a second has passed", || since(&terrace.ask("/v1/map")) >= since(&known) + 1.0);
+    world.folder.write("gate-slow", "");
+    assert_eq!(held.join().expect("it is answered").status, 200);
+    let figure = |map: &Value, of: &str, name: &str| map[of][0]["figures"][name].as_f64().unwrap_or_default();
+    let map = until("the slow one is counted", || {
+        let map = terrace.ask("/v1/map");
+        let is_there = |of| figure(&map, of, "p99") > 0.8;
+        (is_there("routes") && is_there("services")).then_some(map)
+    });
+    // The mean of a fast second's median and a slow one's would be half of the slow one.
+    let told = ["routes", "services"].map(|of| (figure(&map, of, "p50"), figure(&map, of, "p99")));
+    assert!(told.iter().all(|(p50, p99)| *p50 < p99 / 4.0), "{told:?}");
+}
+
+#[test]
 fn probes_say_that_it_lives_and_whether_it_is_ready() {
     let world = world();
     let (_port, address, file) = shop(&world, 1);
