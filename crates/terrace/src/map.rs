@@ -11,7 +11,7 @@ use terrace_runtime::clock;
 use terrace_signals::alerts::{AlertState, Severity};
 use terrace_signals::series::{Measure, Quantile, Query, Selector};
 use terrace_telemetry::Handle as Telemetry;
-use terrace_upstream::EndpointReport;
+use terrace_upstream::{EndpointReport, Health};
 
 use crate::compile;
 use crate::control::kind;
@@ -200,7 +200,7 @@ fn unmanaged(found: &file::Service, endpoints: &[EndpointReport], numbers: &Numb
     let host = |endpoint: &EndpointReport| Instance {
         name: endpoint.name.to_string(),
         address: Some(endpoint.address.to_string()),
-        state: endpoint.health.as_str().to_owned(),
+        state: health(endpoint.health).to_owned(),
         ..numbers.of_instance(&found.name, &endpoint.name, Some(endpoint))
     };
     Service {
@@ -208,6 +208,15 @@ fn unmanaged(found: &file::Service, endpoints: &[EndpointReport], numbers: &Numb
         ready: in_use,
         instances: endpoints.iter().map(host).collect(),
         ..service(found, numbers)
+    }
+}
+
+/// What checks say of a host, in the words of a map.
+fn health(of: Health) -> &'static str {
+    match of {
+        Health::Unknown => "unknown",
+        Health::Up => "healthy",
+        Health::Down => "unhealthy",
     }
 }
 

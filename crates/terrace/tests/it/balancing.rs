@@ -145,6 +145,17 @@ fn a_request_that_another_endpoint_answered_is_called_retried_and_not_an_error()
 }
 
 #[test]
+fn a_host_whose_checks_pass_is_nothing_to_look_at() {
+    let world = world();
+    let hosts = hosts(&world, &["a"], "health = { path = \"/health\", every = \"100ms\" }\n");
+    let terrace = world.up(&hosts.file);
+    let state = || terrace.ask("/v1/map")["services"][0]["instances"][0]["state"].clone();
+    until_true("its checks pass", || state() == "healthy");
+    drop(hosts.apps);
+    until_true("its checks fail", || state() == "unhealthy");
+}
+
+#[test]
 fn a_dead_endpoint_is_not_tried_twice_though_nothing_is_in_flight_on_it() {
     let world = world();
     let gone = Port::reserve();
