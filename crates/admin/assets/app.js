@@ -357,6 +357,7 @@ function showTab() {
 
 reveal(document);
 showTab();
+matchMedia("(max-width: 48rem)").addEventListener("change", showTab);
 markTheme();
 localTimes();
 submitAhead();

@@ -91,8 +91,15 @@ export async function inspect({ page, complaints }, where) {
   await page.setViewportSize(PHONE);
   await expectAccessible(page, `${where}, on a phone`);
   await expectNoSidewaysScroll(page, where);
+  await until(`${where}: on a phone the tab of the page is in sight`, () => page.evaluate(isTabInSight));
   await page.setViewportSize(DESK);
   expectNoComplaint(complaints, where);
+}
+
+/** Whether the navigation shows where one is, if it has a tab for it. */
+function isTabInSight() {
+  const tab = document.querySelector(".nav a[aria-current]")?.getBoundingClientRect();
+  return !tab || (tab.left >= 0 && tab.right <= innerWidth);
 }
 
 async function expectAccessible(page, where) {
