@@ -36,6 +36,16 @@ pub struct Pair {
     pub key_pem: Vec<u8>,
 }
 
+impl Pair {
+    /// Whether it can be shown to clients: both parts are what they should be, and belong together.
+    ///
+    /// # Errors
+    /// [`TlsError`] says what is wrong: the operator's to put right.
+    pub fn check(&self) -> Result<(), TlsError> {
+        certified(self).map(drop)
+    }
+}
+
 impl fmt::Debug for Pair {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Pair({} bytes of certificates, key hidden)", self.certificates_pem.len())

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use terrace_edge::Pair;
+
 use super::acme::CertifiedHost;
 use super::problem::Finding;
 use super::read::{OneOrMany, Read, Reader, any, choice, table};
@@ -351,7 +353,12 @@ pub(crate) fn resolve_certificate(
     let key = reader.secret(key, key_origin);
     let chain_pem = chain_pem.filter(|pem| holds_pem(pem, "CERTIFICATE", chain_origin, reader));
     let key = key.filter(|key| holds_pem(key.reveal(), "PRIVATE KEY", key_origin, reader));
-    Some(Certificate { file: reader.path(&certificate.0), chain_pem: chain_pem?, key: key? })
+    let (chain_pem, key) = (chain_pem?, key?);
+    let pair = Pair { certificates_pem: chain_pem.clone().into(), key_pem: key.reveal().into() };
+    if let Err(error) = pair.check() {
+        return reader.refuse(Finding::new(key_origin, error.to_string()));
+    }
+    Some(Certificate { file: reader.path(&certificate.0), chain_pem, key })
 }
 
 /// Whether `pem` has a block of that kind (RFC 7468); what is in it is for whoever builds the listener to judge.

@@ -1,6 +1,7 @@
 //! `[notify.NAME]`: whom alerts are told, and how.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use terrace_signals::alerts::Severity;
@@ -9,7 +10,7 @@ use super::alert::SeverityWord;
 use super::contact::{FieldsTable, MailAddress, MailServer, UrlSetting, secret_url};
 use super::problem::Finding;
 use super::read::{OneOrMany, Read, Reader, table};
-use super::service::EnvValue;
+use super::service::{EnvValue, check_command};
 use super::tree::Node;
 use super::values::{Command, Secret, SecretSource, Words};
 
@@ -142,10 +143,25 @@ fn resolve_way(table: &NotifyTable, node: &Node, reader: &mut Reader<'_>) -> Opt
             Some(Way::Slack { url: secret_url(slack, node.origin_of("slack"), reader)? })
         }
         (None, None, Some(email), _) => resolve_email(email, node.get("email")?, reader),
-        (None, None, None, Some(command)) => Some(Way::Command(command.0.clone())),
+        (None, None, None, Some(command)) => {
+            let words = from_the_files_folder(&command.0, reader);
+            check_command(&words, (Path::new(""), None), node.origin_of("command"), reader)?;
+            Some(Way::Command(words))
+        }
         // Invariant: `NotifyTable` has exactly one of the four.
         (None, None, None, None) => None,
     }
+}
+
+/// A program's path is seen from the file's folder, wherever Terrace is started.
+fn from_the_files_folder(command: &[String], reader: &Reader<'_>) -> Vec<String> {
+    let mut words = command.to_vec();
+    if let Some(program) = words.first_mut().filter(|program| program.contains('/')) {
+        let path = reader.path(program);
+        let path = if path.parent() == Some(Path::new("")) { Path::new(".").join(path) } else { path };
+        *program = path.display().to_string();
+    }
+    words
 }
 
 fn resolve_email(table: &EmailTable, node: &Node, reader: &mut Reader<'_>) -> Option<Way> {

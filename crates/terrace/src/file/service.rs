@@ -16,6 +16,7 @@ use super::tree::Node;
 use super::values::{Account, Command, DnsName, FilePath, Share, Variable};
 
 pub use env::EnvValue;
+pub(super) use program::check_command;
 pub use program::{Program, Ready, ReadyProbe, Restart, Signal, Stop};
 pub use traffic::{
     Authorities, Balance, Connections, Eject, Endpoint, HashKey, Health, HealthProbe, Metrics, Protocol,

@@ -16,6 +16,16 @@ pub trait Surroundings {
     fn names(&self, folder: &Path, names_max: usize) -> io::Result<Vec<String>>;
     /// Whether there is a folder at `path`.
     fn is_folder(&self, path: &Path) -> bool;
+    /// Whether there is a program at `path`.
+    fn is_program(&self, path: &Path) -> bool;
+}
+
+/// Whether the program of a command is there: a path as seen from `folder`, a name in one of the folders of `path`.
+pub(crate) fn is_found(program: &str, folder: &Path, path: &str, surroundings: &dyn Surroundings) -> bool {
+    match program.contains('/') {
+        true => surroundings.is_program(&folder.join(program)),
+        false => path.split(':').any(|each| surroundings.is_program(&folder.join(each).join(program))),
+    }
 }
 
 /// This machine's files, with the environment as given.
@@ -55,6 +65,11 @@ impl Surroundings for Machine<'_> {
 
     fn is_folder(&self, path: &Path) -> bool {
         here(path).is_dir()
+    }
+
+    fn is_program(&self, path: &Path) -> bool {
+        use std::os::unix::fs::PermissionsExt as _;
+        path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     }
 }
 
@@ -102,5 +117,10 @@ impl Surroundings for Imagined {
         path.as_os_str().is_empty()
             || path == Path::new(".")
             || self.files.keys().any(|file| file != path && file.starts_with(path))
+    }
+
+    /// All are there: nothing is known of permissions.
+    fn is_program(&self, _path: &Path) -> bool {
+        true
     }
 }

@@ -124,6 +124,10 @@ impl Surroundings for Anything<'_> {
     fn is_folder(&self, _: &Path) -> bool {
         true
     }
+
+    fn is_program(&self, _path: &Path) -> bool {
+        true
+    }
 }
 
 /// Reads a block with what it names and does not show.

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 
 use serde_json::Value;
-use terrace_testkit::{Port, Signal, Terrace, WebSocket, World, get, try_get, until_true};
+use terrace_testkit::{Signal, Terrace, WebSocket, World, get, try_get, until_true};
 
 use crate::{shop, world};
 
@@ -124,13 +124,39 @@ fn a_certificate_that_cannot_be_read_is_told() {
 }
 
 #[test]
-fn a_command_that_is_not_there_is_told() {
+fn what_up_would_refuse_check_tells_as_well_and_up_ends_as_with_any_wrong_file() {
     let world = world();
-    let port = Port::reserve();
-    let file =
-        format!("[listen.public]\naddress = \"{port}\"\n[service.web]\nrun = \"no-such-program --fast\"\n");
-    let told = refused(&world, &file);
-    assert!(told.contains("no-such-program") && told.contains("web"), "{told}");
+    let (_port, _, file) = shop(&world, 1);
+    for (name, subject) in [("web", "/CN=web.example"), ("other", "/CN=other.example")] {
+        let (certificate, key) = (format!("{name}.pem"), format!("{name}.key"));
+        let made =
+            ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9"];
+        let made = [&made[..], &["-subj", subject, "-keyout", &key, "-out", &certificate]].concat();
+        assert_eq!(world.run("openssl", &made).code, Some(0));
+    }
+    let secure = |key: &str| {
+        let tls = format!(
+            "tls = \"files\"\ncertificate = \"web.pem\"\nkey = {{ file = \"{key}\" }}\n[service.web]"
+        );
+        file.replace("[service.web]", &tls)
+    };
+    world.folder.write("page.sh", "#!/bin/sh\n");
+    let wrong = [
+        (secure("other.key"), "the key does not belong to the certificate"),
+        (format!("{file}[service.b]\nrun = \"no-such-program --fast\"\n"), "not found in PATH"),
+        (format!("{file}[service.b]\nrun = \"./missing\"\n"), "is not an executable file"),
+        (format!("{file}[notify.page]\ncommand = \"./page.sh\"\n"), "is not an executable file"),
+    ];
+    for (text, told) in wrong {
+        world.write(&text);
+        for (word, status) in [("check", 1), ("up", 2)] {
+            let done = world.terrace(&[word]);
+            assert_eq!(done.code, Some(status), "{word}: {done:?}");
+            assert!(done.stderr.contains(told) && done.stderr.contains("terrace.toml:"), "{}", done.stderr);
+        }
+    }
+    world.write(&secure("web.key"));
+    assert_eq!(world.terrace(&["check"]).code, Some(0));
 }
 
 #[test]

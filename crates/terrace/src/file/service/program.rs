@@ -1,7 +1,7 @@
 //! A program that Terrace runs: how it starts, when it is ready, how it stops and starts again.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::traffic::{HealthTable, only_true};
@@ -9,6 +9,8 @@ use super::{EnvValue, ServiceTable, env};
 use crate::file::policy::ordered;
 use crate::file::problem::Finding;
 use crate::file::read::{Reader, Switch, choice, table};
+use crate::file::source::Origin;
+use crate::file::surroundings::is_found;
 use crate::file::tree::Node;
 use crate::file::values::{Command, UrlPath};
 
@@ -161,6 +163,10 @@ pub(super) fn resolve(
     let env = env::resolve(table, node, reader);
     let ready = resolve_ready(table, node, reader);
     let folder = resolve_folder(table, node, reader);
+    if let (Some(folder), Some(env), None) = (&folder, &env, &table.release) {
+        let path = env.get("PATH").map(EnvValue::reveal);
+        check_command(&run.0, (folder, path), node.origin_of("run"), reader)?;
+    }
     let (stop, restart) = (&table.stop, &table.restart);
     ordered(node.get("restart"), ("from", restart.from), ("to", restart.to), reader)?;
     Some(Program {
@@ -182,6 +188,26 @@ pub(super) fn resolve(
             crash_loop_within: restart.within,
         },
     })
+}
+
+/// Refuses a command whose program is not there, in the folders of the service's own PATH or else of ours. Not to be asked of
+/// one that a release may make.
+pub(crate) fn check_command(
+    command: &[String],
+    (folder, own_path): (&Path, Option<&str>),
+    origin: Origin,
+    reader: &mut Reader<'_>,
+) -> Option<()> {
+    let program = command.first()?;
+    let path = own_path.map(str::to_owned).or_else(|| reader.surroundings().variable("PATH"));
+    if is_found(program, folder, path.as_deref().unwrap_or("/bin:/usr/bin"), reader.surroundings()) {
+        return Some(());
+    }
+    let message = match program.contains('/') {
+        true => format!("the command `{program}` is not an executable file (seen from {})", folder.display()),
+        false => format!("the command `{program}` was not found in PATH; install it, or give its path"),
+    };
+    reader.refuse(Finding::new(origin, message))
 }
 
 fn resolve_folder(table: &ServiceTable, node: &Node, reader: &mut Reader<'_>) -> Option<PathBuf> {
@@ -248,7 +274,7 @@ mod tests {
     #[test]
     fn without_ready_the_time_is_that_of_an_empty_ready() {
         let world = Imagined::default();
-        let mut reader = Reader::new(std::path::Path::new(""), &world);
+        let mut reader = Reader::new(Path::new(""), &world);
         let table = ReadyTable::read(&built_in("{}"), &mut reader).unwrap();
         assert_eq!(table.within, READY_WITHIN);
     }
