@@ -270,6 +270,18 @@ impl Means {
         }
     }
 
+    /// What would be such a proof, for people; nothing where only somebody who is asked knows.
+    fn wanted(&self) -> Option<String> {
+        Some(match self {
+            Self::Token(tokens) => tokens.wanted(),
+            Self::Key(keys) => keys.wanted(),
+            Self::Basic(_) => "a name and a password".to_owned(),
+            Self::Certificate(_) => "a certificate of the client".to_owned(),
+            Self::Login(_) => "a login in the browser".to_owned(),
+            Self::Ask(_) => return None,
+        })
+    }
+
     /// How a proof of this kind is asked for, and what was wrong with the one that was shown.
     fn challenge(&self, realm: &str, wrong: Option<&Refused>, scope: Option<&str>) -> Option<String> {
         match self {
@@ -479,7 +491,12 @@ impl Gate {
             _ => Vec::new(),
         };
         let method = index.map(|index| self.means[index].method());
-        Decision::Refused(Arc::new(Refusal { method, ..refusal(refused, challenges) }))
+        let wanted: Vec<String> = match refused.why {
+            Why::Missing => self.means.iter().filter_map(Means::wanted).collect(),
+            _ => Vec::new(),
+        };
+        let wanted = (!wanted.is_empty()).then(|| wanted.join(", or "));
+        Decision::Refused(Arc::new(Refusal { method, wanted, ..refusal(refused, challenges) }))
     }
 }
 
@@ -502,6 +519,7 @@ fn refusal(refused: Refused, mut challenges: Vec<String>) -> Refusal {
         challenges,
         fields,
         reason,
+        wanted: None,
         detail,
         outcome,
         retry_after_s,

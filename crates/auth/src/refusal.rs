@@ -23,6 +23,8 @@ pub struct Refusal {
     pub body: Option<(String, bytes::Bytes)>,
     /// What the client is told.
     pub reason: &'static str,
+    /// What would be a proof, where there was none, for people: `an API key in X-Api-Key, or a login in the browser`.
+    pub wanted: Option<String>,
     /// What the log is told; nothing of it is for the client.
     pub detail: String,
     /// What it is counted as: one of a handful of words.

@@ -38,6 +38,15 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
+    /// What would be a proof, for people.
+    pub(crate) fn wanted(&self) -> String {
+        match &self.place {
+            Place::Bearer => "a token as Authorization: Bearer".to_owned(),
+            Place::Header(name) => format!("a token in {name}"),
+            Place::Cookie(name) => format!("a token in the cookie {name}"),
+        }
+    }
+
     pub(crate) fn build(config: &TokenConfig, shared: &Arc<Shared>) -> Result<Self, IssuerError> {
         let issuers = config.issuers.iter().map(|config| Issuer::build(config, shared));
         Ok(Self {

@@ -21,7 +21,7 @@ use crate::deadline::Time;
 use crate::download;
 use crate::exchange::{After, Exchange, Reply, Reused};
 use crate::fallback::Cause;
-use crate::forward::{Failure, Tries, timed_out};
+use crate::forward::{Failure, Tries, timed_out, told};
 use crate::guards::{self, Passed};
 use crate::hedge::{Beside, Contender};
 use crate::hop::{self, Asked};
@@ -552,7 +552,7 @@ impl<'a> Conversation<'a, '_> {
             blame: None,
             error: "http_response_incomplete",
             status: 502,
-            detail: format!("endpoint {} answered {status}", self.lease.endpoint().name()),
+            detail: format!("{} answered {status}", told(&self.lease)),
             is_probe: self.is_probe,
         }))
     }
@@ -604,7 +604,7 @@ impl<'a> Conversation<'a, '_> {
 
     fn too_slow(&self, kind: TimeoutKind) -> Broken {
         let mut failure = timed_out(kind);
-        failure.detail = format!("endpoint {}: {}", self.lease.endpoint().name(), failure.detail);
+        failure.detail = format!("{}: {}", told(&self.lease), failure.detail);
         failure.is_probe = self.is_probe;
         if kind.allows_retry() {
             self.blame(FailureKind::Timeout);
@@ -634,7 +634,7 @@ impl<'a> Conversation<'a, '_> {
             blame: (!is_unsent).then_some(kind),
             error: error_type,
             status: 502,
-            detail: format!("endpoint {}: {error}", self.lease.endpoint().name()),
+            detail: format!("{}: {error}", told(&self.lease)),
             is_probe: self.is_probe,
         })
     }
@@ -647,7 +647,7 @@ impl<'a> Conversation<'a, '_> {
             blame: Some(FailureKind::Malformed),
             error: "http_protocol_error",
             status: 502,
-            detail: format!("endpoint {}: {what}", self.lease.endpoint().name()),
+            detail: format!("{}: {what}", told(&self.lease)),
             is_probe: self.is_probe,
         })
     }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use terrace_http::{BodyLength, Known, Method, RequestHead, ResponseHead, Version};
+use terrace_runtime::clock;
 use terrace_runtime::timer::Timer;
 use terrace_wire::{Body, Sink, WireError, http1, http2};
 
@@ -148,6 +149,10 @@ impl Exchange<'_> {
         body: Bytes,
         wanted: After,
     ) -> Result<After, WireError> {
+        // Who answers in its own name has a clock, and says when it was (RFC 9110 section 6.6.1).
+        if !head.fields.has(Known::Date) {
+            head.fields.append_known(Known::Date, httpdate::fmt_http_date(clock::wall()).as_bytes());
+        }
         let bytes = body.len() as u64;
         let has_body = self.head.method != Method::Head && !matches!(head.status, 204 | 304);
         let length = match (has_body, bytes) {

@@ -502,6 +502,14 @@ async fn dial(
     Err(Broken::Endpoint(failure))
 }
 
+/// How an endpoint is called towards clients: an instance by its name, a host not by its address, which stands in the trace.
+pub(crate) fn told(lease: &Lease) -> String {
+    match &**lease.endpoint().name() {
+        address if address.contains(':') => "an endpoint".to_owned(),
+        instance => format!("endpoint {instance}"),
+    }
+}
+
 fn connect_failure(lease: &Lease, error: &ConnectError) -> Failure {
     let (error_type, status, blame) = match error {
         ConnectError::Full => ("connection_limit_reached", 503, None),
@@ -514,7 +522,7 @@ fn connect_failure(lease: &Lease, error: &ConnectError) -> Failure {
         }
         ConnectError::Tls(_) => ("tls_protocol_error", 502, Some(FailureKind::Connect)),
     };
-    let detail = format!("endpoint {}: {error}", lease.endpoint().name());
+    let detail = format!("{}: {error}", told(lease));
     Failure {
         outcome: AttemptOutcome::ConnectFailed,
         blame,

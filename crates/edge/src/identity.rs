@@ -233,7 +233,11 @@ fn ending(refusal: &Refusal) -> Ending {
     let mut problem = match refusal.status {
         503 => unavailable(refusal.reason),
         400 => Problem::client(400, "http_request_error", refusal.reason),
-        status => Problem::client(status, "http_request_denied", refusal.reason),
+        status => {
+            let wanted = refusal.wanted.as_ref().map(|wanted| format!("{}: {wanted}", refusal.reason));
+            let detail = wanted.unwrap_or_else(|| refusal.reason.to_owned());
+            Problem::client(status, "http_request_denied", detail)
+        }
     };
     problem.retry_after_s = refusal.retry_after_s;
     let challenge = |challenge: &String| (Cow::Borrowed("www-authenticate"), challenge.clone());
@@ -246,12 +250,14 @@ fn ending(refusal: &Refusal) -> Ending {
 /// What is no problem of ours: it is passed on as it is.
 fn answer(refusal: &Refusal) -> (ResponseHead, Bytes) {
     let mut head = ResponseHead::new(refusal.status);
-    head.fields.append_known(Name::CacheControl, b"no-store");
     for challenge in &refusal.challenges {
         head.fields.append(b"www-authenticate", challenge.as_bytes());
     }
     for (name, value) in &refusal.fields {
         head.fields.append(name.as_bytes(), value.as_bytes());
+    }
+    if !head.fields.has(Name::CacheControl) {
+        head.fields.append_known(Name::CacheControl, b"no-store");
     }
     match &refusal.body {
         None => (head, Bytes::new()),

@@ -76,6 +76,14 @@ impl KeyMethod {
         }
     }
 
+    /// What would be a proof, for people.
+    pub(crate) fn wanted(&self) -> String {
+        match &self.config.header {
+            Some(header) => format!("an API key in {header}"),
+            None => "an API key as Authorization: Bearer".to_owned(),
+        }
+    }
+
     /// Takes the key out of a request, wherever it stands.
     pub(crate) fn hide(&self, fields: &mut Fields) {
         if let Some(header) = &self.config.header {

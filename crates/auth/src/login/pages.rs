@@ -360,6 +360,7 @@ fn problem(status: u16, reason: &'static str) -> Refusal {
         fields: Vec::new(),
         body: None,
         reason,
+        wanted: None,
         detail: String::new(),
         outcome: "login",
         retry_after_s: None,

@@ -164,7 +164,10 @@ fn rfc6750_3_who_shows_no_token_or_a_bad_one_is_told_what_is_missing() {
     assert_eq!(answer.field("content-type"), Some("application/problem+json"));
     assert_eq!(
         answer.field("proxy-status"),
-        Some(r#"terrace; error=http_request_denied; details="this needs a proof of who is asking""#)
+        Some(concat!(
+            r#"terrace; error=http_request_denied; details="this needs a proof of who is asking: "#,
+            r#"a token as Authorization: Bearer""#
+        ))
     );
     let body: Value = serde_json::from_slice(&answer.body).expect("JSON");
     assert_eq!(
