@@ -145,7 +145,8 @@ return {table.concat(granted), math.max(0, limit - used), reset, retry, now}
 
 /// Months as in `terrace_policy::limit::months_since_1970`; what is further ahead than a day was counted by a clock that was
 /// wrong, and counts as used today, as there. Besides limit and period it is told what the machine that asks
-/// knows at least, should Redis have lost it, and what that machine let through while Redis was away.
+/// knows, should Redis have lost it, and what that machine let through while Redis was away. What Redis knows itself is newer:
+/// something may have been given back since that machine heard of it.
 const QUOTA: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -159,13 +160,9 @@ end
 local day = math.floor(time[1] / 86400)
 local month = month_of(day)
 local limit, monthly, kept = tonumber(ARGV[1]), ARGV[2] == 'month', {}
-for word in string.gmatch(redis.call('GET', KEYS[1]) or '0 0 0 0', '%d+') do kept[#kept + 1] = tonumber(word) end
-local function newest(d, n, known_d, known_n)
-  if known_d > d or known_d == d and known_n > n then return known_d, known_n end
-  return d, n
-end
-local d, in_day = newest(kept[1], kept[2], tonumber(ARGV[3]), tonumber(ARGV[4]))
-local m, in_month = newest(kept[3], kept[4], tonumber(ARGV[5]), tonumber(ARGV[6]))
+local told = table.concat({ARGV[3], ARGV[4], ARGV[5], ARGV[6]}, ' ')
+for word in string.gmatch(redis.call('GET', KEYS[1]) or told, '%d+') do kept[#kept + 1] = tonumber(word) end
+local d, in_day, m, in_month = kept[1], kept[2], kept[3], kept[4]
 local is_far_ahead = d > day + 1
 if is_far_ahead then d, m = day, math.min(m, month) end
 if day > d then d, in_day = day, 0 end
@@ -562,25 +559,50 @@ mod tests {
         }
     }
 
+    /// 2024-02-20.
+    const DAY_S: u64 = 1_708_387_200;
+
+    impl Simulation {
+        /// What Redis says to a request of that cost by a machine that knows so much of a quota and has not told so much yet.
+        async fn ask_knowing(&mut self, known: QuotaUse, unreported: u64, cost: i64) -> Told {
+            let mut arguments = Vec::new();
+            self.spelled.push_arguments(&mut arguments, &Heard::Quota(known, unreported));
+            let taken_us = if cost < 0 { DAY_S * 1_000_000 } else { 0 };
+            arguments.extend([cost.to_string(), taken_us.to_string(), "0".to_owned(), DAY_S.to_string()]);
+            let key = self.spelled.key("test", KEY.bits());
+            let mut parts: Vec<&[u8]> = vec![b"EVAL", self.source.as_bytes(), b"1", key.as_bytes()];
+            parts.extend(arguments.iter().map(String::as_bytes));
+            let mut out = Vec::new();
+            resp::push_command(&mut out, &parts);
+            self.link.send(&out).await.expect("Redis is there");
+            let answer = self.link.answer().await.expect("Redis is there");
+            self.spelled.understand(&answer, &[cost]).expect("an answer")
+        }
+    }
+
+    fn used_that_day(count: u64) -> QuotaUse {
+        let wall = Duration::from_secs(DAY_S);
+        let day = terrace_policy::limit::days_since_1970(wall);
+        let month = terrace_policy::limit::months_since_1970(wall);
+        QuotaUse { day, month, in_day: count, in_month: count }
+    }
+
     #[tokio::test]
     async fn a_quota_that_redis_lost_is_told_to_it_again() {
         let server = Redis::start(&[]);
         let mut simulation = Simulation::of(&server, &laws()[5]).await;
-        let day = terrace_policy::limit::days_since_1970(Duration::from_secs(1_708_387_200));
-        let month = terrace_policy::limit::months_since_1970(Duration::from_secs(1_708_387_200));
-        let known = QuotaUse { day, month, in_day: 6, in_month: 6 };
-        let mut arguments = Vec::new();
-        simulation.spelled.push_arguments(&mut arguments, &Heard::Quota(known, 3));
-        arguments.extend(["1", "0", "0", "1708387200"].map(str::to_owned));
-        let key = simulation.spelled.key("test", KEY.bits());
-        let mut parts: Vec<&[u8]> = vec![b"EVAL", simulation.source.as_bytes(), b"1", key.as_bytes()];
-        parts.extend(arguments.iter().map(String::as_bytes));
-        let mut out = Vec::new();
-        resp::push_command(&mut out, &parts);
-        simulation.link.send(&out).await.expect("Redis is there");
-        let answer = simulation.link.answer().await.expect("Redis is there");
-        let told = simulation.spelled.understand(&answer, &[1]).expect("an answer");
+        let told = simulation.ask_knowing(used_that_day(6), 3, 1).await;
         assert_eq!((told.decisions[0].allowed, told.decisions[0].remaining), (true, 0));
-        assert_eq!(told.used, Some(QuotaUse { in_day: 10, in_month: 10, ..known }));
+        assert_eq!(told.used, Some(used_that_day(10)));
+    }
+
+    #[tokio::test]
+    async fn what_was_given_back_is_not_taken_again_by_a_machine_that_has_not_heard_of_it() {
+        let server = Redis::start(&[]);
+        let mut simulation = Simulation::of(&server, &laws()[5]).await;
+        assert_eq!(simulation.ask_knowing(used_that_day(0), 0, 10).await.used, Some(used_that_day(10)));
+        assert_eq!(simulation.ask_knowing(used_that_day(0), 0, -4).await.used, Some(used_that_day(6)));
+        let told = simulation.ask_knowing(used_that_day(10), 0, 4).await;
+        assert!(told.decisions[0].allowed, "{told:?}");
     }
 }
