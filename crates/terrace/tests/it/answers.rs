@@ -73,7 +73,10 @@ fn a_host_that_refuses_connections_is_a_502_and_one_that_is_not_there_in_time_a_
     let answer = get(port.address(), "/gone");
     assert_eq!((answer.status, &answer.json()["error"]), (502, &"connection_refused".into()));
     let told = format!("{} {}", answer.text(), answer.field("proxy-status").expect("it says what happened"));
-    assert!(told.contains("refused") && !told.contains(&nobody.to_string()), "inner addresses are not told: {told}");
+    assert!(
+        told.contains("refused") && !told.contains(&nobody.to_string()),
+        "inner addresses are not told: {told}"
+    );
     let answer = get(port.address(), "/silent");
     assert_eq!((answer.status, &answer.json()["error"]), (504, &"http_response_timeout".into()));
     assert!(!answer.text().contains(&silent_address.to_string()));
