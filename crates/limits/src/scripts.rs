@@ -429,12 +429,17 @@ mod tests {
 
         /// What Redis decides about requests of these costs at that moment.
         async fn ask(&mut self, at_us: u64, costs: &[(i64, u64)]) -> Told {
-            let mut arguments = Vec::new();
             let nothing = match self.spelled.script {
                 Script::Quota => Heard::Quota(QuotaUse::default(), 0),
                 _ => Heard::NOTHING,
             };
-            self.spelled.push_arguments(&mut arguments, &nothing);
+            self.ask_knowing(&nothing, at_us, costs).await
+        }
+
+        /// The same by a machine that knows so much of the key.
+        async fn ask_knowing(&mut self, known: &Heard, at_us: u64, costs: &[(i64, u64)]) -> Told {
+            let mut arguments = Vec::new();
+            self.spelled.push_arguments(&mut arguments, known);
             arguments.extend(costs.iter().flat_map(|(cost, taken)| [cost.to_string(), taken.to_string()]));
             arguments.extend([(at_us % 1_000_000).to_string(), (at_us / 1_000_000).to_string()]);
             let key = self.spelled.key("test", KEY.bits());
@@ -562,24 +567,6 @@ mod tests {
     /// 2024-02-20.
     const DAY_S: u64 = 1_708_387_200;
 
-    impl Simulation {
-        /// What Redis says to a request of that cost by a machine that knows so much of a quota and has not told so much yet.
-        async fn ask_knowing(&mut self, known: QuotaUse, unreported: u64, cost: i64) -> Told {
-            let mut arguments = Vec::new();
-            self.spelled.push_arguments(&mut arguments, &Heard::Quota(known, unreported));
-            let taken_us = if cost < 0 { DAY_S * 1_000_000 } else { 0 };
-            arguments.extend([cost.to_string(), taken_us.to_string(), "0".to_owned(), DAY_S.to_string()]);
-            let key = self.spelled.key("test", KEY.bits());
-            let mut parts: Vec<&[u8]> = vec![b"EVAL", self.source.as_bytes(), b"1", key.as_bytes()];
-            parts.extend(arguments.iter().map(String::as_bytes));
-            let mut out = Vec::new();
-            resp::push_command(&mut out, &parts);
-            self.link.send(&out).await.expect("Redis is there");
-            let answer = self.link.answer().await.expect("Redis is there");
-            self.spelled.understand(&answer, &[cost]).expect("an answer")
-        }
-    }
-
     fn used_that_day(count: u64) -> QuotaUse {
         let wall = Duration::from_secs(DAY_S);
         let day = terrace_policy::limit::days_since_1970(wall);
@@ -591,7 +578,8 @@ mod tests {
     async fn a_quota_that_redis_lost_is_told_to_it_again() {
         let server = Redis::start(&[]);
         let mut simulation = Simulation::of(&server, &laws()[5]).await;
-        let told = simulation.ask_knowing(used_that_day(6), 3, 1).await;
+        let told =
+            simulation.ask_knowing(&Heard::Quota(used_that_day(6), 3), DAY_S * 1_000_000, &[(1, 0)]).await;
         assert_eq!((told.decisions[0].allowed, told.decisions[0].remaining), (true, 0));
         assert_eq!(told.used, Some(used_that_day(10)));
     }
@@ -600,9 +588,10 @@ mod tests {
     async fn what_was_given_back_is_not_taken_again_by_a_machine_that_has_not_heard_of_it() {
         let server = Redis::start(&[]);
         let mut simulation = Simulation::of(&server, &laws()[5]).await;
-        assert_eq!(simulation.ask_knowing(used_that_day(0), 0, 10).await.used, Some(used_that_day(10)));
-        assert_eq!(simulation.ask_knowing(used_that_day(0), 0, -4).await.used, Some(used_that_day(6)));
-        let told = simulation.ask_knowing(used_that_day(10), 0, 4).await;
+        let now_us = DAY_S * 1_000_000;
+        assert_eq!(simulation.ask(now_us, &[(10, 0)]).await.used, Some(used_that_day(10)));
+        assert_eq!(simulation.ask(now_us, &[(-4, now_us)]).await.used, Some(used_that_day(6)));
+        let told = simulation.ask_knowing(&Heard::Quota(used_that_day(10), 0), now_us, &[(4, 0)]).await;
         assert!(told.decisions[0].allowed, "{told:?}");
     }
 }
