@@ -66,7 +66,7 @@ pub enum BuildError {
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "; another program listens there, perhaps another Terrace: choose another address in [admin]"
+            "; another program listens there, perhaps another Terrace: choose another for `address` or `probes` in [admin]"
         }
         _ => "",
     }
